@@ -1,0 +1,3 @@
+//! The binary `ptune`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The compute kernels of ptune: slices in, slices out.

@@ -1,0 +1,9 @@
+//! P-tuning: teach a *frozen* language model many small tasks, each task a few kilobytes.
+
+pub mod checkpoint;
+pub mod data;
+pub mod error;
+pub mod prompt;
+pub mod train;
+
+pub use error::{Error, Result};
