@@ -1,1 +1,22 @@
-//! The compute kernels of ptune: slices in, slices out.
+//! The compute kernels of ptune: slices in, slices out, and the only `unsafe` code of the project.
+//!
+//! Every kernel takes its output first, then its inputs, then sizes, and a [`Context`] (instruction set, threads,
+//! scratch). Kernels assert shapes at the top; they never allocate, log or return an error. A kernel's backward stands
+//! directly below its forward and overwrites its output; where gradients meet, a function named `_add` adds.
+//! Work is cut by shapes only and every output element is one chain of sums in index order, so a result has the same
+//! bits for any number of threads and does not depend on the other rows.
+//!
+//! All matrices are row-major and packed: a batch is one matrix `[rows, columns]` without padding.
+
+mod aligned;
+mod context;
+mod isa;
+mod philox;
+mod pool;
+mod simd;
+#[cfg(test)]
+mod testing;
+
+pub use context::Context;
+pub use isa::Isa;
+pub use philox::{philox, unit_f32};

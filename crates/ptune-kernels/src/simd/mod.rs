@@ -1,0 +1,49 @@
+//! The vector vocabulary: the two dozen operations a kernel may use, written once per instruction set.
+//!
+//! A kernel is one `#[inline(always)]` function over `S: Simd`; [`isa_shells!`](crate::isa) wraps it once per
+//! instruction set. A token of a type that implements `Simd` can only be made where the processor has the
+//! instructions (`new() -> Option<Self>`), so holding the token is the proof and every method is safe.
+//!
+//! Horizontal sums add the lanes in a fixed tree, so a result depends on the instruction set but on nothing else.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+/// A token of an instruction set, and its operations on vectors of [`Simd::LANES`] f32.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of `LANES` f32.
+    type V: Copy;
+    /// Lanes of a vector.
+    const LANES: usize;
+
+    fn splat(self, x: f32) -> Self::V;
+    /// The first `LANES` numbers of `s`; panics when there are fewer.
+    fn load(self, s: &[f32]) -> Self::V;
+    /// All of `s` (at most `LANES` numbers), zeros behind.
+    fn load_partial(self, s: &[f32]) -> Self::V;
+    fn store(self, v: Self::V, s: &mut [f32]);
+    /// The first `s.len()` (at most `LANES`) lanes of `v`.
+    fn store_partial(self, v: Self::V, s: &mut [f32]);
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the instruction set can.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// To the nearest integer, ties to even.
+    fn round(self, a: Self::V) -> Self::V;
+    /// `2^n` for an integral `n` in -126..=127.
+    fn pow2(self, n: Self::V) -> Self::V;
+    /// `x` where `a < b`, `y` elsewhere (also where either is NaN).
+    fn select_lt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    fn reduce_add(self, a: Self::V) -> f32;
+    fn reduce_max(self, a: Self::V) -> f32;
+}

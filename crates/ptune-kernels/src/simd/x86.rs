@@ -1,0 +1,230 @@
+//! AVX2 with FMA (8 lanes) and AVX-512F (16 lanes).
+#![allow(unsafe_code)] // Intrinsics; the token proves that the processor has them.
+
+use std::arch::x86_64::*;
+
+use super::Simd;
+
+/// Proof that the processor has AVX2 and FMA.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+/// Proof that the processor has AVX-512F (and AVX2 with FMA).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512(());
+
+impl Avx2 {
+    pub(crate) fn new() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Avx2(()))
+    }
+}
+
+impl Avx512 {
+    pub(crate) fn new() -> Option<Self> {
+        (is_x86_feature_detected!("avx512f") && Avx2::new().is_some()).then_some(Avx512(()))
+    }
+}
+
+/// Sixteen words: eight set, eight clear. Eight words from offset `8 - n` are a mask of the first n lanes.
+static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+impl Avx2 {
+    #[inline(always)]
+    fn mask(self, n: usize) -> __m256i {
+        assert!(n <= 8);
+        // SAFETY: the token proves AVX2; offset 8 - n plus 8 words stays inside the 16.
+        unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - n).cast()) }
+    }
+}
+
+// Every `unsafe` below: the token proves that the processor has the instruction; pointers come from slices whose
+// length is asserted just before.
+macro_rules! intrinsic {
+    ($e:expr) => {{
+        // SAFETY: see the note above the macro.
+        unsafe { $e }
+    }};
+}
+
+impl Simd for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        intrinsic!(_mm256_set1_ps(x))
+    }
+    #[inline(always)]
+    fn load(self, s: &[f32]) -> Self::V {
+        assert!(s.len() >= 8);
+        intrinsic!(_mm256_loadu_ps(s.as_ptr()))
+    }
+    #[inline(always)]
+    fn load_partial(self, s: &[f32]) -> Self::V {
+        let mask = self.mask(s.len());
+        intrinsic!(_mm256_maskload_ps(s.as_ptr(), mask))
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, s: &mut [f32]) {
+        assert!(s.len() >= 8);
+        intrinsic!(_mm256_storeu_ps(s.as_mut_ptr(), v))
+    }
+    #[inline(always)]
+    fn store_partial(self, v: Self::V, s: &mut [f32]) {
+        let mask = self.mask(s.len());
+        intrinsic!(_mm256_maskstore_ps(s.as_mut_ptr(), mask, v))
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm256_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm256_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm256_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm256_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        intrinsic!(_mm256_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm256_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm256_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        intrinsic!(_mm256_sqrt_ps(a))
+    }
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        intrinsic!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+    #[inline(always)]
+    fn pow2(self, n: Self::V) -> Self::V {
+        intrinsic!({
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        })
+    }
+    #[inline(always)]
+    fn select_lt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V {
+        intrinsic!(_mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
+    }
+    #[inline(always)]
+    fn reduce_add(self, a: Self::V) -> f32 {
+        intrinsic!({
+            let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        })
+    }
+    #[inline(always)]
+    fn reduce_max(self, a: Self::V) -> f32 {
+        intrinsic!({
+            let four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        })
+    }
+}
+
+impl Avx512 {
+    #[inline(always)]
+    fn mask(self, n: usize) -> __mmask16 {
+        assert!(n <= 16);
+        ((1u32 << n) - 1) as __mmask16
+    }
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        intrinsic!(_mm512_set1_ps(x))
+    }
+    #[inline(always)]
+    fn load(self, s: &[f32]) -> Self::V {
+        assert!(s.len() >= 16);
+        intrinsic!(_mm512_loadu_ps(s.as_ptr()))
+    }
+    #[inline(always)]
+    fn load_partial(self, s: &[f32]) -> Self::V {
+        let mask = self.mask(s.len());
+        intrinsic!(_mm512_maskz_loadu_ps(mask, s.as_ptr()))
+    }
+    #[inline(always)]
+    fn store(self, v: Self::V, s: &mut [f32]) {
+        assert!(s.len() >= 16);
+        intrinsic!(_mm512_storeu_ps(s.as_mut_ptr(), v))
+    }
+    #[inline(always)]
+    fn store_partial(self, v: Self::V, s: &mut [f32]) {
+        let mask = self.mask(s.len());
+        intrinsic!(_mm512_mask_storeu_ps(s.as_mut_ptr(), mask, v))
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        intrinsic!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        intrinsic!(_mm512_sqrt_ps(a))
+    }
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        intrinsic!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+    #[inline(always)]
+    fn pow2(self, n: Self::V) -> Self::V {
+        intrinsic!(_mm512_scalef_ps(_mm512_set1_ps(1.0), n))
+    }
+    #[inline(always)]
+    fn select_lt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V {
+        intrinsic!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x))
+    }
+    #[inline(always)]
+    fn reduce_add(self, a: Self::V) -> f32 {
+        intrinsic!(_mm512_reduce_add_ps(a))
+    }
+    #[inline(always)]
+    fn reduce_max(self, a: Self::V) -> f32 {
+        intrinsic!(_mm512_reduce_max_ps(a))
+    }
+}
