@@ -106,6 +106,11 @@ impl<'a> Disjoint<'a> {
         Disjoint { start: slice.as_mut_ptr(), len: slice.len(), _borrow: PhantomData }
     }
 
+    /// Where the slice begins, for prefetching.
+    pub(crate) fn start(&self) -> *const f32 {
+        self.start
+    }
+
     /// A part of the slice.
     ///
     /// # Safety

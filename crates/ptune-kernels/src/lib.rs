@@ -11,6 +11,8 @@
 mod aligned;
 mod context;
 mod isa;
+mod matmul;
+mod peak;
 mod philox;
 mod pool;
 mod simd;
@@ -19,4 +21,6 @@ mod testing;
 
 pub use context::Context;
 pub use isa::Isa;
+pub use matmul::{Weight, matmul, matmul_backward_input, matmul_backward_input_add};
+pub use peak::multiply_add_peak;
 pub use philox::{philox, unit_f32};

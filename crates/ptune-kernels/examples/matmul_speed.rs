@@ -1,0 +1,98 @@
+//! Speed of the products with a frozen weight: GFLOP/s by shape, instruction set and threads, beside the peak of a loop
+//! over registers. `warm`: one weight again and again; `cold`: a new one each time, out of 256 MB of them, as in a
+//! training step. Best of many.
+//!
+//! `cargo run --release -p ptune-kernels --example matmul_speed [-- ISA [ROWS]]`
+#![allow(clippy::print_stdout)]
+
+use std::time::Instant;
+
+use ptune_kernels::{Context, Isa, Weight, matmul, matmul_backward_input, multiply_add_peak};
+
+/// Rows, inputs, outputs, backward.
+const SHAPES: [(usize, usize, usize, bool); 21] = [
+    (8, 768, 768, false),
+    (8, 768, 3072, false),
+    (8, 3072, 768, false),
+    (8, 768, 30522, false),
+    (8, 768, 30522, true),
+    (8, 384, 30522, false),
+    (24, 768, 768, false),
+    (72, 384, 384, false),
+    (72, 384, 1536, false),
+    (72, 1536, 384, false),
+    (72, 768, 768, false),
+    (72, 768, 3072, false),
+    (72, 3072, 768, false),
+    (120, 384, 384, false),
+    (120, 768, 768, false),
+    (120, 768, 3072, false),
+    (120, 3072, 768, false),
+    (256, 768, 768, false),
+    (650, 768, 768, false),
+    (650, 768, 3072, false),
+    (650, 3072, 768, false),
+];
+
+/// Seconds of the fastest call.
+fn best_of(seconds: f64, mut f: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    let mut turns = 0;
+    while start.elapsed().as_secs_f64() < seconds || turns < 3 {
+        let at = Instant::now();
+        f();
+        best = best.min(at.elapsed().as_secs_f64());
+        turns += 1;
+    }
+    best
+}
+
+/// GFLOP/s of the loop over registers.
+fn peak(ctx: &Context) -> f64 {
+    let turns = 2_000_000;
+    let seconds = best_of(0.2, || {
+        multiply_add_peak(ctx, turns);
+    });
+    multiply_add_peak(ctx, turns) / seconds / 1e9
+}
+
+/// GFLOP/s of a shape.
+fn measure(ctx: &Context, (rows, inputs, outputs, backward): (usize, usize, usize, bool), cold: bool) -> f64 {
+    let numbers = vec![0.5f32; inputs * outputs];
+    let copies = if cold { (256 << 20) / (4 * numbers.len()) + 1 } else { 1 };
+    let weights: Vec<Weight> = (0..copies).map(|_| Weight::pack(ctx, &numbers, outputs, inputs, backward)).collect();
+    let (x, mut y) = (vec![0.25f32; rows * inputs], vec![0.25f32; rows * outputs]);
+    let mut d_x = vec![0f32; rows * inputs];
+    let seconds = best_of(0.1, || {
+        for w in &weights {
+            if backward { matmul_backward_input(ctx, &mut d_x, &y, w) } else { matmul(ctx, &mut y, &x, w, None) }
+        }
+    });
+    2.0 * (rows * inputs * outputs * copies) as f64 / seconds / 1e9
+}
+
+fn main() {
+    let mut wanted = std::env::args().skip(1);
+    let (isa_name, rows_only) = (wanted.next(), wanted.next().and_then(|rows| rows.parse::<usize>().ok()));
+    for isa in Isa::available() {
+        if isa_name.as_ref().is_some_and(|name| name != isa.name()) {
+            continue;
+        }
+        let contexts: Vec<Context> = [1, 2].map(|threads| Context::new(isa, threads)).into();
+        let peaks: Vec<f64> = contexts.iter().map(peak).collect();
+        println!("{}: peak {:.0} GFLOP/s with 1 thread, {:.0} with 2", isa.name(), peaks[0], peaks[1]);
+        println!("{:<26} {:>15} {:>15} {:>15} {:>15}", "", "1 warm", "1 cold", "2 warm", "2 cold");
+        for shape in SHAPES.into_iter().filter(|shape| rows_only.is_none_or(|rows| rows == shape.0)) {
+            let (rows, inputs, outputs, backward) = shape;
+            print!("{:<26}", format!("{rows} x {inputs} -> {outputs}{}", if backward { " back" } else { "" }));
+            for (ctx, peak) in contexts.iter().zip(&peaks) {
+                for cold in [false, true] {
+                    let speed = measure(ctx, shape, cold);
+                    print!(" {speed:>7.0} ({:>3.0} %)", 100.0 * speed / peak);
+                }
+            }
+            println!();
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The register tile of the matrix product: a few rows of x against one packed panel of the weight.
+//!
+//! `acc[r][c] = sum over k of x[r, k] * panel[k, c]`, a single chain of multiply-adds per element in the order of k, so
+//! the tile's height never changes a result. All accumulators live in registers for the whole of k; x is read where it
+//! stands, one broadcast a row, and the panel one vector after the other.
+//!
+//! | instruction set | panel columns | rows | accumulators + panel + broadcast | of registers |
+//! |---|---|---|---|---|
+//! | AVX-512 | 32 | 12 | 24 + 2 + 1 | 32 |
+//! | AVX2 | 16 | 6 | 12 + 2 + 1 | 16 |
+//! | portable (SSE2 on x86-64) | 8 | 4 | 8 + 2 + 2 | 16 |
+#![allow(unsafe_code)] // Bounds checks in the inner loop would cost a third; sizes are asserted at the tile's entry.
+
+use std::ops::Range;
+
+use crate::context::Disjoint;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
+use crate::simd::{Portable, Simd};
+
+/// The tile's shape on one instruction set, and the function that runs it.
+pub(super) trait Tile: Simd {
+    /// Columns of a packed panel.
+    const COLUMNS: usize;
+    /// The most rows of a tile.
+    const ROWS: usize;
+
+    /// `y[rows, columns] = x[rows, ..] * panel`, finished as `finish` says. `columns` are those that the panel
+    /// covers; at most `ROWS` rows.
+    /// Asks for the numbers `ahead` (of a later panel) to be brought near meanwhile.
+    fn tile(self, y: &Output, x: &Input, panel: &[f32], ahead: &[f32], rows: Range<usize>, columns: Range<usize>);
+}
+
+/// The rows a product reads: `[.., depth]`.
+pub(super) struct Input<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) depth: usize,
+}
+
+/// The matrix a product writes: `[.., columns]`, each tile its own rows and columns.
+pub(super) struct Output<'a> {
+    pub(super) y: Disjoint<'a>,
+    pub(super) columns: usize,
+    pub(super) finish: Finish<'a>,
+}
+
+/// What happens to a finished sum on its way to memory.
+#[derive(Clone, Copy)]
+pub(super) enum Finish<'a> {
+    /// `y = sum`
+    Overwrite,
+    /// `y = sum + bias`
+    Bias(&'a [f32]),
+    /// `y = y + sum`
+    Add,
+}
+
+macro_rules! tile {
+    ($token:ty, vectors $vectors:literal, rows $($rows:literal)*) => {
+        impl Tile for $token {
+            const COLUMNS: usize = $vectors * Self::LANES;
+            const ROWS: usize = [$($rows),*].len();
+
+            #[inline(always)]
+            fn tile(
+                self,
+                y: &Output,
+                x: &Input,
+                panel: &[f32],
+                ahead: &[f32],
+                rows: Range<usize>,
+                columns: Range<usize>,
+            ) {
+                touch(y, rows.clone(), columns.clone());
+                match rows.len() {
+                    $($rows => {
+                        let sums = sums::<Self, $rows, $vectors>(self, x, panel, ahead, rows.start);
+                        store(self, y, sums, rows, columns);
+                    })*
+                    other => panic!("a tile of {other} rows"),
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+tile!(Avx512, vectors 2, rows 1 2 3 4 5 6 7 8 9 10 11 12);
+#[cfg(target_arch = "x86_64")]
+tile!(Avx2, vectors 2, rows 1 2 3 4 5 6);
+tile!(Portable, vectors 1, rows 1 2 3 4);
+
+#[inline(always)]
+fn sums<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    x: &Input,
+    panel: &[f32],
+    ahead: &[f32],
+    row: usize,
+) -> [[S::V; V]; R] {
+    let depth = x.depth;
+    assert!((row + R) * depth <= x.x.len() && panel.len() == depth * V * S::LANES);
+    let mut sums = [[s.splat(0.0); V]; R];
+    let lines = ahead.len().div_ceil(LINE).div_ceil(depth.div_ceil(STRETCH).max(1));
+    let mut line = ahead.as_ptr();
+    let (x, panel) = (x.x[row * depth..].as_ptr(), panel.as_ptr());
+    for stretch in (0..depth).step_by(STRETCH) {
+        for _ in 0..lines {
+            prefetch(line);
+            line = line.wrapping_add(LINE);
+        }
+        for k in stretch..depth.min(stretch + STRETCH) {
+            // SAFETY: R rows of `depth` numbers lie at x, and `depth` rows of V vectors in the panel (asserted).
+            unsafe {
+                let mut w = [s.splat(0.0); V];
+                for v in 0..V {
+                    w[v] = s.load(std::slice::from_raw_parts(panel.add((k * V + v) * S::LANES), S::LANES));
+                }
+                for r in 0..R {
+                    let x = s.splat(*x.add(r * depth + k));
+                    for v in 0..V {
+                        sums[r][v] = s.mul_add(x, w[v], sums[r][v]);
+                    }
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// f32 of a cache line.
+const LINE: usize = 16;
+/// Steps of k between two groups of prefetches.
+const STRETCH: usize = 4;
+
+/// Has the tile's part of the output fetched while the sums are formed.
+#[inline(always)]
+fn touch(y: &Output, rows: Range<usize>, columns: Range<usize>) {
+    for row in rows {
+        let start = row * y.columns + columns.start;
+        for c in (0..columns.len()).step_by(LINE) {
+            prefetch(y.y.start().wrapping_add(start + c));
+        }
+    }
+}
+
+/// A hint; any address is allowed.
+#[inline(always)]
+fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program can see and never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+#[inline(always)]
+fn store<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    y: &Output,
+    sums: [[S::V; V]; R],
+    rows: Range<usize>,
+    columns: Range<usize>,
+) {
+    for r in 0..R {
+        let start = (rows.start + r) * y.columns;
+        // SAFETY: an item owns its rows and columns, and this is the only slice of them.
+        let out = unsafe { y.y.slice(start + columns.start..start + columns.end) };
+        for v in 0..V {
+            let from = out.len().min(v * S::LANES);
+            let to = out.len().min((v + 1) * S::LANES);
+            let out = &mut out[from..to];
+            let sum = match y.finish {
+                Finish::Overwrite => sums[r][v],
+                Finish::Bias(b) => s.add(sums[r][v], s.load_partial(&b[columns.start + from..columns.start + to])),
+                Finish::Add => s.add(s.load_partial(out), sums[r][v]),
+            };
+            s.store_partial(sum, out);
+        }
+    }
+}
