@@ -91,6 +91,11 @@ impl Context {
     }
 }
 
+/// Rows of a work item, so that it holds about 65,536 numbers (some 50 microseconds of a cheap kernel).
+pub(crate) fn rows_per_item(columns: usize) -> usize {
+    (65_536 / columns.max(1)).max(1)
+}
+
 /// A slice that several workers write, each its own part.
 pub(crate) struct Disjoint<'a> {
     start: *mut f32,

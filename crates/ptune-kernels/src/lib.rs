@@ -8,10 +8,15 @@
 //!
 //! All matrices are row-major and packed: a batch is one matrix `[rows, columns]` without padding.
 
+mod activation;
 mod aligned;
 mod context;
+mod embedding;
 mod isa;
+mod loss;
+mod math;
 mod matmul;
+mod norm;
 mod peak;
 mod philox;
 mod pool;
@@ -19,8 +24,12 @@ mod simd;
 #[cfg(test)]
 mod testing;
 
+pub use activation::{Activation, activation, activation_backward};
 pub use context::Context;
+pub use embedding::{add, column_sums, embed, embed_backward_prompt, gather_rows, scatter_rows, scatter_rows_add};
 pub use isa::Isa;
+pub use loss::{softmax, softmax_cross_entropy, softmax_cross_entropy_backward};
 pub use matmul::{Weight, matmul, matmul_backward_input, matmul_backward_input_add};
+pub use norm::{layer_norm, layer_norm_backward_input};
 pub use peak::multiply_add_peak;
 pub use philox::{philox, unit_f32};

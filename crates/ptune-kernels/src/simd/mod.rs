@@ -47,3 +47,27 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn reduce_add(self, a: Self::V) -> f32;
     fn reduce_max(self, a: Self::V) -> f32;
 }
+
+/// The next `LANES` numbers of `x`, or all that are left with zeros behind.
+#[inline(always)]
+pub(crate) fn load_up_to<S: Simd>(s: S, x: &[f32]) -> S::V {
+    if x.len() >= S::LANES { s.load(x) } else { s.load_partial(x) }
+}
+
+/// Like [`load_up_to`] with `fill` behind: minus infinity for a maximum or a sum of exponentials.
+#[inline(always)]
+pub(crate) fn load_up_to_or<S: Simd>(s: S, x: &[f32], fill: f32) -> S::V {
+    if x.len() >= S::LANES {
+        s.load(x)
+    } else {
+        let mut lanes = [fill; 16];
+        lanes[..x.len()].copy_from_slice(x);
+        s.load(&lanes)
+    }
+}
+
+/// Stores as many lanes as `y` takes.
+#[inline(always)]
+pub(crate) fn store_up_to<S: Simd>(s: S, v: S::V, y: &mut [f32]) {
+    if y.len() >= S::LANES { s.store(v, y) } else { s.store_partial(v, y) }
+}

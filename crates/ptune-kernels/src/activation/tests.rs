@@ -1,0 +1,70 @@
+//! Against the formulas in f64, and slopes against central differences of those formulas.
+
+use super::*;
+use crate::math::tests::erf_f64;
+use crate::testing::{assert_close, central_differences, numbers, on_every_isa, wide};
+
+const KINDS: [Activation; 4] = [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Tanh];
+/// Zero, one, and around one, two and three vectors of 8 and 16 lanes; more than one work item.
+const SIZES: [usize; 10] = [0, 1, 7, 8, 9, 15, 17, 26, 50, 40_000];
+
+fn twin(x: f64, kind: Activation) -> f64 {
+    match kind {
+        Activation::Gelu => x * 0.5 * (1.0 + erf_f64(x / 2f64.sqrt())),
+        Activation::GeluTanh => {
+            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+        }
+        Activation::Relu => x.max(0.0),
+        Activation::Tanh => x.tanh(),
+    }
+}
+
+/// Over -7..7, the first near zero: limits are relative to the largest result, which must not be a vanishing slope.
+fn inputs(size: usize) -> Vec<f32> {
+    let mut x: Vec<f32> = numbers(size, 1).iter().map(|x| x * 7.0).collect();
+    x.iter_mut().take(1).for_each(|x| *x = 0.3);
+    x
+}
+
+#[test]
+fn forward_equals_the_formulas() {
+    for (kind, size) in KINDS.into_iter().flat_map(|k| SIZES.map(|n| (k, n))) {
+        let x = inputs(size);
+        let want: Vec<f64> = x.iter().map(|x| twin(f64::from(*x), kind)).collect();
+        let kernel = |ctx: &Context| {
+            let mut y = vec![9.0; size];
+            activation(ctx, &mut y, &x, kind);
+            y
+        };
+        on_every_isa(kernel, |name, y| assert_close(&format!("{name} {kind:?}"), y, &want, 3e-7));
+    }
+}
+
+#[test]
+fn backward_equals_central_differences() {
+    for (kind, size) in KINDS.into_iter().flat_map(|k| SIZES.map(|n| (k, n.min(100)))) {
+        let (x, d_y) = (inputs(size), numbers(size, 2));
+        let loss = |x: &[f64]| -> f64 { x.iter().zip(&d_y).map(|(x, d)| twin(*x, kind) * f64::from(*d)).sum() };
+        let want = central_differences(&wide(&x), loss);
+        let kernel = |ctx: &Context| {
+            let mut d_x = vec![9.0; size];
+            activation_backward(ctx, &mut d_x, &d_y, &x, kind);
+            d_x
+        };
+        on_every_isa(kernel, |name, d_x| assert_close(&format!("{name} {kind:?}"), d_x, &want, 1e-6));
+    }
+}
+
+#[test]
+fn huge_inputs_give_no_nan() {
+    let x = [f32::MIN, -1e20, -100.0, 100.0, 1e20, f32::MAX];
+    for (isa, kind) in crate::Isa::available().into_iter().flat_map(|isa| KINDS.map(|k| (isa, k))) {
+        let ctx = Context::new(isa, 1);
+        let (mut y, mut d_x) = ([0.0; 6], [0.0; 6]);
+        activation(&ctx, &mut y, &x, kind);
+        activation_backward(&ctx, &mut d_x, &[1.0; 6], &x, kind);
+        let limit = if kind == Activation::Tanh { 0.0 } else { 1.0 };
+        assert_eq!(d_x, [0.0, 0.0, 0.0, limit, limit, limit], "{} {kind:?}", isa.name());
+        assert!(y.iter().all(|y| !y.is_nan()), "{} {kind:?}: {y:?}", isa.name());
+    }
+}

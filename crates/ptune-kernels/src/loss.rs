@@ -1,0 +1,106 @@
+//! Softmax and its cross-entropy with one target column a row.
+//!
+//! `log_sum_exp = m + ln sum_j exp(x_j - m)` with the row's maximum m; `loss = log_sum_exp - x_target`;
+//! `d_x_j = (exp(x_j - log_sum_exp) - [j = target]) * scale`. A logit of minus infinity is a column left out.
+
+use crate::Context;
+use crate::context::rows_per_item;
+use crate::isa::isa_shells;
+use crate::math::exp;
+use crate::simd::{Simd, load_up_to, load_up_to_or, store_up_to};
+
+/// Losses and log-sum-exps (both `[rows]`) of `logits` `[rows, columns]` against one target column a row. The mean or
+/// sum over rows is the caller's.
+pub fn softmax_cross_entropy(
+    ctx: &Context,
+    losses: &mut [f32],
+    log_sum_exp: &mut [f32],
+    logits: &[f32],
+    targets: &[u32],
+    columns: usize,
+) {
+    let rows = targets.len();
+    assert_eq!(logits.len(), rows * columns);
+    assert!(targets.iter().all(|t| (*t as usize) < columns));
+    ctx.run_rows(rows, rows_per_item(columns), [(losses, 1), (log_sum_exp, 1)], |range, [losses, sums], _| {
+        for (i, row) in range.enumerate() {
+            let logits = &logits[row * columns..(row + 1) * columns];
+            let (max, sum) = row_max_and_sum(ctx.isa(), logits);
+            // The logarithm in f64, rounded once: what a platform's f32 logarithm returns differs.
+            sums[i] = (f64::from(max) + f64::from(sum).ln()) as f32;
+            losses[i] = sums[i] - logits[targets[row] as usize];
+        }
+    });
+}
+
+/// `d_logits = (softmax - onehot(target)) * scale`, all `[rows, columns]`, from the `log_sum_exp` of the forward.
+pub fn softmax_cross_entropy_backward(
+    ctx: &Context,
+    d_logits: &mut [f32],
+    logits: &[f32],
+    log_sum_exp: &[f32],
+    targets: &[u32],
+    scale: f32,
+    columns: usize,
+) {
+    let rows = targets.len();
+    assert_eq!((logits.len(), log_sum_exp.len()), (rows * columns, rows));
+    assert!(targets.iter().all(|t| (*t as usize) < columns));
+    ctx.run_rows(rows, rows_per_item(columns), [(d_logits, columns)], |range, [d_logits], _| {
+        for (row, d_logits) in range.zip(d_logits.chunks_exact_mut(columns)) {
+            let logits = &logits[row * columns..(row + 1) * columns];
+            let target = targets[row] as usize;
+            row_probabilities(ctx.isa(), d_logits, logits, log_sum_exp[row], scale);
+            // Near the optimum the probability is close to one, and `exp_m1` keeps the digits of what is missing.
+            d_logits[target] = f64::from(logits[target] - log_sum_exp[row]).exp_m1() as f32 * scale;
+        }
+    });
+}
+
+/// `probabilities = softmax(logits)`, both `[rows, columns]`.
+pub fn softmax(ctx: &Context, probabilities: &mut [f32], logits: &[f32], columns: usize) {
+    assert_eq!(probabilities.len(), logits.len());
+    let rows = logits.len().checked_div(columns).unwrap_or(0);
+    ctx.run_rows(rows, rows_per_item(columns), [(probabilities, columns)], |range, [probabilities], _| {
+        for (row, probabilities) in range.zip(probabilities.chunks_exact_mut(columns)) {
+            let logits = &logits[row * columns..(row + 1) * columns];
+            let (max, sum) = row_max_and_sum(ctx.isa(), logits);
+            row_probabilities(ctx.isa(), probabilities, logits, max, 1.0 / sum);
+        }
+    });
+}
+
+/// The maximum m of `x`, and the sum of `exp(x - m)`.
+#[inline(always)]
+fn max_and_sum_generic<S: Simd>(s: S, x: &[f32]) -> (f32, f32) {
+    let low = f32::NEG_INFINITY;
+    let mut max = s.splat(low);
+    for i in (0..x.len()).step_by(S::LANES) {
+        max = s.max(max, load_up_to_or(s, &x[i..], low));
+    }
+    let max = s.reduce_max(max);
+    let shift = s.splat(max);
+    let mut sum = s.splat(0.0);
+    for i in (0..x.len()).step_by(S::LANES) {
+        sum = s.add(sum, exp(s, s.sub(load_up_to_or(s, &x[i..], low), shift)));
+    }
+    (max, s.reduce_add(sum))
+}
+
+/// `y = exp(x - shift) * scale`.
+#[inline(always)]
+fn probabilities_generic<S: Simd>(s: S, y: &mut [f32], x: &[f32], shift: f32, scale: f32) {
+    let (shift, scale) = (s.splat(shift), s.splat(scale));
+    for i in (0..x.len()).step_by(S::LANES) {
+        let v = exp(s, s.sub(load_up_to(s, &x[i..]), shift));
+        store_up_to(s, s.mul(v, scale), &mut y[i..]);
+    }
+}
+
+isa_shells! {
+    fn row_max_and_sum(isa, x: &[f32]) -> (f32, f32) = max_and_sum_generic;
+    fn row_probabilities(isa, y: &mut [f32], x: &[f32], shift: f32, scale: f32) = probabilities_generic;
+}
+
+#[cfg(test)]
+mod tests;

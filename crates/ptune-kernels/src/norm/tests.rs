@@ -1,0 +1,96 @@
+//! Against the formula in f64, and the gradient against central differences of that formula.
+
+use super::*;
+use crate::testing::{assert_close, central_differences, numbers, on_every_isa, wide};
+
+const EPS: f32 = 1e-5;
+
+/// The naive twin: y of one row z.
+fn layer_norm_f64(z: &[f64], gamma: &[f64], beta: &[f64]) -> Vec<f64> {
+    let n = z.len() as f64;
+    let mean = z.iter().sum::<f64>() / n;
+    let variance = z.iter().map(|z| (z - mean) * (z - mean)).sum::<f64>() / n;
+    let inverse = 1.0 / (variance + f64::from(EPS)).sqrt();
+    (0..z.len()).map(|i| (z[i] - mean) * inverse * gamma[i] + beta[i]).collect()
+}
+
+struct Case {
+    rows: usize,
+    columns: usize,
+    x: Vec<f32>,
+    residual: Option<Vec<f32>>,
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+    d_y: Vec<f32>,
+}
+
+fn cases() -> impl Iterator<Item = Case> {
+    // Blocks of several items too: 700 rows of 130 columns are two.
+    let sizes = [(0, 5), (1, 1), (3, 7), (2, 8), (3, 9), (2, 15), (2, 16), (1, 17), (2, 26), (3, 50), (700, 130)];
+    sizes.into_iter().enumerate().map(|(i, (rows, columns))| Case {
+        rows,
+        columns,
+        // A mean far from zero, as real rows have.
+        x: numbers(rows * columns, 1).iter().map(|x| x + 3.0).collect(),
+        residual: (i % 2 == 0).then(|| numbers(rows * columns, 2)),
+        gamma: numbers(columns, 3),
+        beta: numbers(columns, 4),
+        d_y: numbers(rows * columns, 5),
+    })
+}
+
+/// y, then normalized, then the inverse deviations.
+fn forward_of(ctx: &Context, c: &Case) -> [Vec<f32>; 3] {
+    let n = c.rows * c.columns;
+    let [mut y, mut z, mut inverse] = [vec![9.0; n], vec![9.0; n], vec![9.0; c.rows]];
+    let residual = c.residual.as_deref();
+    layer_norm(ctx, &mut y, &mut z, &mut inverse, &c.x, residual, &c.gamma, &c.beta, EPS, c.columns);
+    [y, z, inverse]
+}
+
+fn input(c: &Case) -> Vec<f64> {
+    let residual = c.residual.clone().unwrap_or(vec![0.0; c.x.len()]);
+    c.x.iter().zip(residual).map(|(x, r)| f64::from(x + r)).collect()
+}
+
+#[test]
+fn forward_equals_the_formula() {
+    for c in cases() {
+        let (gamma, beta) = (wide(&c.gamma), wide(&c.beta));
+        let want: Vec<f64> = input(&c).chunks(c.columns).flat_map(|z| layer_norm_f64(z, &gamma, &beta)).collect();
+        on_every_isa(|ctx| forward_of(ctx, &c)[0].clone(), |name, y| assert_close(name, y, &want, 5e-6));
+    }
+}
+
+#[test]
+fn backward_equals_central_differences() {
+    for c in cases().filter(|c| c.columns > 1 && c.rows < 100) {
+        let (gamma, beta, d_y) = (wide(&c.gamma), wide(&c.beta), wide(&c.d_y));
+        let loss = |z: &[f64]| -> f64 {
+            let y = z.chunks(c.columns).flat_map(|z| layer_norm_f64(z, &gamma, &beta));
+            y.zip(&d_y).map(|(y, d)| y * d).sum()
+        };
+        let want = central_differences(&input(&c), loss);
+        let kernel = |ctx: &Context| {
+            let [_, z, inverse] = forward_of(ctx, &c);
+            let mut d_x = vec![9.0; z.len()];
+            layer_norm_backward_input(ctx, &mut d_x, &c.d_y, &z, &inverse, &c.gamma, c.columns);
+            d_x
+        };
+        on_every_isa(kernel, |name, d_x| assert_close(name, d_x, &want, 1e-5));
+    }
+}
+
+#[test]
+fn a_row_alone_equals_the_row_among_others() {
+    for isa in crate::Isa::available() {
+        let ctx = Context::new(isa, 2);
+        let mut c = cases().last().expect("there are cases");
+        let last = (c.rows - 1) * c.columns..;
+        let all = forward_of(&ctx, &c)[0][last.clone()].to_vec();
+        c.rows = 1;
+        c.x.drain(..last.start);
+        c.residual = c.residual.map(|r| r[last].to_vec());
+        assert_eq!(forward_of(&ctx, &c)[0], all);
+    }
+}
