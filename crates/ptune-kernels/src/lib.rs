@@ -11,6 +11,7 @@
 mod aligned;
 mod context;
 mod isa;
+mod linear;
 mod matmul;
 mod peak;
 mod philox;
@@ -21,6 +22,7 @@ mod testing;
 
 pub use context::Context;
 pub use isa::Isa;
+pub use linear::{linear, linear_backward_input, linear_backward_input_add, linear_backward_weight};
 pub use matmul::{Weight, matmul, matmul_backward_input, matmul_backward_input_add};
 pub use peak::multiply_add_peak;
 pub use philox::{philox, unit_f32};
