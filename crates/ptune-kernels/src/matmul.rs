@@ -119,7 +119,7 @@ fn product(ctx: &Context, y: &mut [f32], x: &[f32], panels: &Panels, isa: &str, 
 
 /// Rows of a product; a matrix without columns is no matrix of rows, so the other one decides then.
 fn rows_of(x: usize, depth: usize, y: usize, columns: usize) -> usize {
-    let rows = if columns > 0 { y / columns } else { x.checked_div(depth).unwrap_or(0) };
+    let rows = y.checked_div(columns).or(x.checked_div(depth)).unwrap_or(0);
     assert!(
         rows * depth == x && rows * columns == y,
         "x: rows x {depth}, y: rows x {columns}; got {x} and {y} numbers"

@@ -29,6 +29,9 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn load_partial(self, s: &[f32]) -> Self::V {
+        if s.len() == LANES {
+            return self.load(s);
+        }
         let mut v = [0.0; LANES];
         v[..s.len()].copy_from_slice(s);
         v
@@ -39,6 +42,9 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn store_partial(self, v: Self::V, s: &mut [f32]) {
+        if s.len() == LANES {
+            return self.store(v, s);
+        }
         let n = s.len();
         s.copy_from_slice(&v[..n]);
     }

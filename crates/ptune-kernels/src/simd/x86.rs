@@ -61,6 +61,9 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn load_partial(self, s: &[f32]) -> Self::V {
+        if s.len() == 8 {
+            return self.load(s);
+        }
         let mask = self.mask(s.len());
         intrinsic!(_mm256_maskload_ps(s.as_ptr(), mask))
     }
@@ -71,6 +74,10 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn store_partial(self, v: Self::V, s: &mut [f32]) {
+        if s.len() == 8 {
+            // A masked store is microcode on some processors.
+            return self.store(v, s);
+        }
         let mask = self.mask(s.len());
         intrinsic!(_mm256_maskstore_ps(s.as_mut_ptr(), mask, v))
     }
