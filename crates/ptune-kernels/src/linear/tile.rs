@@ -228,6 +228,11 @@ fn chains_with<S: Simd, const R: usize>(
                 (0..R).for_each(|r| finish(r, c, &sums[r]));
                 c += 8 * S::LANES;
             }
+            4.. if R == 4 && S::LANES == 16 => {
+                let sums = chain_tile::<S, R, 4>(s, chain, matrix, width, c);
+                (0..R).for_each(|r| finish(r, c, &sums[r]));
+                c += 4 * S::LANES;
+            }
             2.. => {
                 let sums = chain_tile::<S, R, 2>(s, chain, matrix, width, c);
                 (0..R).for_each(|r| finish(r, c, &sums[r]));
@@ -253,8 +258,12 @@ fn chain_tile<S: Simd, const R: usize, const V: usize>(
 ) -> [[S::V; V]; R] {
     let mut sums = [[s.splat(0.0); V]; R];
     let numbers = (width - column).min(V * S::LANES);
+    let Some(last) = chain.steps.checked_sub(1) else { return sums };
+    assert!(last * width + column + numbers <= matrix.len());
+    assert!(chain.first + (R - 1) * chain.line + last * chain.step < chain.factors.len());
     for k in 0..chain.steps {
-        let row = &matrix[k * width + column..][..numbers];
+        // SAFETY: the last row and the last factor lie inside (asserted).
+        let row = unsafe { matrix.get_unchecked(k * width + column..k * width + column + numbers) };
         let mut w = [s.splat(0.0); V];
         if numbers == V * S::LANES {
             for v in 0..V {
@@ -265,7 +274,9 @@ fn chain_tile<S: Simd, const R: usize, const V: usize>(
             w[0] = s.load_partial(row);
         }
         for r in 0..R {
-            let factor = s.splat(chain.factors[chain.first + r * chain.line + k * chain.step]);
+            // SAFETY: as above.
+            let factor =
+                s.splat(unsafe { *chain.factors.get_unchecked(chain.first + r * chain.line + k * chain.step) });
             for v in 0..V {
                 sums[r][v] = s.mul_add(factor, w[v], sums[r][v]);
             }

@@ -169,6 +169,9 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn load_partial(self, s: &[f32]) -> Self::V {
+        if s.len() == 16 {
+            return self.load(s);
+        }
         let mask = self.mask(s.len());
         intrinsic!(_mm512_maskz_loadu_ps(mask, s.as_ptr()))
     }
@@ -179,6 +182,9 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn store_partial(self, v: Self::V, s: &mut [f32]) {
+        if s.len() == 16 {
+            return self.store(v, s);
+        }
         let mask = self.mask(s.len());
         intrinsic!(_mm512_mask_storeu_ps(s.as_mut_ptr(), mask, v))
     }
