@@ -10,6 +10,7 @@
 
 mod activation;
 mod aligned;
+mod attention;
 mod context;
 mod embedding;
 mod isa;
@@ -28,6 +29,9 @@ mod simd;
 mod testing;
 
 pub use activation::{Activation, activation, activation_backward};
+pub use attention::{
+    AttentionShape, Dropout, KeysValues, Layout, Span, attention, attention_backward, attention_scratch_len,
+};
 pub use context::Context;
 pub use embedding::{add, column_sums, embed, embed_backward_prompt, gather_rows, scatter_rows, scatter_rows_add};
 pub use isa::Isa;
