@@ -3,7 +3,9 @@
 pub mod checkpoint;
 pub mod data;
 pub mod error;
+pub mod files;
 pub mod prompt;
+mod spelling;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -1,0 +1,59 @@
+//! The base fingerprint: which model, exactly, an adapter was trained on.
+//!
+//! SHA-256 over `config.json`, the tokenizer (`tokenizer.json`, or else `vocab.txt`), the header of every safetensors
+//! file and the bytes of the word embedding table. Each part goes in as its name, its length (eight bytes, little
+//! endian) and its bytes, so that no byte can move from one part to the next unnoticed. The other tensors are left
+//! out: reading them all would cost more than loading the model, and a fine-tuned copy has another embedding table.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::weights::Weights;
+use crate::error::{Error, Result};
+use crate::files;
+
+/// The tokenizer files, the first present one counts. (A `tokenizer.json` of 250,000 entries takes 17 MB.)
+const TOKENIZER_FILES: [&str; 2] = ["tokenizer.json", "vocab.txt"];
+const LARGEST_TEXT_FILE: u64 = 256 << 20;
+
+/// The fingerprint of the model in `directory`, 64 hexadecimal digits.
+pub(super) fn fingerprint(directory: &Path, weights: &Weights, embedding_tensor: &str) -> Result<String> {
+    let mut hash = Sha256::new();
+    let tokenizer = TOKENIZER_FILES.into_iter().find(|name| directory.join(name).exists());
+    let tokenizer = tokenizer.ok_or_else(|| {
+        Error::file(directory, "holds no tokenizer; tokenizer.json or vocab.txt was expected beside config.json")
+    })?;
+    for name in [super::CONFIG_FILE, tokenizer] {
+        let bytes = files::read_bytes(&directory.join(name), LARGEST_TEXT_FILE)?;
+        begin_part(&mut hash, name, bytes.len());
+        hash.update(&bytes);
+    }
+    for header in weights.headers() {
+        let (path, bytes) = header?;
+        begin_part(&mut hash, &path.file_name().unwrap_or_default().to_string_lossy(), bytes.len());
+        hash.update(&bytes);
+    }
+    // The header has fixed the table's length; shapes and dtypes stand there.
+    begin_part(&mut hash, embedding_tensor, 0);
+    weights.for_each_piece(embedding_tensor, |piece| {
+        hash.update(piece);
+        Ok(())
+    })?;
+    Ok(hexadecimal(&hash.finalize()))
+}
+
+/// SHA-256 of some bytes, 64 hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn begin_part(hash: &mut Sha256, name: &str, bytes: usize) {
+    hash.update((name.len() as u64).to_le_bytes());
+    hash.update(name);
+    hash.update((bytes as u64).to_le_bytes());
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

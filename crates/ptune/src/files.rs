@@ -1,0 +1,130 @@
+//! Reading small files whole, and writing files so that a crash or a full disk never damages what was there.
+//!
+//! A write goes to a temporary name in the same directory (`.name.XXXXXX.tmp`), is synced, then renamed over the
+//! destination, and the directory is synced: a reader sees the old bytes or the new ones, never a mixture.
+//! A set of files that belong together is [staged](StagedFile) first, all of it, and renamed afterwards, so that a full
+//! disk is met before the first old file is replaced. Locking against a second writer is not done here.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// A file written and synced under a temporary name. Dropped without [`commit`](StagedFile::commit), it disappears.
+#[derive(Debug)]
+pub struct StagedFile {
+    temporary: NamedTempFile,
+    path: PathBuf,
+}
+
+impl StagedFile {
+    /// Writes `bytes` beside `path` under a temporary name and syncs them; `path` itself is not touched.
+    ///
+    /// # Errors
+    /// [`Error::Write`] naming `path`; nothing is left behind.
+    pub fn write(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let failed = |source| Error::write(path, source);
+        let mut temporary = temporary_beside(path).map_err(failed)?;
+        temporary.write_all(bytes).map_err(failed)?;
+        temporary.as_file().sync_all().map_err(failed)?;
+        Ok(StagedFile { temporary, path: path.into() })
+    }
+
+    /// Renames the temporary file to its destination, replacing an older file, and syncs the directory.
+    ///
+    /// # Errors
+    /// [`Error::Write`]; an older file is still there, and the temporary one is removed.
+    pub fn commit(self) -> Result<()> {
+        let StagedFile { temporary, path } = self;
+        temporary.persist(&path).map_err(|refused| Error::write(&path, refused.error))?;
+        sync_directory(directory_of(&path)).map_err(|source| Error::write(&path, source))
+    }
+}
+
+/// Writes `bytes` to `path` atomically: temporary name, write, sync, rename, sync of the directory.
+///
+/// # Errors
+/// [`Error::Write`] naming `path`; an existing file keeps its bytes and the temporary one is removed.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    StagedFile::write(path, bytes)?.commit()
+}
+
+/// Creates a directory and the ones above it; one that is there already is fine.
+///
+/// # Errors
+/// [`Error::Write`] when it cannot be created, or when a file of that name is in the way.
+pub fn create_directory(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|source| Error::write(path, source))
+}
+
+/// Removes a file that may be there; a missing one is fine.
+///
+/// # Errors
+/// [`Error::Write`] when it is there and cannot be removed.
+pub fn remove_if_present(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::write(path, source)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a whole file of at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::Read`], or [`Error::File`] when it is longer than `limit`; no more than `limit` is ever held.
+pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let failed = |source| Error::read(path, source);
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::file(path, format!("longer than {limit} bytes: this is not the file that was expected")));
+    }
+    Ok(bytes)
+}
+
+/// Reads a whole UTF-8 file of at most `limit` bytes.
+///
+/// # Errors
+/// As [`read_bytes`], and [`Error::Line`] where the text stops being UTF-8.
+pub fn read_text(path: &Path, limit: u64) -> Result<String> {
+    String::from_utf8(read_bytes(path, limit)?).map_err(|wrong| {
+        let valid = wrong.utf8_error().valid_up_to();
+        let line = 1 + wrong.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
+        Error::line(path, line, "not UTF-8 text; save the file as UTF-8")
+    })
+}
+
+/// A temporary file in the directory of `path`, with the permissions any new file would get.
+fn temporary_beside(path: &Path) -> std::io::Result<NamedTempFile> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let prefix = format!(".{name}.");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".tmp");
+    #[cfg(unix)]
+    {
+        // Temporary files are private by default; these become ordinary files, so the umask decides.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(directory_of(path))
+}
+
+/// The directory a file lies in; of a bare name it is the current one.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a rename durable. Only Unix can open a directory as a file; elsewhere the rename itself has to do.
+fn sync_directory(directory: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;
