@@ -7,11 +7,14 @@
 mod config;
 mod fingerprint;
 mod shard;
+pub mod special_tokens;
+pub mod tokenizer;
 mod weights;
 
 use std::path::{Path, PathBuf};
 
 pub use config::Config;
+pub use tokenizer::{Glue, Tokenizer};
 pub use weights::Weights;
 
 use crate::error::{Error, Result};

@@ -1,1 +1,9 @@
-//! prompt
+//! What a task asks of the model: the template around an example, the label words, the candidate answers.
+
+pub mod template;
+pub mod verbalizer;
+pub mod vocabulary;
+
+pub use template::{Piece, PieceKind, Template};
+pub use verbalizer::Verbalizer;
+pub use vocabulary::Vocabulary;
