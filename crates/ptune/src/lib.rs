@@ -4,8 +4,15 @@ pub mod checkpoint;
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod method;
+pub mod model;
+pub mod ops;
+pub mod parameter;
 pub mod prompt;
+pub mod rng;
 mod spelling;
+pub mod tensor;
 pub mod train;
 
 pub use error::{Error, Result};
+pub use tensor::{Device, Tensor};

@@ -1,5 +1,8 @@
-//! What a task asks of the model: the template around an example, the label words, the candidate answers.
+//! What a task asks of the model: the template around an example, the label words, the candidate answers, and the
+//! encoder that computes the vectors of the pseudo tokens.
 
+pub mod encoder;
+pub mod initial;
 pub mod template;
 pub mod verbalizer;
 pub mod vocabulary;

@@ -1,0 +1,35 @@
+//! A trainable parameter: its value, its gradient, and the group whose learning rate it follows.
+
+use crate::tensor::{Device, Tensor};
+
+/// The parameter groups of a run; each has its own learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The prompt encoder.
+    Prompt,
+}
+
+/// A trainable matrix `[rows, columns]` (a vector has one row) with a gradient of the same shape.
+pub struct Parameter {
+    /// Its name: that of the same parameter in PyTorch (`lstm.weight_ih_l0`).
+    pub name: String,
+    /// Its group.
+    pub group: Group,
+    /// The value.
+    pub value: Tensor,
+    /// The gradient of the last backward, overwritten by each.
+    pub gradient: Tensor,
+}
+
+impl Parameter {
+    /// A parameter with its initial value and a gradient of zeros.
+    pub fn new(device: &Device, name: impl Into<String>, group: Group, value: Tensor) -> Self {
+        let gradient = device.zeros(value.rows(), value.columns());
+        Parameter { name: name.into(), group, value, gradient }
+    }
+
+    /// How many numbers are trained.
+    pub fn count(&self) -> usize {
+        self.value.rows() * self.value.columns()
+    }
+}

@@ -1,0 +1,165 @@
+//! A matrix on a device, and the device.
+//!
+//! There is one device, the processor. A [`Tensor`] is a plain row-major matrix of f32 without strides or views; what
+//! can be done with it is the closed list in `ops.rs`. Buffers come from the device's free list and return to it when
+//! the tensor is dropped, so a training step in its steady state allocates nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ptune_kernels::{Context, Isa};
+
+/// Where the work is done: threads, instruction set, free buffers. Clones share all of it.
+#[derive(Clone)]
+pub struct Device {
+    pub(crate) context: Arc<Context>,
+    free: Arc<FreeList>,
+}
+
+/// A row-major matrix `[rows, columns]` of f32.
+pub struct Tensor {
+    rows: usize,
+    columns: usize,
+    data: Vec<f32>,
+    home: Arc<FreeList>,
+}
+
+impl Device {
+    /// This machine's processor with `threads` threads (all that the process may use when `None`) and the best
+    /// instruction set.
+    pub fn processor(threads: Option<usize>) -> Self {
+        Self::with_context(match threads {
+            Some(threads) => Context::new(Isa::detect(), threads),
+            None => Context::detect(),
+        })
+    }
+
+    /// A device with a chosen instruction set and number of threads.
+    pub fn with_context(context: Context) -> Self {
+        Device { context: Arc::new(context), free: Arc::default() }
+    }
+
+    /// The name of the instruction set; results have the same bits only where it is the same.
+    pub fn instruction_set(&self) -> &'static str {
+        self.context.isa().name()
+    }
+
+    /// Threads.
+    pub fn threads(&self) -> usize {
+        self.context.threads()
+    }
+
+    /// A tensor for an operation to write: its numbers are whatever a former tensor left there.
+    pub(crate) fn uninitialised(&self, rows: usize, columns: usize) -> Tensor {
+        Tensor { rows, columns, data: self.free.take(rows * columns), home: Arc::clone(&self.free) }
+    }
+
+    /// A tensor of zeros.
+    pub(crate) fn zeros(&self, rows: usize, columns: usize) -> Tensor {
+        let mut tensor = self.uninitialised(rows, columns);
+        tensor.data.fill(0.0);
+        tensor
+    }
+
+    /// A tensor from numbers in row-major order; panics when there are not `rows * columns`.
+    pub fn upload(&self, rows: usize, columns: usize, data: &[f32]) -> Tensor {
+        let mut tensor = self.uninitialised(rows, columns);
+        tensor.data.copy_from_slice(data);
+        tensor
+    }
+}
+
+impl Tensor {
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The numbers, row-major: waits for the device.
+    pub fn read(&self) -> &[f32] {
+        &self.data
+    }
+
+    pub(crate) fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+}
+
+impl Drop for Tensor {
+    fn drop(&mut self) {
+        self.home.give(std::mem::take(&mut self.data));
+    }
+}
+
+/// Buffers by size class. A class is a power of two or one and a half of it, so that batches of slightly different
+/// sizes share buffers and at most a third of one is idle.
+#[derive(Default)]
+struct FreeList(Mutex<Vec<Vec<Vec<f32>>>>);
+
+impl FreeList {
+    fn take(&self, len: usize) -> Vec<f32> {
+        let (class, capacity) = size_class(len);
+        let reused = {
+            let mut classes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            classes.get_mut(class).and_then(Vec::pop)
+        };
+        let mut buffer = reused.unwrap_or_else(|| Vec::with_capacity(capacity));
+        buffer.resize(len, 0.0); // never beyond the capacity
+        buffer
+    }
+
+    fn give(&self, buffer: Vec<f32>) {
+        if buffer.capacity() == 0 {
+            return;
+        }
+        let (class, capacity) = size_class(buffer.capacity());
+        if capacity != buffer.capacity() {
+            return; // not one of ours
+        }
+        let mut classes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if classes.len() <= class {
+            classes.resize_with(class + 1, Vec::new);
+        }
+        classes[class].push(buffer);
+    }
+}
+
+/// The class of a length and the capacity of its buffers: 64, 96, 128, 192, 256, ...
+fn size_class(len: usize) -> (usize, usize) {
+    let len = len.max(64);
+    let power = len.next_power_of_two();
+    let class = 2 * (power.trailing_zeros() as usize - 6);
+    let between = power / 4 * 3;
+    if power > 64 && len <= between { (class - 1, between) } else { (class, power) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_classes_hold_their_length_and_are_their_own_class() {
+        for len in (0..5000).chain([1 << 20, (1 << 20) + 1]) {
+            let (class, capacity) = size_class(len);
+            assert!(capacity >= len);
+            assert_eq!(size_class(capacity), (class, capacity));
+        }
+    }
+
+    #[test]
+    fn a_dropped_buffer_is_used_again() {
+        let device = Device::processor(Some(1));
+        let first = device.uninitialised(10, 100);
+        let address = first.data().as_ptr();
+        drop(first);
+        assert_eq!(device.uninitialised(9, 100).data().as_ptr(), address);
+    }
+}
