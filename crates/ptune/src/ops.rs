@@ -5,9 +5,9 @@
 //! Frozen weights have no gradient, so their backward is to the input only; trainable ones (the `dense` and `lstm`
 //! operations) also write the gradients of their parameters.
 
-use ptune_kernels::{self as kernels, AttentionShape, KeysValues, Span};
+use ptune_kernels::{self as kernels, AttentionShape, KeysValues};
 
-pub use ptune_kernels::Activation;
+pub use ptune_kernels::{Activation, Span};
 
 use crate::tensor::{Device, Tensor};
 

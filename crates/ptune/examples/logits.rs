@@ -1,0 +1,45 @@
+//! Logits of a model directory at the [MASK] of each sentence of a file, as JSON: what `reference/logits.py --against`
+//! compares with transformers.
+//!
+//! cargo run --release --example logits -- MODEL_DIR reference/sentences.txt > logits.json
+
+use std::error::Error;
+
+use ptune::Device;
+use ptune::checkpoint::{Glue, ModelDirectory, Tokenizer};
+use ptune::model::{Inject, Model};
+use ptune::ops::{Layout, Span};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(model), Some(file)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: logits MODEL_DIR SENTENCES.txt".into());
+    };
+    let device = Device::processor(None);
+    let directory = ModelDirectory::open(model.as_ref())?;
+    let tokenizer = Tokenizer::open(directory.path())?;
+    let model = Model::load(&directory, &device, false, &mut |_, _| {})?;
+    let columns = model.columns(None, false);
+    let text = std::fs::read_to_string(file)?;
+    let sentences: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    // All sentences in one batch: rows without padding.
+    let mut layout = Layout::default();
+    for sentence in &sentences {
+        let (before, after) = sentence.split_once("[MASK]").ok_or("a sentence without [MASK]")?;
+        let special = tokenizer.special();
+        let mut ids = vec![special.cls.ok_or("no [CLS]")?];
+        ids.extend(tokenizer.encode(before, Glue::Start)?);
+        layout.targets.push((layout.rows() + ids.len()) as u32);
+        ids.push(special.mask.ok_or("no [MASK]")?);
+        ids.extend(tokenizer.encode(after, Glue::Space)?);
+        ids.push(special.sep.ok_or("no [SEP]")?);
+        let rows = layout.rows()..layout.rows() + ids.len();
+        layout.positions.extend(0..ids.len() as u32);
+        layout.spans.push(Span { end: rows.end, rows, parent: None, past: 0..0 });
+        layout.ids.extend(ids);
+    }
+    let (logits, _) = model.forward(&layout, &Inject::default(), &columns);
+    let rows: Vec<&[f32]> = logits.read().chunks_exact(columns.count()).collect();
+    serde_json::to_writer(std::io::stdout().lock(), &serde_json::json!({"sentences": sentences, "logits": rows}))?;
+    Ok(())
+}
