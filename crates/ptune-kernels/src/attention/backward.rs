@@ -51,8 +51,8 @@ pub(super) fn queries(
     let scores = take(&mut scratch, problem.layout.keys(span) * QUERY_BLOCK);
     let d_scores = scratch;
     let (columns, n) = (problem.query_columns(), queries.len());
-    transpose(q, QUERY_BLOCK, problem.queries(problem.q, queries.start, head), columns, n, head_dim);
-    transpose(d, QUERY_BLOCK, problem.queries(d_out, queries.start, head), columns, n, head_dim);
+    transpose(problem.isa, q, QUERY_BLOCK, problem.queries(problem.q, queries.start, head), columns, n, head_dim);
+    transpose(problem.isa, d, QUERY_BLOCK, problem.queries(d_out, queries.start, head), columns, n, head_dim);
     for (sum, query) in sums.iter_mut().zip(queries.clone()) {
         *sum = log_sum_exp[query * heads + head];
     }
@@ -102,10 +102,10 @@ pub(super) fn keys(
         None => (problem.kv.past_k, problem.kv.past_v),
     };
     let first = keys.start * columns + key_head * head_dim;
-    transpose(k, KEY_BLOCK, &all_k[first..], columns, keys.len(), head_dim);
-    transpose(v, KEY_BLOCK, &all_v[first..], columns, keys.len(), head_dim);
-    sum_k.fill(0.0);
-    sum_v.fill(0.0);
+    transpose(problem.isa, k, KEY_BLOCK, &all_k[first..], columns, keys.len(), head_dim);
+    transpose(problem.isa, v, KEY_BLOCK, &all_v[first..], columns, keys.len(), head_dim);
+    sum_k[..whole * keys.len()].fill(0.0);
+    sum_v[..whole * keys.len()].fill(0.0);
 
     let group = heads / kv_heads;
     for head in key_head * group..(key_head + 1) * group {

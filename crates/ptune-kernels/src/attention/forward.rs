@@ -164,7 +164,7 @@ pub(super) fn queries(
     let y = take(&mut scratch, head_dim.next_multiple_of(16) * QUERY_BLOCK);
     let scores = scratch;
     let x = problem.queries(problem.q, queries.start, head);
-    transpose(q, QUERY_BLOCK, x, problem.query_columns(), queries.len(), head_dim);
+    transpose(problem.isa, q, QUERY_BLOCK, x, problem.query_columns(), queries.len(), head_dim);
 
     let keys = block.scores(problem, scores, q);
     softmax(problem.isa, scores, max, sum, QUERY_BLOCK, block.width, keys, scale);

@@ -46,6 +46,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn select_lt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     fn reduce_add(self, a: Self::V) -> f32;
     fn reduce_max(self, a: Self::V) -> f32;
+    /// Rows to columns.
+    #[inline(always)]
+    fn transpose_4x4(self, x: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+        std::array::from_fn(|c| [x[0][c], x[1][c], x[2][c], x[3][c]])
+    }
 }
 
 /// The next `LANES` numbers of `x`, or all that are left with zeros behind.

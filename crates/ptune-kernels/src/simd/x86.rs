@@ -46,6 +46,22 @@ macro_rules! intrinsic {
     }};
 }
 
+#[inline(always)]
+fn transpose_4x4(x: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    intrinsic!({
+        let [a, b, c, d] = x;
+        let (mut a, mut b) = (_mm_loadu_ps(a.as_ptr()), _mm_loadu_ps(b.as_ptr()));
+        let (mut c, mut d) = (_mm_loadu_ps(c.as_ptr()), _mm_loadu_ps(d.as_ptr()));
+        _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+        let mut y = [[0.0; 4]; 4];
+        _mm_storeu_ps(y[0].as_mut_ptr(), a);
+        _mm_storeu_ps(y[1].as_mut_ptr(), b);
+        _mm_storeu_ps(y[2].as_mut_ptr(), c);
+        _mm_storeu_ps(y[3].as_mut_ptr(), d);
+        y
+    })
+}
+
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
@@ -144,6 +160,10 @@ impl Simd for Avx2 {
             _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
         })
     }
+    #[inline(always)]
+    fn transpose_4x4(self, x: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+        transpose_4x4(x)
+    }
 }
 
 impl Avx512 {
@@ -239,5 +259,9 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn reduce_max(self, a: Self::V) -> f32 {
         intrinsic!(_mm512_reduce_max_ps(a))
+    }
+    #[inline(always)]
+    fn transpose_4x4(self, x: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+        transpose_4x4(x)
     }
 }
