@@ -1,25 +1,34 @@
 //! A buffer of f32 that starts on a cache line, so that a vector load never straddles two.
-#![allow(unsafe_code)] // A slice of whole cache lines is also a slice of floats.
+//!
+//! A longer vector is allocated and its first whole line is where the buffer begins. (An allocation with an alignment
+//! of its own would be zeroed at once by the allocating thread; this one comes zeroed from the system, page by page to
+//! the threads that fill it.)
 
 use std::ops::{Deref, DerefMut};
 
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
+/// f32 of a cache line.
+const LINE: usize = 16;
 
-/// A growable buffer of f32 on a 64-byte boundary; the length is a multiple of 16.
-#[derive(Clone, Default)]
-pub(crate) struct Aligned(Vec<Line>);
+/// A buffer of f32 on a 64-byte boundary; the length is a multiple of 16.
+#[derive(Default)]
+pub(crate) struct Aligned {
+    memory: Vec<f32>,
+    start: usize,
+    len: usize,
+}
 
 impl Aligned {
     /// At least `len` zeros.
     pub(crate) fn zeros(len: usize) -> Self {
-        Aligned(vec![Line([0.0; 16]); len.div_ceil(16)])
+        let len = len.next_multiple_of(LINE);
+        let memory = vec![0.0f32; len + LINE - 1];
+        let past = memory.as_ptr().addr() / size_of::<f32>() % LINE;
+        Aligned { start: (LINE - past) % LINE, memory, len }
     }
 
     /// Grows to at least `len` numbers.
     pub(crate) fn reserve(&mut self, len: usize) {
-        if self.0.len() * 16 < len {
+        if self.len < len {
             *self = Self::zeros(len);
         }
     }
@@ -28,14 +37,27 @@ impl Aligned {
 impl Deref for Aligned {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // SAFETY: `Line` is `repr(C)` with sixteen f32 and no padding (64 bytes, aligned to 64).
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 16) }
+        &self.memory[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and the borrow is unique.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 16) }
+        &mut self.memory[self.start..self.start + self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_start_on_a_cache_line_and_are_zero() {
+        for len in [0, 1, 16, 17, 1000, 1_000_000] {
+            let buffer = Aligned::zeros(len);
+            assert!(buffer.len() >= len && buffer.len() % 16 == 0);
+            assert_eq!(buffer.as_ptr().addr() % 64, 0, "{len} numbers");
+            assert!(buffer.iter().all(|&x| x == 0.0));
+        }
     }
 }
