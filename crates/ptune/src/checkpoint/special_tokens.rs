@@ -86,9 +86,8 @@ mod tests {
         let settings: Map<String, Value> =
             serde_json::from_str(r#"{"mask_token": {"content": "<gap>"}, "sep_token": "[END]"}"#).unwrap();
         let vocabulary = ["[MASK]", "<gap>", "[SEP]", "[CLS]"];
-        let found = SpecialTokens::find(&[settings, Map::new()], |t| {
-            vocabulary.iter().position(|v| *v == t).map(|i| i as u32)
-        });
+        let found =
+            SpecialTokens::find(&[settings, Map::new()], |t| vocabulary.iter().position(|v| *v == t).map(|i| i as u32));
         assert_eq!(found.mask, Some(1));
         assert_eq!(found.sep, None, "a configured name outside the vocabulary must not fall back to another token");
         assert_eq!(found.cls, Some(3));

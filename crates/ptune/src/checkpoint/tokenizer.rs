@@ -289,13 +289,7 @@ impl Tokenizer {
     }
 
     /// Greedy longest match of `word` where every piece, the first too, carries the continuation prefix.
-    fn continue_word(
-        &self,
-        word: &str,
-        prefix: &str,
-        max_chars: usize,
-        ids: &mut Vec<u32>,
-    ) -> tokenizers::Result<()> {
+    fn continue_word(&self, word: &str, prefix: &str, max_chars: usize, ids: &mut Vec<u32>) -> tokenizers::Result<()> {
         let (before, mut rest) = (ids.len(), word);
         while !rest.is_empty() {
             let ends = rest.char_indices().map(|(i, c)| i + c.len_utf8()).rev();

@@ -165,8 +165,7 @@ impl Template {
             if let PieceKind::Field(field) = &piece.kind
                 && !available.contains(&field.name.as_str())
             {
-                let message =
-                    format!("the data has no field '{}'; its fields are {}", field.name, listed(available));
+                let message = format!("the data has no field '{}'; its fields are {}", field.name, listed(available));
                 return Err(self.error(piece, message));
             }
         }

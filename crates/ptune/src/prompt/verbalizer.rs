@@ -43,12 +43,7 @@ impl Verbalizer {
     ///
     /// Errors, each naming the key `task.verbalizer.LABEL`: fewer than two labels, a label without words, a label given
     /// twice, a word that is not one token, a token that stands for two words.
-    pub fn new(
-        file: &Path,
-        labels: &[(String, Vec<String>)],
-        tokenizer: &Tokenizer,
-        glue: Glue,
-    ) -> Result<Verbalizer> {
+    pub fn new(file: &Path, labels: &[(String, Vec<String>)], tokenizer: &Tokenizer, glue: Glue) -> Result<Verbalizer> {
         if labels.len() < 2 {
             return Err(Error::key(file, "task.verbalizer", "a verbalizer needs at least two labels"));
         }
@@ -67,9 +62,10 @@ impl Verbalizer {
                     Some(token) => vec![token],
                     None => return fail(not_one_token(word, tokenizer, glue)?),
                 };
-                let seen = verbalizer.labels.iter().chain([&label]).find_map(|other| {
-                    Some((&other.name, other.words.iter().find(|known| known.tokens == tokens)?))
-                });
+                let seen =
+                    verbalizer.labels.iter().chain([&label]).find_map(|other| {
+                        Some((&other.name, other.words.iter().find(|known| known.tokens == tokens)?))
+                    });
                 if let Some((other, known)) = seen {
                     return fail(format!(
                         "'{word}' is the same token as '{}' of the label '{other}': each word can stand only once",

@@ -117,8 +117,7 @@ fn read_words(file: &Path, key: Option<&str>) -> Result<Vec<String>> {
             }
         },
         (Value::Object(lists), None) => {
-            let message =
-                format!("this holds several lists: vocabulary_key should be one of {}", key_list(&lists));
+            let message = format!("this holds several lists: vocabulary_key should be one of {}", key_list(&lists));
             return Err(Error::file(file, message));
         }
         (_, Some(_)) => return Err(Error::file(file, NO_KEYS)),

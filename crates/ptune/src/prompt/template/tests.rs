@@ -73,7 +73,10 @@ fn names_share_rows_and_count_once() {
     assert_eq!(template.pseudo_rows(), 6);
     assert!(template.has_pseudo_tokens());
     assert!(!Template::parse("{a} [MASK]").unwrap().has_pseudo_tokens());
-    assert_eq!(Template::parse("[P*1 \"a ] b\"][MASK]").unwrap().pseudo().next().unwrap().1.words.as_deref(), Some("a ] b"));
+    assert_eq!(
+        Template::parse("[P*1 \"a ] b\"][MASK]").unwrap().pseudo().next().unwrap().1.words.as_deref(),
+        Some("a ] b")
+    );
 }
 
 #[test]
