@@ -1,1 +1,3 @@
-//! train
+//! Training and evaluation: the metrics.
+
+pub mod metrics;
