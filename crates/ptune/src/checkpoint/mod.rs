@@ -12,6 +12,7 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 pub use config::Config;
+pub(crate) use fingerprint::sha256;
 pub use weights::Weights;
 
 use crate::error::{Error, Result};
