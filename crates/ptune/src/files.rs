@@ -127,4 +127,4 @@ fn sync_directory(directory: &Path) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,6 @@
 //! P-tuning: teach a *frozen* language model many small tasks, each task a few kilobytes.
 
+pub mod adapter;
 pub mod checkpoint;
 pub mod data;
 pub mod error;

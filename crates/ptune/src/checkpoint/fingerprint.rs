@@ -1,7 +1,7 @@
 //! The base fingerprint: which model, exactly, an adapter was trained on.
 //!
-//! SHA-256 over `config.json`, the tokenizer (`tokenizer.json`, or else `vocab.txt`), the header of every safetensors
-//! file and the bytes of the word embedding table. Each part goes in as its name, its length (eight bytes, little
+//! SHA-256 over `config.json`, the tokenizer (`tokenizer.json`, or else `vocab.txt` with the `tokenizer_config.json` that
+//! says how to lower its case), the header of every safetensors file and the bytes of the word embedding table. Each part goes in as its name, its length (eight bytes, little
 //! endian) and its bytes, so that no byte can move from one part to the next unnoticed. The other tensors are left
 //! out: reading them all would cost more than loading the model, and a fine-tuned copy has another embedding table.
 
@@ -13,18 +13,13 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The tokenizer files, the first present one counts. (A `tokenizer.json` of 250,000 entries takes 17 MB.)
-const TOKENIZER_FILES: [&str; 2] = ["tokenizer.json", "vocab.txt"];
+/// A `tokenizer.json` of 250,000 entries takes 17 MB.
 const LARGEST_TEXT_FILE: u64 = 256 << 20;
 
 /// The fingerprint of the model in `directory`, 64 hexadecimal digits.
 pub(super) fn fingerprint(directory: &Path, weights: &Weights, embedding_tensor: &str) -> Result<String> {
     let mut hash = Sha256::new();
-    let tokenizer = TOKENIZER_FILES.into_iter().find(|name| directory.join(name).exists());
-    let tokenizer = tokenizer.ok_or_else(|| {
-        Error::file(directory, "holds no tokenizer; tokenizer.json or vocab.txt was expected beside config.json")
-    })?;
-    for name in [super::CONFIG_FILE, tokenizer] {
+    for name in [super::CONFIG_FILE].iter().chain(tokenizer_files(directory)?) {
         let bytes = files::read_bytes(&directory.join(name), LARGEST_TEXT_FILE)?;
         begin_part(&mut hash, name, bytes.len());
         hash.update(&bytes);
@@ -41,6 +36,20 @@ pub(super) fn fingerprint(directory: &Path, weights: &Weights, embedding_tensor:
         Ok(())
     })?;
     Ok(hexadecimal(&hash.finalize()))
+}
+
+/// The files that decide about token ids, as the tokenizer reads them.
+fn tokenizer_files(directory: &Path) -> Result<&'static [&'static str]> {
+    let present = |name: &str| directory.join(name).exists();
+    if present("tokenizer.json") {
+        Ok(&["tokenizer.json"])
+    } else if !present("vocab.txt") {
+        Err(Error::file(directory, "holds no tokenizer; tokenizer.json or vocab.txt was expected beside config.json"))
+    } else if present("tokenizer_config.json") {
+        Ok(&["vocab.txt", "tokenizer_config.json"])
+    } else {
+        Ok(&["vocab.txt"])
+    }
 }
 
 /// SHA-256 of some bytes, 64 hexadecimal digits.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use config::Config;
 pub use tokenizer::{Glue, Tokenizer};
+pub(crate) use fingerprint::sha256;
 pub use weights::Weights;
 
 use crate::error::{Error, Result};

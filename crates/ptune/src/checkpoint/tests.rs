@@ -70,7 +70,12 @@ fn the_fingerprint_changes_with_config_tokenizer_header_and_embedding_table_only
     fs::write(path.join("vocab.txt"), "[PAD]\n[UNK]\nthe\n").unwrap();
     assert_ne!(original, fingerprint(), "another tokenizer is another base");
     write_model(path);
+    fs::write(path.join("tokenizer_config.json"), r#"{"do_lower_case": false}"#).unwrap();
+    assert_ne!(original, fingerprint(), "a vocab.txt is read with tokenizer_config.json");
     fs::write(path.join("tokenizer.json"), "{}").unwrap();
+    let with_json = fingerprint();
+    fs::remove_file(path.join("tokenizer_config.json")).unwrap();
+    assert_eq!(with_json, fingerprint(), "a tokenizer.json is read alone");
     assert_ne!(original, fingerprint(), "tokenizer.json is used before vocab.txt");
     fs::remove_file(path.join("tokenizer.json")).unwrap();
     fs::write(path.join("config.json"), r#"{"model_type": "bert", "hidden_size": 3}"#).unwrap();

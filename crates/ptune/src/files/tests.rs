@@ -70,30 +70,39 @@ fn removing_a_missing_file_is_fine_but_a_directory_is_not() {
     assert!(remove_if_present(directory.path()).is_err());
 }
 
-/// The directory of [`a_disk_that_fills_up_damages_nothing`], for its child process.
+/// Names the directory to work in to a test that runs in a child process.
 #[cfg(unix)]
 const CHILD_DIRECTORY: &str = "PTUNE_TEST_FULL_DISK";
 
-/// A file size limit stands in for the full disk: the write fails half-way, with bytes already on the disk. The limit
-/// holds for a process, so this test runs itself once more in a child.
+/// Stands in for a full disk: runs the test `name` once more in a child process that may write 4 to 8 KiB to a file,
+/// so that a longer write fails half-way. There this returns `directory`'s path; here, once the child has passed, none.
 #[cfg(unix)]
-#[test]
-fn a_disk_that_fills_up_damages_nothing() {
-    if let Ok(directory) = std::env::var(CHILD_DIRECTORY) {
-        let error = write_atomically(&Path::new(&directory).join("a"), &vec![1; 1 << 20]).unwrap_err();
-        assert!(matches!(error, Error::Write { .. }), "{error}");
-        return;
+pub(crate) fn on_a_full_disk(name: &str, directory: &Path) -> Option<std::path::PathBuf> {
+    if let Some(directory) = std::env::var_os(CHILD_DIRECTORY) {
+        return Some(directory.into());
     }
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("a"), "old").unwrap();
     let output = std::process::Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" a_disk_that_fills_up_damages_nothing"])
+        .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$1\""])
         .arg(std::env::current_exe().unwrap())
-        .env(CHILD_DIRECTORY, directory.path())
+        .arg(name)
+        .env(CHILD_DIRECTORY, directory)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    None
+}
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_fills_up_damages_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("a"), "old").unwrap();
+    if let Some(child) = on_a_full_disk("a_disk_that_fills_up_damages_nothing", directory.path()) {
+        let error = write_atomically(&child.join("a"), &vec![1; 1 << 20]).unwrap_err();
+        assert!(matches!(error, Error::Write { .. }), "{error}");
+        return;
+    }
     assert_eq!(fs::read(directory.path().join("a")).unwrap(), b"old");
     assert_eq!(names(directory.path()), ["a"], "the temporary file was left behind");
 }

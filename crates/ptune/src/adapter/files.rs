@@ -1,0 +1,269 @@
+//! Writing and reading an adapter's files: the bytes, their checks, and what ties them together.
+//!
+//! `adapter.toml` holds the SHA-256 of the other files. It is renamed last on saving and checked on loading, so a save
+//! that was interrupted is noticed whatever it left behind.
+
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+
+use super::{Adapter, Description};
+use crate::checkpoint::sha256;
+use crate::error::{Error, Result};
+use crate::files::{self, StagedFile};
+
+const ADAPTER_FILE: &str = "adapter.toml";
+const PROMPT_FILE: &str = "prompt.safetensors";
+const VOCABULARY_FILE: &str = "vocabulary.txt";
+const PROMPT_TENSOR: &str = "prompt";
+
+/// The version that this release writes, and the newest that it reads.
+const FORMAT: u32 = 1;
+/// What this release can compute with.
+const COMPUTE: &str = "f32";
+const LARGEST_TOML: u64 = 16 << 20;
+const LARGEST_VOCABULARY: u64 = 64 << 20;
+/// The safetensors header of a prompt takes about 80 bytes.
+const LARGEST_PROMPT_HEADER: u64 = 64 << 10;
+const MOST_TOKENS: usize = 65_536;
+const LARGEST_WIDTH: usize = 65_536;
+
+/// `adapter.toml`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: u32,
+    task: Description,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<PromptFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vocabulary: Option<VocabularyFile>,
+}
+
+/// What `prompt.safetensors` must be.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PromptFile {
+    rows: usize,
+    width: usize,
+    sha256: String,
+}
+
+/// What `vocabulary.txt` must be.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VocabularyFile {
+    words: usize,
+    sha256: String,
+}
+
+/// Writes an adapter; see [`Adapter::save`].
+pub(super) fn save(adapter: &Adapter, directory: &Path) -> Result<()> {
+    let file = directory.join(ADAPTER_FILE);
+    check_description(&file, &adapter.description)?;
+    let prompt = prompt_bytes(adapter, &file)?;
+    let vocabulary = vocabulary_bytes(&adapter.description, &file)?;
+    let manifest = Manifest {
+        format: FORMAT,
+        task: adapter.description.clone(),
+        prompt: prompt.as_ref().map(|bytes| PromptFile {
+            rows: adapter.rows,
+            width: adapter.width,
+            sha256: sha256(bytes),
+        }),
+        vocabulary: vocabulary.as_ref().map(|(words, bytes)| VocabularyFile { words: *words, sha256: sha256(bytes) }),
+    };
+    let text = toml::to_string(&manifest)
+        .map_err(|wrong| Error::file(&file, format!("the adapter cannot be written as TOML: {wrong}")))?;
+
+    files::create_directory(directory)?;
+    let mut staged = Vec::new();
+    let parts = [(PROMPT_FILE, prompt), (VOCABULARY_FILE, vocabulary.map(|(_, bytes)| bytes))];
+    for (name, bytes) in &parts {
+        if let Some(bytes) = bytes {
+            staged.push(StagedFile::write(&directory.join(name), bytes)?);
+        }
+    }
+    staged.push(StagedFile::write(&file, text.as_bytes())?);
+    for part in staged {
+        part.commit()?;
+    }
+    // What an older adapter had and this one has not.
+    for (name, _) in parts.iter().filter(|(_, bytes)| bytes.is_none()) {
+        files::remove_if_present(&directory.join(name))?;
+    }
+    Ok(())
+}
+
+/// Reads an adapter; see [`Adapter::load`].
+pub(super) fn load(directory: &Path) -> Result<Adapter> {
+    let file = directory.join(ADAPTER_FILE);
+    if !file.exists() {
+        return Err(Error::file(directory, "holds no adapter.toml, so it is not an adapter"));
+    }
+    let mut manifest = read_manifest(&file)?;
+    if let Some(about) = &manifest.vocabulary {
+        manifest.task.vocabulary = Some(read_vocabulary(&directory.join(VOCABULARY_FILE), about)?);
+    }
+    let description = manifest.task;
+    check_description(&file, &description)?;
+    let (rows, prompt) = match &manifest.prompt {
+        Some(about) => {
+            check_prompt_sizes(&file, &description, about.rows, about.width)?;
+            (about.rows, read_prompt(&directory.join(PROMPT_FILE), about)?)
+        }
+        None => {
+            check_prompt_sizes(&file, &description, 0, description.base.width)?;
+            (0, Vec::new())
+        }
+    };
+    Ok(Adapter { width: description.base.width, description, prompt, rows })
+}
+
+/// Reads `adapter.toml`; the version is looked at first, because a newer one may have other keys.
+fn read_manifest(file: &Path) -> Result<Manifest> {
+    let text = files::read_text(file, LARGEST_TOML)?;
+    let wrong = |refused: toml::de::Error| {
+        let line = 1 + text.bytes().take(refused.span().map_or(0, |span| span.start)).filter(|b| *b == b'\n').count();
+        Error::line(file, line, format!("the adapter cannot be read: {}", refused.message()))
+    };
+    let table: toml::Table = toml::from_str(&text).map_err(wrong)?;
+    match table.get("format").and_then(toml::Value::as_integer) {
+        Some(format) if format == i64::from(FORMAT) => {}
+        Some(format) if format > i64::from(FORMAT) => {
+            let message = format!("{format}: written by a newer release; this one reads up to {FORMAT}");
+            return Err(Error::key(file, "format", message));
+        }
+        _ => return Err(Error::key(file, "format", format!("is missing or wrong; {FORMAT} was expected"))),
+    }
+    toml::from_str(&text).map_err(wrong)
+}
+
+/// What must hold for an adapter to be used, whatever the model.
+fn check_description(file: &Path, task: &Description) -> Result<()> {
+    let require = |holds: bool, key: &str, message: &str| {
+        if holds { Ok(()) } else { Err(Error::key(file, key, message)) }
+    };
+    let hexadecimal = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    require(!task.template.trim().is_empty(), "task.template", "is empty; a template was expected")?;
+    require(!task.target.is_empty(), "task.target", "is empty; the name of a field was expected")?;
+    require((1..=MOST_TOKENS).contains(&task.max_tokens), "task.max_tokens", "must be from 1 to 65536")?;
+    if task.compute != COMPUTE {
+        let message = format!("'{}' is not what this release computes with; it has: {COMPUTE}", task.compute);
+        return Err(Error::key(file, "task.compute", message));
+    }
+    require(task.labels.len() != 1, "task.labels", "has one label; none or at least two were expected")?;
+    for (label, words) in &task.labels {
+        let sound = !words.is_empty() && words.iter().all(|word| !word.is_empty());
+        require(sound, &format!("task.labels.{label}"), "needs at least one word, and no empty one")?;
+    }
+    let one_kind = task.labels.is_empty() || (task.vocabulary.is_none() && task.loss.is_none());
+    require(one_kind, "task.labels", "exclude a vocabulary and a probing loss")?;
+    require(hexadecimal(&task.base.fingerprint), "task.base.fingerprint", "must be 64 hexadecimal digits")?;
+    require((1..=LARGEST_WIDTH).contains(&task.base.width), "task.base.width", "must be from 1 to 65536")?;
+    let mut metrics = task.metrics.dev.values().chain(task.metrics.test.values());
+    require(metrics.all(|metric| metric.is_finite()), "task.metrics", "must be finite numbers")
+}
+
+/// Whether the prompt's sizes agree with the description; no rows make a manual prompt, which has no encoder.
+fn check_prompt_sizes(file: &Path, task: &Description, rows: usize, width: usize) -> Result<()> {
+    if rows > MOST_TOKENS {
+        return Err(Error::key(file, "prompt.rows", format!("{rows}: must be at most {MOST_TOKENS}")));
+    }
+    if width != task.base.width {
+        let message = format!("{width}: the base has width {}", task.base.width);
+        return Err(Error::key(file, "prompt.width", message));
+    }
+    if (rows > 0) != task.encoder.is_some() {
+        let message = "a prompt with rows has an encoder, a manual prompt has neither";
+        return Err(Error::key(file, "task.encoder", message));
+    }
+    Ok(())
+}
+
+/// The bytes of `prompt.safetensors`; none for a manual prompt.
+fn prompt_bytes(adapter: &Adapter, file: &Path) -> Result<Option<Vec<u8>>> {
+    check_prompt_sizes(file, &adapter.description, adapter.rows, adapter.width)?;
+    let wrong = |message: String| Error::tensor(&file.with_file_name(PROMPT_FILE), PROMPT_TENSOR, message);
+    if adapter.prompt.len() != adapter.rows * adapter.width {
+        let (values, rows, width) = (adapter.prompt.len(), adapter.rows, adapter.width);
+        return Err(wrong(format!("has {values} values for {rows} rows of width {width}")));
+    }
+    if let Some(at) = adapter.prompt.iter().position(|value| !value.is_finite()) {
+        return Err(wrong(format!("value {at} is {}; it must be finite", adapter.prompt[at])));
+    }
+    if adapter.rows == 0 {
+        return Ok(None);
+    }
+    let bytes: Vec<u8> = adapter.prompt.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, vec![adapter.rows, adapter.width], &bytes);
+    let whole = view.and_then(|view| safetensors::serialize([(PROMPT_TENSOR, view)], None));
+    whole.map(Some).map_err(|refused| wrong(refused.to_string()))
+}
+
+/// Reads `prompt.safetensors`, which must be exactly what `adapter.toml` says.
+fn read_prompt(file: &Path, about: &PromptFile) -> Result<Vec<f32>> {
+    let wrong = |message: String| Error::tensor(file, PROMPT_TENSOR, message);
+    // Both are at most 65,536, so nothing overflows.
+    let limit = (about.rows * about.width * 4) as u64 + LARGEST_PROMPT_HEADER;
+    let bytes = files::read_bytes(file, limit)?;
+    check_sha256(file, &bytes, &about.sha256)?;
+    let tensors = SafeTensors::deserialize(&bytes)
+        .map_err(|refused| Error::file(file, format!("is no safetensors file: {refused}")))?;
+    if tensors.len() != 1 {
+        return Err(Error::file(file, format!("holds {} tensors; one, 'prompt', was expected", tensors.len())));
+    }
+    let tensor = tensors.tensor(PROMPT_TENSOR).map_err(|_| wrong("is missing".into()))?;
+    if tensor.dtype() != Dtype::F32 {
+        return Err(wrong(format!("has dtype {:?}; F32 was expected", tensor.dtype())));
+    }
+    if tensor.shape() != [about.rows, about.width] {
+        let (rows, width) = (about.rows, about.width);
+        return Err(wrong(format!("has shape {:?}; adapter.toml makes it [{rows}, {width}]", tensor.shape())));
+    }
+    let prompt: Vec<f32> = tensor.data().as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+    match prompt.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(wrong(format!(
+            "the value at [{}, {}] is {}; it must be finite",
+            at / about.width,
+            at % about.width,
+            prompt[at]
+        ))),
+        None => Ok(prompt),
+    }
+}
+
+/// The bytes of `vocabulary.txt` and the number of its words; none without a vocabulary.
+fn vocabulary_bytes(task: &Description, file: &Path) -> Result<Option<(usize, Vec<u8>)>> {
+    let Some(words) = &task.vocabulary else { return Ok(None) };
+    if let Some(word) = words.iter().find(|word| word.is_empty() || word.contains(['\n', '\r'])) {
+        let message = format!("the word {word:?} cannot stand in a file with a word a line");
+        return Err(Error::key(file, "vocabulary", message));
+    }
+    let text: String = words.iter().flat_map(|word| [word, "\n"]).collect();
+    Ok(Some((words.len(), text.into_bytes())))
+}
+
+/// Reads `vocabulary.txt`, which must be exactly what `adapter.toml` says.
+fn read_vocabulary(file: &Path, about: &VocabularyFile) -> Result<Vec<String>> {
+    let text = files::read_text(file, LARGEST_VOCABULARY)?;
+    check_sha256(file, text.as_bytes(), &about.sha256)?;
+    let words: Vec<String> = text.split_terminator('\n').map(String::from).collect();
+    if words.len() != about.words || words.iter().any(String::is_empty) {
+        let message = format!("holds {} words, or empty ones; adapter.toml has {}", words.len(), about.words);
+        return Err(Error::file(file, message));
+    }
+    Ok(words)
+}
+
+/// Whether a file is the one that `adapter.toml` was written with.
+fn check_sha256(file: &Path, bytes: &[u8], expected: &str) -> Result<()> {
+    if sha256(bytes) == expected {
+        return Ok(());
+    }
+    let message = "does not belong to the adapter.toml beside it: it was changed, or a save was interrupted; train again \
+                   or copy the whole adapter";
+    Err(Error::file(file, message))
+}

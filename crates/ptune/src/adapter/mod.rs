@@ -1,0 +1,146 @@
+//! A trained task on disk: a directory of a few kilobytes that any process with the same base model can use.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `adapter.toml` | format version, task, labels with their words in order, base, metrics; sizes and SHA-256 of the others |
+//! | `prompt.safetensors` | one f32 tensor `prompt` `[rows, width]`: the computed rows of the pseudo tokens; none for a manual prompt |
+//! | `vocabulary.txt` | the candidate answers of a probing task, a word a line; none without a vocabulary |
+//!
+//! The prompt encoder is not stored: its output is all that answering needs. The same adapter always has the same
+//! bytes. What the fields mean to a template or a verbalizer is checked by those; here it is checked that the files
+//! are whole, belong together and hold numbers that can be computed with.
+
+mod files;
+pub(crate) mod labels;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A trained task: what it asks, and the rows that stand in for its pseudo tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    /// What the task asks and where it comes from.
+    pub description: Description,
+    /// The rows of the pseudo tokens, `[rows, width]`, row-major; empty for a manual prompt.
+    pub prompt: Vec<f32>,
+    /// How many rows; 0 for a manual prompt.
+    pub rows: usize,
+    /// Width of a row: that of the base's word embeddings.
+    pub width: usize,
+}
+
+/// The words of an adapter, `[task]` in `adapter.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// The template.
+    pub template: String,
+    /// The field with the gold label or answer.
+    pub target: String,
+    /// The longest row, special and pseudo tokens included.
+    pub max_tokens: usize,
+    /// The precision it was trained with; it is used with the same.
+    pub compute: String,
+    /// The prompt encoder that computed the rows; none for a manual prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
+    /// The shapes of that encoder; none for a manual prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shapes: Option<String>,
+    /// Probing: what the training loss compared the answer with; none with labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<String>,
+    /// Labels with their words, in the order of the classes; empty in probing.
+    #[serde(with = "labels", default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<(String, Vec<String>)>,
+    /// Probing: the candidate answers, in `vocabulary.txt`.
+    #[serde(skip)]
+    pub vocabulary: Option<Vec<String>>,
+    /// The model it was trained on.
+    pub base: Base,
+    /// What the run measured.
+    #[serde(default)]
+    pub metrics: Metrics,
+}
+
+/// The model an adapter was trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// [`crate::checkpoint::ModelDirectory::fingerprint`], 64 hexadecimal digits.
+    pub fingerprint: String,
+    /// The family.
+    pub model_type: String,
+    /// Width of the word embeddings.
+    pub width: usize,
+    /// A name for people: the last part of the directory's path.
+    pub name: String,
+}
+
+/// Metrics by name (`accuracy`, `p_at_1`, ...).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// On the dev examples, of the state that was kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dev: BTreeMap<String, f64>,
+    /// On the test examples.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub test: BTreeMap<String, f64>,
+}
+
+impl Adapter {
+    /// Writes the adapter into `directory`, which is created if need be, replacing an older adapter.
+    ///
+    /// All files are written and synced under temporary names before the first is renamed, so that a full disk damages
+    /// nothing. A crash between the renames leaves files that do not belong together, which [`Adapter::load`] refuses.
+    ///
+    /// # Errors
+    /// [`Error::Write`]; [`Error::Key`] when the adapter is one that `load` would refuse.
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        files::save(self, directory)
+    }
+
+    /// Reads an adapter.
+    ///
+    /// # Errors
+    /// A missing or damaged file, files that do not belong together, a newer format, sizes that disagree, values that
+    /// are not finite: each with the file, and the key or the tensor.
+    pub fn load(directory: &Path) -> Result<Adapter> {
+        files::load(directory)
+    }
+
+    /// Refuses a base other than the one it was trained on: another model gives the rows another meaning. `model` is
+    /// the directory that `fingerprint` was computed from.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming both models.
+    pub fn check_base(&self, fingerprint: &str, model: &Path) -> Result<()> {
+        let base = &self.description.base;
+        if base.fingerprint == fingerprint {
+            return Ok(());
+        }
+        let message = format!(
+            "is not the model of this adapter, which was trained on '{}' ({}, width {}, fingerprint {}); this one has \
+             fingerprint {}. Config, tokenizer and embedding table must be the same",
+            base.name,
+            base.model_type,
+            base.width,
+            beginning(&base.fingerprint),
+            beginning(fingerprint)
+        );
+        Err(Error::file(model, message))
+    }
+}
+
+/// Enough of a fingerprint to tell two apart.
+fn beginning(fingerprint: &str) -> String {
+    fingerprint.chars().take(16).collect()
+}
+
+#[cfg(test)]
+mod tests;

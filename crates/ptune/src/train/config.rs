@@ -1,0 +1,244 @@
+//! The run file: one training run as TOML. `docs/train.md` is its manual; a test keeps the two alike.
+//!
+//! [`RunConfig::read`] parses a file, applies the `--set key=value` overrides of the command line, fills in what
+//! depends on other keys, resolves paths against the file's directory and checks every value. What comes out can be
+//! used as it stands. Every default is in the `Default` implementations below and nowhere else; a key that has none
+//! there is either optional (`Option`) or required (empty until the file gives it, and refused when it stays so).
+//! A key or a value whose feature is not built is refused by name, never ignored.
+
+mod check;
+mod choices;
+mod read;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use choices::{BackboneMode, Compute, EncoderKind, Init, Loss, Metric, OptimizerKind, ScheduleKind, Shapes};
+
+use crate::adapter::labels;
+use crate::error::{Error, Result};
+
+/// Adam's decay rates of the gradient's first and second moments. They are no keys: nobody tunes them for prompts.
+pub const ADAM_BETAS: (f64, f64) = (0.9, 0.999);
+/// What Adam adds to the root of the second moment.
+pub const ADAM_EPSILON: f64 = 1e-8;
+
+/// The integers of TOML end here.
+pub const LARGEST_SEED: u64 = i64::MAX as u64;
+
+/// A run file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// The Hugging Face model directory. Required.
+    pub model: PathBuf,
+    /// The precision of the frozen model; never `auto` after reading.
+    pub compute: Compute,
+    /// Where all randomness of the run comes from; at most [`LARGEST_SEED`].
+    pub seed: u64,
+    /// Threads; without it, as many as the process may use. Results do not depend on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// The examples.
+    pub data: DataConfig,
+    /// What is asked of the model.
+    pub task: TaskConfig,
+    /// The trained prompt.
+    pub prompt: PromptConfig,
+    /// What happens to the model's own weights.
+    pub backbone: BackboneConfig,
+    /// Optimisation, evaluation and selection.
+    pub train: TrainConfig,
+}
+
+/// `[data]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// Training examples, a JSON object a line. Required.
+    pub train: PathBuf,
+    /// Examples that pick the best adapter; without them the last state is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev: Option<PathBuf>,
+    /// Examples for the final evaluation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<PathBuf>,
+    /// The longest row, special and pseudo tokens included.
+    pub max_tokens: usize,
+    /// Whether every epoch visits the training examples in a new order; `false` keeps the order of the file.
+    pub shuffle: bool,
+}
+
+/// `[task]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TaskConfig {
+    /// The template. Required.
+    pub template: String,
+    /// The field with the gold label, or with the gold answer when there is no verbalizer.
+    pub target: String,
+    /// Probing: the file with the candidate answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<PathBuf>,
+    /// Probing: which list of a vocabulary file that is an object of lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary_key: Option<String>,
+    /// Probing: which words the training loss compares the answer with.
+    pub loss: Loss,
+    /// Labels and their words in the order of the file. Empty means probing.
+    #[serde(with = "labels", skip_serializing_if = "Vec::is_empty")]
+    pub verbalizer: Vec<(String, Vec<String>)>,
+}
+
+/// `[prompt]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromptConfig {
+    /// The prompt encoder.
+    pub encoder: EncoderKind,
+    /// Which published implementation the encoder's shapes follow.
+    pub shapes: Shapes,
+    /// Where the rows of the pseudo tokens start.
+    pub init: Init,
+}
+
+/// `[backbone]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackboneConfig {
+    /// Whether the model's weights are trained.
+    pub mode: BackboneMode,
+    /// Dropout of the model while training; 0 in this release.
+    pub dropout: f64,
+}
+
+/// `[train]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Length of the run in batches. Exactly one of `steps` and `epochs` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// Length of the run in passes over the training examples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
+    /// Examples a step.
+    pub batch_size: usize,
+    /// Learning rate of the prompt.
+    pub learning_rate: f64,
+    /// The optimiser.
+    pub optimizer: OptimizerKind,
+    /// Weight decay: decoupled for `adamw`, added to the gradient for `adam`.
+    pub weight_decay: f64,
+    /// How the learning rate changes.
+    pub schedule: ScheduleKind,
+    /// `exponential`: what the learning rate is multiplied by after every epoch.
+    pub decay: f64,
+    /// Steps over which the learning rate rises from 0.
+    pub warmup_steps: usize,
+    /// Largest norm of the gradient; 0 switches clipping off.
+    pub clip_norm: f64,
+    /// Steps between evaluations on `dev`; without it, one at the end of every epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_every: Option<usize>,
+    /// Evaluations without improvement before the run stops; 0 never stops it.
+    pub patience: usize,
+    /// The metric that picks the best adapter; always there after reading.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub select: Option<Metric>,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        RunConfig {
+            model: PathBuf::new(),
+            compute: Compute::Auto,
+            seed: 0,
+            threads: None,
+            data: DataConfig::default(),
+            task: TaskConfig::default(),
+            prompt: PromptConfig::default(),
+            backbone: BackboneConfig::default(),
+            train: TrainConfig::default(),
+        }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        DataConfig { train: PathBuf::new(), dev: None, test: None, max_tokens: 256, shuffle: true }
+    }
+}
+
+impl Default for TaskConfig {
+    fn default() -> Self {
+        TaskConfig {
+            template: String::new(),
+            target: "label".into(),
+            vocabulary: None,
+            vocabulary_key: None,
+            loss: Loss::Full,
+            verbalizer: Vec::new(),
+        }
+    }
+}
+
+impl Default for PromptConfig {
+    fn default() -> Self {
+        PromptConfig { encoder: EncoderKind::Lstm, shapes: Shapes::Lama, init: Init::Random }
+    }
+}
+
+impl Default for BackboneConfig {
+    fn default() -> Self {
+        BackboneConfig { mode: BackboneMode::Frozen, dropout: 0.0 }
+    }
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig {
+            steps: None,
+            epochs: None,
+            batch_size: 8,
+            learning_rate: 1e-3,
+            optimizer: OptimizerKind::AdamW,
+            weight_decay: 0.0,
+            schedule: ScheduleKind::Constant,
+            decay: 0.98,
+            warmup_steps: 0,
+            clip_norm: 1.0,
+            eval_every: None,
+            patience: 0,
+            select: None,
+        }
+    }
+}
+
+impl RunConfig {
+    /// Whether the task has no verbalizer: the answer is any word, or any word of the vocabulary.
+    pub fn is_probing(&self) -> bool {
+        self.task.verbalizer.is_empty()
+    }
+
+    /// The metric that picks the best adapter: `train.select`, or else the first metric of the task.
+    pub fn select(&self) -> Metric {
+        self.train.select.unwrap_or(if self.is_probing() { Metric::PAt1 } else { Metric::Accuracy })
+    }
+
+    /// The file as TOML; what [`RunConfig::read`] returned reads back as the same.
+    ///
+    /// # Errors
+    /// A seed above [`LARGEST_SEED`], or a path that is not UTF-8.
+    pub fn to_toml(&self) -> Result<String> {
+        if self.seed > LARGEST_SEED {
+            let message = format!("seed {}: must be at most {LARGEST_SEED}, the largest integer of TOML", self.seed);
+            return Err(Error::request(message));
+        }
+        toml::to_string(self).map_err(|wrong| Error::request(format!("the run cannot be written as TOML: {wrong}")))
+    }
+}
+
+#[cfg(test)]
+mod tests;

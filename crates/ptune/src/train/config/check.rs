@@ -1,0 +1,151 @@
+//! The values of a run file: ranges, keys that exclude or need each other. Nothing after this has to ask again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{LARGEST_SEED, Loss, Metric, RunConfig};
+use crate::error::{Error, Result};
+
+/// More steps than any run will see; products with the batch size stay far below 2^64.
+const MOST_STEPS: usize = 1_000_000_000;
+const MOST_EPOCHS: usize = 1_000_000;
+const MOST_EXAMPLES_A_STEP: usize = 65_536;
+const MOST_TOKENS: usize = 65_536;
+const MOST_THREADS: usize = 1024;
+/// No optimiser survives more; it is far inside f32, in which the training computes.
+const LARGEST_RATE: f64 = 1000.0;
+
+impl RunConfig {
+    /// Checks every value of the run file `file`.
+    pub(super) fn check(&self, file: &Path) -> Result<()> {
+        let checks = [self.check_top(), self.check_data(), self.check_task(), self.check_verbalizer()];
+        let mut checks = checks.into_iter().chain([self.check_backbone(), self.check_length(), self.check_train()]);
+        match checks.find_map(std::result::Result::err) {
+            Some((key, message)) => Err(Error::key(file, key, message)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_top(&self) -> Checked {
+        required("model", !self.model.as_os_str().is_empty(), "the path of a Hugging Face model directory")?;
+        within("seed", self.seed, 0, LARGEST_SEED)?;
+        optionally_within("threads", self.threads, MOST_THREADS)
+    }
+
+    fn check_data(&self) -> Checked {
+        required("data.train", !self.data.train.as_os_str().is_empty(), "a file with a JSON object a line")?;
+        for (key, path) in [("data.dev", &self.data.dev), ("data.test", &self.data.test)] {
+            let empty = path.as_ref().is_some_and(|path| path.as_os_str().is_empty());
+            check(!empty, key, "is empty; name a file or remove the key")?;
+        }
+        within("data.max_tokens", self.data.max_tokens, 1, MOST_TOKENS)
+    }
+
+    fn check_task(&self) -> Checked {
+        let task = &self.task;
+        required("task.template", !task.template.trim().is_empty(), "the text around an example, with one [MASK]")?;
+        check(!task.target.is_empty(), "task.target", "is empty; name the field with the gold label or answer")?;
+        let vocabulary = &task.vocabulary;
+        let empty = vocabulary.as_ref().is_some_and(|path| path.as_os_str().is_empty());
+        check(!empty, "task.vocabulary", "is empty; name a file or remove the key")?;
+        if !self.is_probing() {
+            let message = "is for probing, where there is no verbalizer; remove it or [task.verbalizer]";
+            check(vocabulary.is_none(), "task.vocabulary", message)?;
+            check(task.vocabulary_key.is_none(), "task.vocabulary_key", message)?;
+            check(task.loss == Loss::Full, "task.loss", "\"vocabulary\" is for probing; remove it")?;
+        }
+        let message = "chooses a list of task.vocabulary, which is missing";
+        check(task.vocabulary_key.is_none() || vocabulary.is_some(), "task.vocabulary_key", message)?;
+        let message = "\"vocabulary\" needs task.vocabulary, the file with the candidate answers";
+        check(task.loss == Loss::Full || vocabulary.is_some(), "task.loss", message)
+    }
+
+    fn check_verbalizer(&self) -> Checked {
+        let labels = &self.task.verbalizer;
+        check(labels.len() != 1, "task.verbalizer", "has one label; a classification needs at least two")?;
+        let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+        for (label, words) in labels {
+            let key = format!("task.verbalizer.{label}");
+            check(!label.is_empty(), &key, "a label cannot be empty")?;
+            check(!words.is_empty(), &key, "has no word; give at least one: [\"yes\"]")?;
+            for word in words {
+                check(!word.trim().is_empty(), &key, "has an empty word")?;
+                let owner = owners.insert(word, label);
+                check(
+                    owner.is_none(),
+                    &key,
+                    format!("the word '{word}' stands for '{}' too", owner.unwrap_or_default()),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_backbone(&self) -> Checked {
+        let message = format!("{}: dropout in the model comes with a later release; use 0.0", self.backbone.dropout);
+        check(self.backbone.dropout == 0.0, "backbone.dropout", message)
+    }
+
+    fn check_length(&self) -> Checked {
+        let train = &self.train;
+        check(
+            train.steps.is_some() || train.epochs.is_some(),
+            "train.steps",
+            "is missing; give the length of the run as train.steps = 500 or train.epochs = 20",
+        )?;
+        let both = train.steps.is_some() && train.epochs.is_some();
+        check(!both, "train.steps", "and train.epochs are both there; keep one of them")?;
+        optionally_within("train.steps", train.steps, MOST_STEPS)?;
+        optionally_within("train.epochs", train.epochs, MOST_EPOCHS)?;
+        optionally_within("train.eval_every", train.eval_every, MOST_STEPS)?;
+        within("train.warmup_steps", train.warmup_steps, 0, train.steps.unwrap_or(MOST_STEPS))
+    }
+
+    fn check_train(&self) -> Checked {
+        let train = &self.train;
+        within("train.batch_size", train.batch_size, 1, MOST_EXAMPLES_A_STEP)?;
+        let rate = train.learning_rate;
+        let positive = rate as f32 > 0.0 && rate <= LARGEST_RATE;
+        check(positive, "train.learning_rate", format!("{rate}: must be above 0 and at most {LARGEST_RATE}"))?;
+        for (key, value) in [("train.weight_decay", train.weight_decay), ("train.clip_norm", train.clip_norm)] {
+            let message = format!("{value}: must be from 0 (off) to {LARGEST_RATE}");
+            check((0.0..=LARGEST_RATE).contains(&value), key, message)?;
+        }
+        let message = format!("{}: must be above 0 and at most 1", train.decay);
+        check(train.decay > 0.0 && train.decay <= 1.0, "train.decay", message)?;
+        within("train.patience", train.patience, 0, MOST_STEPS)?;
+        let message = "stops on the dev examples; give data.dev or remove the key";
+        check(train.patience == 0 || self.data.dev.is_some(), "train.patience", message)?;
+        self.check_select()
+    }
+
+    fn check_select(&self) -> Checked {
+        let probing = matches!(self.select(), Metric::PAt1 | Metric::PAt10 | Metric::Mrr);
+        let allowed = if self.is_probing() {
+            "without a verbalizer, it is one of: p_at_1, p_at_10, mrr"
+        } else {
+            "with a verbalizer, it is one of: accuracy, macro_f1"
+        };
+        check(probing == self.is_probing(), "train.select", format!("\"{}\": {allowed}", self.select().name()))
+    }
+}
+
+/// Nothing, or the key and what is wrong with it.
+type Checked = std::result::Result<(), (String, String)>;
+
+fn check(holds: bool, key: &str, message: impl Into<String>) -> Checked {
+    if holds { Ok(()) } else { Err((key.into(), message.into())) }
+}
+
+fn required(key: &str, given: bool, wanted: &str) -> Checked {
+    check(given, key, format!("is missing; it is {wanted}"))
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: T, least: T, most: T) -> Checked {
+    let message = format!("{value}: must be from {least} to {most}");
+    check(value >= least && value <= most, key, message)
+}
+
+fn optionally_within(key: &str, value: Option<usize>, most: usize) -> Checked {
+    value.map_or(Ok(()), |value| within(key, value, 1, most))
+}

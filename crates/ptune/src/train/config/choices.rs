@@ -1,0 +1,160 @@
+//! The keys of a run file that choose by name: closed lists, as the rest of the library matches on them.
+//!
+//! A name that is on no list is refused with the names that are; names of features that are designed but not built are
+//! recognised in [`super::read`], so that the message can say so.
+
+use serde::{Deserialize, Serialize};
+
+/// Precision of the frozen model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compute {
+    /// The fastest that this release has for this processor; resolved when a run file is read.
+    Auto,
+    /// Everything in 32-bit floats: the reference.
+    F32,
+}
+
+/// What computes the rows of the pseudo tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncoderKind {
+    /// The rows themselves are trained.
+    Embedding,
+    /// Rows through two linear layers.
+    Mlp,
+    /// Rows through a bidirectional LSTM, then two linear layers.
+    Lstm,
+}
+
+/// Which published implementation the encoder's shapes follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shapes {
+    /// The P-tuning authors' LAMA code: two layers, half the width a direction.
+    Lama,
+}
+
+/// Where the rows of the pseudo tokens start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Init {
+    /// Normally distributed rows.
+    Random,
+    /// Embeddings of sampled vocabulary entries.
+    Vocabulary,
+    /// Embeddings of the words that the template gives, `[P*3 "the capital of"]`.
+    Words,
+}
+
+/// What the training loss of a probing task compares the answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// Every token of the model, as in the paper.
+    Full,
+    /// The tokens of the vocabulary file.
+    Vocabulary,
+}
+
+/// What happens to the model's own weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackboneMode {
+    /// They stay as they are.
+    Frozen,
+}
+
+/// The optimiser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay, as PyTorch's `AdamW`.
+    AdamW,
+    /// Adam with coupled L2: the decay is added to the gradient, as PyTorch's `Adam`.
+    Adam,
+}
+
+/// How the learning rate changes, after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// It stays.
+    Constant,
+    /// It falls to 0 at the last step.
+    Linear,
+    /// It is multiplied by `decay` after every epoch.
+    Exponential,
+}
+
+/// A metric that can pick the best adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// Share of right labels.
+    Accuracy,
+    /// F1, averaged over the labels.
+    #[serde(rename = "macro_f1")]
+    MacroF1,
+    /// Probing: share of answers that came first.
+    #[serde(rename = "p_at_1")]
+    PAt1,
+    /// Probing: share of answers among the first ten.
+    #[serde(rename = "p_at_10")]
+    PAt10,
+    /// Probing: mean of one over the answer's rank.
+    Mrr,
+}
+
+impl Compute {
+    /// The name in run files and adapters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compute::Auto => "auto",
+            Compute::F32 => "f32",
+        }
+    }
+}
+
+impl EncoderKind {
+    /// The name in run files and adapters.
+    pub fn name(self) -> &'static str {
+        match self {
+            EncoderKind::Embedding => "embedding",
+            EncoderKind::Mlp => "mlp",
+            EncoderKind::Lstm => "lstm",
+        }
+    }
+}
+
+impl Shapes {
+    /// The name in run files and adapters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Shapes::Lama => "lama",
+        }
+    }
+}
+
+impl Loss {
+    /// The name in run files and adapters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Loss::Full => "full",
+            Loss::Vocabulary => "vocabulary",
+        }
+    }
+}
+
+impl Metric {
+    /// The name in run files, metrics and the output of the commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Accuracy => "accuracy",
+            Metric::MacroF1 => "macro_f1",
+            Metric::PAt1 => "p_at_1",
+            Metric::PAt10 => "p_at_10",
+            Metric::Mrr => "mrr",
+        }
+    }
+}
