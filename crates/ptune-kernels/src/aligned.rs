@@ -55,7 +55,7 @@ mod tests {
     fn buffers_start_on_a_cache_line_and_are_zero() {
         for len in [0, 1, 16, 17, 1000, 1_000_000] {
             let buffer = Aligned::zeros(len);
-            assert!(buffer.len() >= len && buffer.len() % 16 == 0);
+            assert!(buffer.len() >= len && buffer.len().is_multiple_of(16));
             assert_eq!(buffer.as_ptr().addr() % 64, 0, "{len} numbers");
             assert!(buffer.iter().all(|&x| x == 0.0));
         }
