@@ -1,8 +1,9 @@
 """Small tokenizers and golden token ids for the template rules.
 
-Run:   python reference/tokens.py          (versions: reference/requirements.txt)
-Writes crates/ptune/tests/fixtures/tokenizers/*/ and crates/ptune/tests/golden/tokens.json, which
-crates/ptune/tests/tokens.rs compares with the library.
+Run:   python reference/tokens.py [--train]          (versions: reference/requirements.txt)
+Writes crates/ptune/tests/golden/tokens.json, which crates/ptune/tests/tokens.rs compares with the library. With --train
+it first trains crates/ptune/tests/fixtures/tokenizers/*/ anew; the trainers break ties at random, so the files then
+differ from run to run, and so do the ids.
 
 The tokenizers are trained on the sentences below. The template rules are written down a second time here, on top of
 Hugging Face tokenizers and in another way than the library: the parser is one regular expression, a continuation is
@@ -14,6 +15,7 @@ In a golden row a pseudo token of prompt row k is -1 - k.
 import json
 import re
 import string
+import sys
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -164,6 +166,7 @@ class Encoder:
         self.tok.no_truncation()
         self.tok.encode_special_tokens = True
         self.name = name
+        self.special = {self.tok.token_to_id(t) for t in BERT_SPECIAL + ROBERTA_SPECIAL} - {None}
         names = BERT_SPECIAL if name.startswith("wordpiece") else ROBERTA_SPECIAL
         pick = lambda *options: next(self.tok.token_to_id(o) for o in options if o in names)
         self.cls, self.sep, self.mask = pick("[CLS]", "<s>"), pick("[SEP]", "</s>"), pick("[MASK]", "<mask>")
@@ -175,6 +178,10 @@ class Encoder:
                 {**inner, **{"##" + t: i for t, i in inner.items()}, "[UNK]": vocab["[UNK]"]}, unk_token="[UNK]")
 
     def __call__(self, text, before):
+        """A special token that the model itself finds in a text (Unigram does) is unknown text."""
+        return [self.unk if i in self.special else i for i in self.ids(text, before)]
+
+    def ids(self, text, before):
         text = text.strip()
         if not text:
             return []
@@ -346,7 +353,8 @@ def answer_before(template):
 
 
 def main():
-    write_tokenizers()
+    if "--train" in sys.argv:
+        write_tokenizers()
     golden = {}
     for folder in sorted(FIXTURES.iterdir()):
         encoder = Encoder(folder.name)

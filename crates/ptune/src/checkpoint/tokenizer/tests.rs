@@ -36,12 +36,16 @@ fn a_word_cut_at_any_of_its_token_boundaries_gives_the_same_tokens() {
     for name in ["wordpiece-cased", "wordpiece-uncased"] {
         let tokenizer = Tokenizer::open(&fixture(name)).unwrap();
         let mut checked = 0;
-        for word in "colder faster travelled 수도이자 파리입니다 베를린이고 teacherly walkings playinging".split(' ') {
+        // Uncased BERT takes syllables apart into letters, so only the cased one cuts Korean words at syllables.
+        let korean = if name == "wordpiece-cased" { "수도입니다 서울입니다 영화입니다" } else { "" };
+        let words = format!("capitaling filmed bridgeless questioned answering playinged {korean}");
+        for word in words.split_whitespace() {
             let whole = tokenizer.encode(word, Glue::Start).unwrap();
             for cut in 1..whole.len() {
                 let piece = |id: &u32| tokenizer.token(*id).trim_start_matches("##").chars().count();
                 let at = whole[..cut].iter().map(piece).sum::<usize>();
-                let (first, second): (String, String) = (word.chars().take(at).collect(), word.chars().skip(at).collect());
+                let (first, second): (String, String) =
+                    (word.chars().take(at).collect(), word.chars().skip(at).collect());
                 let mut found = tokenizer.encode(&first, Glue::Start).unwrap();
                 found.extend(tokenizer.encode(&second, Glue::Joined(first.chars().last().unwrap())).unwrap());
                 assert_eq!(found, whole, "{name}: {first}|{second}");
@@ -126,7 +130,7 @@ fn mutate(value: &mut Value, path: &[usize], new: Value) {
             list.get_mut(at)
         }
         (place, _) => {
-            *place = new;
+            *place = new.clone();
             None
         }
     };
