@@ -19,6 +19,7 @@
 //!
 //! Not read: `vocab.json` with `merges.txt`, and SentencePiece's `.model`; transformers converts both.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -96,7 +97,7 @@ impl Tokenizer {
         let (file, text) = (model_dir.join("tokenizer.json"), model_dir.join("vocab.txt"));
         if file.exists() {
             let bytes = std::fs::read(&file).map_err(|e| Error::read(&file, e))?;
-            let inner = tokenizers::Tokenizer::from_bytes(&bytes)
+            let inner = contained(|| tokenizers::Tokenizer::from_bytes(&bytes))
                 .map_err(|e| Error::file(&file, format!("this is not a tokenizer of the tokenizers library: {e}")))?;
             Tokenizer::new(file, inner, &settings)
         } else if text.exists() {
@@ -147,7 +148,7 @@ impl Tokenizer {
         if text.is_empty() {
             return Ok(Vec::new());
         }
-        let encoded = match (&self.kind, glue) {
+        let encoded = contained(|| match (&self.kind, glue) {
             (Kind::WordPiece { prefix, max_chars }, Glue::Joined(before)) => {
                 self.encode_continuation(text, before, prefix, *max_chars)
             }
@@ -168,8 +169,22 @@ impl Tokenizer {
                 })
             }
             _ => self.run_original(text),
-        };
-        encoded.map_err(|e| Error::file(&self.file, format!("the tokenizer cannot encode '{text}': {e}")))
+        });
+        let mut ids =
+            encoded.map_err(|e| Error::file(&self.file, format!("the tokenizer cannot encode '{text}': {e}")))?;
+        self.hide_special(&mut ids);
+        Ok(ids)
+    }
+
+    /// A SentencePiece vocabulary lists its special tokens among its pieces, so that it finds them in a text as well.
+    fn hide_special(&self, ids: &mut [u32]) {
+        let SpecialTokens { mask, cls, sep, pad, unk, bos, eos } = self.special;
+        let Some(unk) = unk else { return };
+        for id in ids {
+            if [mask, cls, sep, pad, bos, eos].contains(&Some(*id)) {
+                *id = unk;
+            }
+        }
     }
 
     /// The one token of `word`, or `None` when it is several or unknown.
@@ -311,14 +326,14 @@ impl Tokenizer {
 impl Kind {
     /// Reads the kind off the pipeline, and prepares the variants that encode a glued text.
     fn of(inner: &tokenizers::Tokenizer) -> std::result::Result<Kind, String> {
-        if let ModelWrapper::WordPiece(model) = inner.get_model() {
-            let prefix = model.continuing_subword_prefix.clone();
-            return Ok(Kind::WordPiece { prefix, max_chars: model.max_input_chars_per_word });
-        }
         let as_json = |e: serde_json::Error| e.to_string();
         let normalizer = serde_json::to_value(inner.get_normalizer()).map_err(as_json)?;
         let pre_tokenizer = serde_json::to_value(inner.get_pre_tokenizer()).map_err(as_json)?;
         let (normalizers, pre_tokenizers) = (steps(&normalizer), steps(&pre_tokenizer));
+        if let ModelWrapper::WordPiece(model) = inner.get_model() {
+            let prefix = model.continuing_subword_prefix.clone();
+            return Ok(Kind::WordPiece { prefix, max_chars: model.max_input_chars_per_word });
+        }
         let has = |steps: &[&Value], name: &str| steps.iter().any(|step| step["type"] == name);
         if has(&pre_tokenizers, "ByteLevel") || has(&normalizers, "ByteLevel") {
             let joined = edited(&pre_tokenizer, &|step| {
@@ -348,6 +363,12 @@ impl Kind {
             splits: has(&pre_tokenizers, "WhitespaceSplit") || has(&pre_tokenizers, "Whitespace"),
         })
     }
+}
+
+/// The tokenizers library panics on some damaged files (a piece length of 0, a pattern that matches nothing), and no
+/// file may bring the program down: such a panic becomes an error here.
+fn contained<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the tokenizer file makes no sense".into()))
 }
 
 /// The steps of a normaliser or pre-tokeniser, nested sequences flattened.
