@@ -1,3 +1,64 @@
-//! The binary `ptune`.
+//! The binary `ptune`: teach a frozen language model many small tasks.
+//!
+//! `main` only chooses the command and turns an error into a sentence and an exit status: 0 done, 1 the work failed
+//! (a full disk), 2 the request was wrong (a file, a flag, a key). Each command has its own file.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // commands talk to people
 
-fn main() {}
+mod evaluate;
+mod predict;
+mod progress;
+mod report;
+mod train;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
+///
+/// A task is a template with pseudo tokens, a few labelled rows, and a model directory in Hugging Face layout. `train`
+/// learns the pseudo tokens' vectors and leaves the model alone; the result is an adapter, a directory of a few
+/// kilobytes that `eval` and `predict` use.
+#[derive(Parser)]
+#[command(name = "ptune", version, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads to compute with [default: all that this process may use]; results do not depend on it
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(train::Arguments),
+    Eval(evaluate::Arguments),
+    Predict(predict::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let device = ptune::Device::processor(arguments.threads.map(usize::from));
+    let done = match &arguments.command {
+        Command::Train(arguments) => train::run(arguments, &device),
+        Command::Eval(arguments) => evaluate::run(arguments, &device),
+        Command::Predict(arguments) => predict::run(arguments, &device),
+    };
+    match done {
+        Ok(status) => status,
+        Err(error) => {
+            // Standard error may be closed; there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "ptune: {error:#}");
+            ExitCode::from(status_of(&error))
+        }
+    }
+}
+
+/// 2 when the request was wrong, 1 when the work failed.
+fn status_of(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<ptune::Error>() {
+        Some(error) if error.is_request() => 2,
+        _ => 1,
+    }
+}

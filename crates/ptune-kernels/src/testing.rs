@@ -2,6 +2,7 @@
 
 use crate::{Context, Isa, philox, unit_f32};
 
+#[allow(clippy::print_stdout)] // a test that skips says so
 /// Runs `kernel` on every instruction set of this processor with 1 to 4 threads, checks that its output has the same
 /// bits for every number of threads, and hands one output per instruction set to `check`. Says which sets it skipped.
 pub(crate) fn on_every_isa(kernel: impl Fn(&Context) -> Vec<f32>, check: impl Fn(&str, &[f32])) {

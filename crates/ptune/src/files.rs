@@ -128,3 +128,13 @@ fn sync_directory(directory: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 pub(crate) mod tests;
+/// How many bytes the files of a directory take.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn directory_bytes(path: &Path) -> Result<u64> {
+    let failed = |source| Error::read(path, source);
+    let entries = fs::read_dir(path).map_err(failed)?;
+    entries.map(|entry| Ok(entry.and_then(|entry| entry.metadata()).map_err(failed)?.len())).sum()
+}
+

@@ -9,6 +9,7 @@ pub mod method;
 pub mod model;
 pub mod ops;
 pub mod parameter;
+pub mod predict;
 pub mod prompt;
 pub mod rng;
 mod spelling;

@@ -338,13 +338,6 @@ impl Device {
         d_logits
     }
 
-    /// Softmax of each row.
-    pub(crate) fn softmax(&self, logits: &Tensor) -> Tensor {
-        let mut probabilities = self.uninitialised(logits.rows(), logits.columns());
-        kernels::softmax(&self.context, probabilities.data_mut(), logits.data(), logits.columns());
-        probabilities
-    }
-
     // ---- trainable layers (the prompt encoder's) -----------------------------------------------------------------
 
     /// `y [rows, outputs] = x W^T + b` with a trainable weight `[outputs, inputs]`.

@@ -16,7 +16,7 @@ use crate::files::{self, StagedFile};
 
 const ADAPTER_FILE: &str = "adapter.toml";
 const PROMPT_FILE: &str = "prompt.safetensors";
-const VOCABULARY_FILE: &str = "vocabulary.txt";
+const VOCABULARY_FILE: &str = "vocabulary.bin";
 const PROMPT_TENSOR: &str = "prompt";
 
 /// The version that this release writes, and the newest that it reads.
@@ -24,7 +24,8 @@ const FORMAT: u32 = 1;
 /// What this release can compute with.
 const COMPUTE: &str = "f32";
 const LARGEST_TOML: u64 = 16 << 20;
-const LARGEST_VOCABULARY: u64 = 64 << 20;
+/// One bit a token id: 16 million tokens.
+const LARGEST_VOCABULARY: u64 = 2 << 20;
 /// The safetensors header of a prompt takes about 80 bytes.
 const LARGEST_PROMPT_HEADER: u64 = 64 << 10;
 const MOST_TOKENS: usize = 65_536;
@@ -51,11 +52,11 @@ struct PromptFile {
     sha256: String,
 }
 
-/// What `vocabulary.txt` must be.
+/// What `vocabulary.bin` must be.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct VocabularyFile {
-    words: usize,
+    tokens: usize,
     sha256: String,
 }
 
@@ -73,7 +74,7 @@ pub(super) fn save(adapter: &Adapter, directory: &Path) -> Result<()> {
             width: adapter.width,
             sha256: sha256(bytes),
         }),
-        vocabulary: vocabulary.as_ref().map(|(words, bytes)| VocabularyFile { words: *words, sha256: sha256(bytes) }),
+        vocabulary: vocabulary.as_ref().map(|(tokens, bytes)| VocabularyFile { tokens: *tokens, sha256: sha256(bytes) }),
     };
     let text = toml::to_string(&manifest)
         .map_err(|wrong| Error::file(&file, format!("the adapter cannot be written as TOML: {wrong}")))?;
@@ -235,27 +236,33 @@ fn read_prompt(file: &Path, about: &PromptFile) -> Result<Vec<f32>> {
     }
 }
 
-/// The bytes of `vocabulary.txt` and the number of its words; none without a vocabulary.
+/// The number of candidates and the bytes of `vocabulary.bin`; none without a vocabulary. Token id `i` is bit `i % 8`
+/// (the lowest is 0) of byte `i / 8`: 4 KB for BERT, where the words would take 120.
 fn vocabulary_bytes(task: &Description, file: &Path) -> Result<Option<(usize, Vec<u8>)>> {
-    let Some(words) = &task.vocabulary else { return Ok(None) };
-    if let Some(word) = words.iter().find(|word| word.is_empty() || word.contains(['\n', '\r'])) {
-        let message = format!("the word {word:?} cannot stand in a file with a word a line");
+    let Some(ids) = &task.vocabulary else { return Ok(None) };
+    let bytes = ids.last().map_or(0, |last| *last as usize / 8 + 1);
+    if !ids.is_sorted_by(|a, b| a < b) || bytes as u64 > LARGEST_VOCABULARY {
+        let message = format!("must be distinct token ids below {}, ascending", LARGEST_VOCABULARY * 8);
         return Err(Error::key(file, "vocabulary", message));
     }
-    let text: String = words.iter().flat_map(|word| [word, "\n"]).collect();
-    Ok(Some((words.len(), text.into_bytes())))
+    let mut bits = vec![0; bytes];
+    for id in ids {
+        bits[*id as usize / 8] |= 1 << (id % 8);
+    }
+    Ok(Some((ids.len(), bits)))
 }
 
-/// Reads `vocabulary.txt`, which must be exactly what `adapter.toml` says.
-fn read_vocabulary(file: &Path, about: &VocabularyFile) -> Result<Vec<String>> {
-    let text = files::read_text(file, LARGEST_VOCABULARY)?;
-    check_sha256(file, text.as_bytes(), &about.sha256)?;
-    let words: Vec<String> = text.split_terminator('\n').map(String::from).collect();
-    if words.len() != about.words || words.iter().any(String::is_empty) {
-        let message = format!("holds {} words, or empty ones; adapter.toml has {}", words.len(), about.words);
+/// Reads `vocabulary.bin`, which must be exactly what `adapter.toml` says.
+fn read_vocabulary(file: &Path, about: &VocabularyFile) -> Result<Vec<u32>> {
+    let bits = files::read_bytes(file, LARGEST_VOCABULARY)?;
+    check_sha256(file, &bits, &about.sha256)?;
+    let ids: Vec<u32> =
+        (0..bits.len() as u32 * 8).filter(|id| bits[*id as usize / 8] & (1 << (id % 8)) != 0).collect();
+    if ids.len() != about.tokens {
+        let message = format!("holds {} tokens; adapter.toml has {}", ids.len(), about.tokens);
         return Err(Error::file(file, message));
     }
-    Ok(words)
+    Ok(ids)
 }
 
 /// Whether a file is the one that `adapter.toml` was written with.

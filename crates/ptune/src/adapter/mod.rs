@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `adapter.toml` | format version, task, labels with their words in order, base, metrics; sizes and SHA-256 of the others |
 //! | `prompt.safetensors` | one f32 tensor `prompt` `[rows, width]`: the computed rows of the pseudo tokens; none for a manual prompt |
-//! | `vocabulary.txt` | the candidate answers of a probing task, a word a line; none without a vocabulary |
+//! | `vocabulary.bin` | the candidate answers of a probing task, one bit a token id; none without a vocabulary |
 //!
 //! The prompt encoder is not stored: its output is all that answering needs. The same adapter always has the same
 //! bytes. What the fields mean to a template or a verbalizer is checked by those; here it is checked that the files
@@ -57,9 +57,9 @@ pub struct Description {
     /// Labels with their words, in the order of the classes; empty in probing.
     #[serde(with = "labels", default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, Vec<String>)>,
-    /// Probing: the candidate answers, in `vocabulary.txt`.
+    /// Probing: the token ids of the candidate answers, ascending and distinct, in `vocabulary.bin`.
     #[serde(skip)]
-    pub vocabulary: Option<Vec<String>>,
+    pub vocabulary: Option<Vec<u32>>,
     /// The model it was trained on.
     pub base: Base,
     /// What the run measured.
@@ -79,6 +79,8 @@ pub struct Base {
     pub width: usize,
     /// A name for people: the last part of the directory's path.
     pub name: String,
+    /// Where the directory was.
+    pub path: String,
 }
 
 /// Metrics by name (`accuracy`, `p_at_1`, ...).

@@ -26,6 +26,7 @@ fn classifier() -> Adapter {
                 model_type: "bert".into(),
                 width: 3,
                 name: "tiny".into(),
+                path: "models/tiny".into(),
             },
             metrics,
         },
@@ -39,7 +40,7 @@ fn probe() -> Adapter {
     let mut adapter = classifier();
     adapter.description.labels.clear();
     adapter.description.loss = Some("vocabulary".into());
-    adapter.description.vocabulary = Some(vec!["Paris".into(), "서울".into(), " x".into()]);
+    adapter.description.vocabulary = Some(vec![0, 7, 8, 30_521]);
     adapter
 }
 
@@ -106,7 +107,7 @@ fn safetensors(header: &str, values: &[f32]) -> Vec<u8> {
 fn every_kind_of_adapter_comes_back_as_it_was() {
     for (adapter, files) in [
         (classifier(), ["adapter.toml", "prompt.safetensors"].as_slice()),
-        (probe(), ["adapter.toml", "prompt.safetensors", "vocabulary.txt"].as_slice()),
+        (probe(), ["adapter.toml", "prompt.safetensors", "vocabulary.bin"].as_slice()),
         (manual(), ["adapter.toml"].as_slice()),
     ] {
         let directory = saved(&adapter);
@@ -155,8 +156,9 @@ fn an_adapter_that_could_not_be_loaded_is_not_saved() {
         assert_eq!(contents(directory.path()), before, "the older adapter was touched");
     }
     let mut adapter = probe();
-    adapter.description.vocabulary = Some(vec!["a\nb".into()]);
-    assert!(adapter.save(tempfile::tempdir().unwrap().path()).unwrap_err().to_string().contains("a\\nb"));
+    adapter.description.vocabulary = Some(vec![3, 3]);
+    let error = adapter.save(tempfile::tempdir().unwrap().path()).unwrap_err().to_string();
+    assert!(error.contains("distinct token ids"), "{error}");
 }
 
 #[test]
@@ -179,7 +181,7 @@ fn a_full_disk_leaves_the_older_adapter() {
         // The prompt still fits, the vocabulary does not: nothing may have been renamed by then.
         let mut adapter = probe();
         adapter.prompt[0] = 0.2;
-        adapter.description.vocabulary = Some(vec!["word".into(); 10_000]);
+        adapter.description.vocabulary = Some((0..200_000).collect());
         let error = adapter.save(&child).unwrap_err();
         assert!(matches!(error, Error::Write { .. }), "{error}");
         return;
@@ -196,8 +198,8 @@ fn threat_an_interrupted_save_mixes_two_adapters() {
     assert_refused(directory.path(), &["prompt.safetensors", "interrupted"]);
 
     let directory = saved(&probe());
-    fs::write(directory.path().join("vocabulary.txt"), "Paris\n서울\ny\n").unwrap();
-    assert_refused(directory.path(), &["vocabulary.txt", "interrupted"]);
+    fs::write(directory.path().join("vocabulary.bin"), "Paris\n서울\ny\n").unwrap();
+    assert_refused(directory.path(), &["vocabulary.bin", "interrupted"]);
 }
 
 #[test]
@@ -205,7 +207,7 @@ fn threat_missing_files() {
     let directory = tempfile::tempdir().unwrap();
     assert_refused(directory.path(), &["no adapter.toml"]);
     assert_refused(&directory.path().join("nowhere"), &["no adapter.toml"]);
-    for name in ["prompt.safetensors", "vocabulary.txt"] {
+    for name in ["prompt.safetensors", "vocabulary.bin"] {
         let directory = saved(&probe());
         fs::remove_file(directory.path().join(name)).unwrap();
         assert_refused(directory.path(), &["cannot read", name]);

@@ -3,13 +3,13 @@
 //! A [`Dataset`] is read whole before anything starts, so that a bad line is found at once; `predict` streams over
 //! [`jsonl::Lines`] instead. What a target is (the index of a label, a token of the vocabulary) is the caller's choice.
 
-pub mod batch;
+mod batch;
 pub mod encode;
 pub mod jsonl;
 
 use std::path::Path;
 
-pub use batch::Batch;
+pub use batch::pack;
 pub use encode::{Encoded, Encoder, Token};
 pub use jsonl::Example;
 

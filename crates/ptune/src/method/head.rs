@@ -4,7 +4,7 @@
 //! the loss is the cross-entropy over labels (spec: P-tuning section 4.2). Probing scores the words of the whole
 //! vocabulary; candidates restrict evaluation, and training too with `loss = "vocabulary"`.
 
-use crate::prompt::verbalizer::Verbalizer;
+use crate::prompt::{Verbalizer, Vocabulary};
 use crate::tensor::{Device, Tensor};
 
 /// What turns logits into answers.
@@ -13,8 +13,8 @@ pub enum Head {
     Verbalizer(Verbalizer),
     /// Words of the vocabulary.
     Vocabulary {
-        /// The token ids that may be answers, ascending; `None` for all.
-        candidates: Option<Vec<u32>>,
+        /// The tokens that may be answers; `None` for all.
+        candidates: Option<Vocabulary>,
         /// Whether the loss sees the candidates only.
         restrict_loss: bool,
     },
@@ -35,7 +35,7 @@ impl Head {
         match self {
             Head::Verbalizer(verbalizer) => Some(verbalizer.columns()),
             Head::Vocabulary { restrict_loss: false, .. } if training => None,
-            Head::Vocabulary { candidates, .. } => candidates.as_deref(),
+            Head::Vocabulary { candidates, .. } => candidates.as_ref().map(Vocabulary::tokens),
         }
     }
 
@@ -50,9 +50,10 @@ impl Head {
                 verbalizer.label_scores_backward(d_logits.data_mut(), loss.d_logits.read());
                 Loss { mean: loss.mean, d_logits }
             }
-            Head::Vocabulary { candidates: Some(ids), restrict_loss: true } => {
-                let columns: Vec<u32> = targets.iter().map(|t| position(ids, *t)).collect();
-                cross_entropy(device, logits, &columns)
+            Head::Vocabulary { candidates: Some(vocabulary), restrict_loss: true } => {
+                // Targets outside the candidates are dropped when data is read.
+                let column = |token: &u32| vocabulary.column(*token).expect("targets are candidates") as u32;
+                cross_entropy(device, logits, &targets.iter().map(column).collect::<Vec<_>>())
             }
             Head::Vocabulary { .. } => cross_entropy(device, logits, targets),
         }
@@ -63,7 +64,8 @@ impl Head {
     pub fn scores(&self, device: &Device, logits: &Tensor, columns: Option<&[u32]>) -> Tensor {
         match self {
             Head::Verbalizer(verbalizer) => label_scores(device, verbalizer, logits),
-            Head::Vocabulary { candidates: Some(ids), .. } if columns.is_none() => {
+            Head::Vocabulary { candidates: Some(vocabulary), .. } if columns.is_none() => {
+                let ids = vocabulary.tokens();
                 let rows = logits.read().chunks_exact(logits.columns());
                 let chosen: Vec<f32> = rows.flat_map(|row| ids.iter().map(|&id| row[id as usize])).collect();
                 device.upload(logits.rows(), ids.len(), &chosen)
@@ -85,9 +87,4 @@ fn cross_entropy(device: &Device, logits: &Tensor, targets: &[u32]) -> Loss {
     let rows = logits.rows();
     let mean = losses.read().iter().map(|&l| f64::from(l)).sum::<f64>() / rows as f64;
     Loss { mean, d_logits: device.cross_entropy_backward(logits, &saved, 1.0 / rows as f32) }
-}
-
-/// The place of a token id among the ascending candidates. Targets outside them are dropped when data is read.
-fn position(ids: &[u32], id: u32) -> u32 {
-    ids.binary_search(&id).expect("targets are candidates") as u32
 }

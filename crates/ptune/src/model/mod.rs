@@ -59,7 +59,7 @@ impl Model {
         gradient: bool,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
-        let spec = read_spec(directory)?;
+        let spec = ModelSpec::read(directory)?;
         let mut loader = Loader::new(device, directory.weights(), gradient, progress);
         let (hidden, names) = (spec.hidden, &spec.embeddings);
         let token_type = match &names.token_types {
@@ -156,14 +156,19 @@ impl Model {
     }
 }
 
-/// The spec of a checkpoint, by its family.
-fn read_spec(directory: &ModelDirectory) -> Result<ModelSpec> {
-    let config = directory.config();
-    match config.model_type()? {
-        "bert" => bert::spec(directory),
-        other => {
-            let message = format!("model type '{other}' is not implemented; implemented: bert");
-            Err(config.error("model_type", message))
+impl ModelSpec {
+    /// The spec of a checkpoint, by its family. No tensor is read.
+    ///
+    /// # Errors
+    /// A family or an option that is not implemented, by its key of `config.json`.
+    pub fn read(directory: &ModelDirectory) -> Result<ModelSpec> {
+        let config = directory.config();
+        match config.model_type()? {
+            "bert" => bert::spec(directory),
+            other => {
+                let message = format!("model type '{other}' is not implemented; implemented: bert");
+                Err(config.error("model_type", message))
+            }
         }
     }
 }

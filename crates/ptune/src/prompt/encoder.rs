@@ -11,6 +11,8 @@
 //! E ~ N(0, 1); LSTM weights and biases ~ U(+-1/sqrt(d/2)); linear weights and biases ~ U(+-1/sqrt(d)).
 //! The encoder runs once a step; after training only its output is kept.
 
+use serde::{Deserialize, Serialize};
+
 use ptune_kernels::{LstmCell, LstmCellGradient, LstmShape};
 
 use crate::ops::{Activation, LstmSaved};
@@ -19,7 +21,8 @@ use crate::rng::Rng;
 use crate::tensor::{Device, Tensor};
 
 /// Which network computes the prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EncoderKind {
     /// A plain table.
     Embedding,
@@ -27,6 +30,22 @@ pub enum EncoderKind {
     Mlp,
     /// A table, a bidirectional LSTM and two linear layers.
     Lstm,
+}
+
+impl EncoderKind {
+    /// The name in run files and adapters.
+    pub fn name(self) -> &'static str {
+        match self {
+            EncoderKind::Embedding => "embedding",
+            EncoderKind::Mlp => "mlp",
+            EncoderKind::Lstm => "lstm",
+        }
+    }
+
+    /// Whether it can give rows of this width: an LSTM's two directions make half a row each.
+    pub fn fits(self, width: usize) -> bool {
+        self != EncoderKind::Lstm || width.is_multiple_of(2)
+    }
 }
 
 const LSTM_LAYERS: usize = 2;
@@ -106,12 +125,9 @@ impl PromptEncoder {
         &mut self.parameters
     }
 
-    /// Starts the table from given rows `[rows, width]`: word embeddings sampled from the vocabulary, or those of the
-    /// template's initial words.
-    pub fn set_table(&mut self, table: Tensor) {
-        let old = &mut self.parameters[0].value;
-        assert_eq!((table.rows(), table.columns()), (old.rows(), old.columns()), "the table's shape");
-        *old = table;
+    /// The numbers of the table `[rows, width]`, to start it from words.
+    pub fn table_mut(&mut self) -> &mut [f32] {
+        self.parameters[0].value.data_mut()
     }
 
     /// The prompt `[rows, width]`.

@@ -1,65 +1,54 @@
 //! What the prompt's table starts from: random numbers, rows of the vocabulary, or words.
 //!
-//! A pseudo-token piece with words, `[P*3 "the capital of"]`, always starts from those words' embeddings: one token a
-//! row, from the start again where there are fewer tokens than rows. `init` decides for the others.
+//! A pseudo-token piece with words, `[P*3 "the capital of"]`, always starts from those words' embeddings. `init` decides
+//! for the others.
 
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::checkpoint::{Glue, Tokenizer};
 use crate::prompt::template::Template;
 use crate::rng::Rng;
 use crate::tensor::Tensor;
+use crate::Result;
 
 /// How pseudo tokens without words of their own start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Init {
     /// Random, as the encoder's other parameters.
     Random,
     /// Each row a word embedding, drawn uniformly from the whole vocabulary.
     Vocabulary,
-    /// Every piece must give its words.
+    /// Every piece of the template must give its words.
     Words,
 }
 
-/// Puts the starting rows into `table [prompt rows, width]`, which holds random ones. `words [vocabulary, width]` is the
-/// model's word table.
-///
-/// # Errors
-/// A piece without words where `init` is `words`, or whose words make no token.
-pub fn fill_table(
-    table: &mut [f32],
-    init: Init,
-    template: &Template,
-    tokenizer: &Tokenizer,
-    words: &Tensor,
-    rng: &mut Rng,
-) -> Result<()> {
-    let width = words.columns();
-    // Pieces that share rows by `@name` have one start: the words of whichever gives some.
-    let (with, without): (Vec<_>, Vec<_>) = template.pseudo().partition(|(_, pseudo)| pseudo.words.is_some());
-    let mut started = BTreeSet::new();
-    for (piece, pseudo) in with.into_iter().chain(without) {
-        if !started.insert(pseudo.first_row) {
-            continue;
-        }
-        let tokens = match (&pseudo.words, init) {
-            (Some(text), _) => tokenizer.encode(text, Glue::Space)?,
-            (None, Init::Words) => {
+impl Init {
+    /// Refuses a template that does not give what this start needs: nothing, or words in every piece.
+    ///
+    /// # Errors
+    /// A pseudo-token piece without words where `init` is `words`.
+    pub fn check(self, template: &Template, initial_words: &[Option<u32>]) -> Result<()> {
+        let wordless = template.pseudo().find(|(_, pseudo)| initial_words[pseudo.first_row].is_none());
+        match (self, wordless) {
+            (Init::Words, Some((piece, _))) => {
                 let message = "prompt.init = \"words\" needs words here, as in [P*3 \"the capital of\"]";
-                return Err(template.error(piece, message));
+                Err(template.error(piece, message))
             }
-            (None, Init::Vocabulary) => (0..pseudo.count).map(|_| rng.below(words.rows()) as u32).collect(),
-            (None, Init::Random) => continue,
-        };
-        if tokens.is_empty() {
-            return Err(template.error(piece, "these words make no token"));
-        }
-        for i in 0..pseudo.count {
-            let token = tokens[i % tokens.len()] as usize;
-            let row = pseudo.first_row + i;
-            table[row * width..(row + 1) * width].copy_from_slice(&words.read()[token * width..(token + 1) * width]);
+            _ => Ok(()),
         }
     }
-    Ok(())
+
+    /// Puts the starting rows into `table [prompt rows, width]`, which holds random ones. `initial_words` is the token
+    /// of each prompt row for which the template gives a word, `words [vocabulary, width]` the model's word table.
+    pub fn fill(self, table: &mut [f32], initial_words: &[Option<u32>], words: &Tensor, rng: &mut Rng) {
+        let width = words.columns();
+        for (row, word) in table.chunks_exact_mut(width).zip(initial_words) {
+            let token = match (self, word) {
+                (_, Some(token)) => *token as usize,
+                (Init::Vocabulary, None) => rng.below(words.rows()),
+                (Init::Random | Init::Words, None) => continue,
+            };
+            row.copy_from_slice(&words.read()[token * width..(token + 1) * width]);
+        }
+    }
 }

@@ -58,6 +58,12 @@ impl Vocabulary {
         Ok(Vocabulary { merged: all - tokens.len(), tokens, dropped })
     }
 
+    /// The vocabulary of token ids, which are ascending and distinct.
+    pub fn from_tokens(tokens: Vec<u32>) -> Vocabulary {
+        debug_assert!(tokens.is_sorted_by(|a, b| a < b));
+        Vocabulary { tokens, dropped: 0, merged: 0 }
+    }
+
     /// The distinct token ids, ascending.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens

@@ -14,10 +14,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use choices::{BackboneMode, Compute, EncoderKind, Init, Loss, Metric, OptimizerKind, ScheduleKind, Shapes};
+pub use choices::{BackboneMode, Compute, Loss, Metric, OptimizerKind, ScheduleKind, Shapes};
 
 use crate::adapter::labels;
 use crate::error::{Error, Result};
+use crate::prompt::encoder::EncoderKind;
+use crate::prompt::initial::Init;
 
 /// Adam's decay rates of the gradient's first and second moments. They are no keys: nobody tunes them for prompts.
 pub const ADAM_BETAS: (f64, f64) = (0.9, 0.999);

@@ -15,6 +15,43 @@
 //! The rank of a gold answer counts every other candidate that scores at least as high, so a tie counts against the
 //! model, and a score that is not a number never helps it.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Metrics by name, in the order of the contract.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Metrics(serde_json::Map<String, serde_json::Value>);
+
+impl Metrics {
+    /// Adds a metric, or a count.
+    pub fn set(&mut self, name: &str, value: impl Into<serde_json::Value>) {
+        self.0.insert(name.into(), value.into());
+    }
+
+    /// A metric by its name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.get(name).and_then(serde_json::Value::as_f64)
+    }
+
+    /// The metrics as numbers by name.
+    pub fn to_map(&self) -> BTreeMap<String, f64> {
+        self.0.iter().filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))).collect()
+    }
+
+    /// Names and values; counts are whole numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &serde_json::Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+}
+
+impl<const N: usize> From<[(&'static str, f64); N]> for Metrics {
+    fn from(metrics: [(&'static str, f64); N]) -> Self {
+        Metrics(metrics.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
 /// The index of the largest score, the first of equals; a score that is not a number never wins. 0 for no scores.
 pub fn argmax(scores: &[f32]) -> usize {
     let mut best = 0;

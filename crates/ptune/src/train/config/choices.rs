@@ -15,36 +15,12 @@ pub enum Compute {
     F32,
 }
 
-/// What computes the rows of the pseudo tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EncoderKind {
-    /// The rows themselves are trained.
-    Embedding,
-    /// Rows through two linear layers.
-    Mlp,
-    /// Rows through a bidirectional LSTM, then two linear layers.
-    Lstm,
-}
-
 /// Which published implementation the encoder's shapes follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shapes {
     /// The P-tuning authors' LAMA code: two layers, half the width a direction.
     Lama,
-}
-
-/// Where the rows of the pseudo tokens start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Init {
-    /// Normally distributed rows.
-    Random,
-    /// Embeddings of sampled vocabulary entries.
-    Vocabulary,
-    /// Embeddings of the words that the template gives, `[P*3 "the capital of"]`.
-    Words,
 }
 
 /// What the training loss of a probing task compares the answer with.
@@ -112,17 +88,6 @@ impl Compute {
         match self {
             Compute::Auto => "auto",
             Compute::F32 => "f32",
-        }
-    }
-}
-
-impl EncoderKind {
-    /// The name in run files and adapters.
-    pub fn name(self) -> &'static str {
-        match self {
-            EncoderKind::Embedding => "embedding",
-            EncoderKind::Mlp => "mlp",
-            EncoderKind::Lstm => "lstm",
         }
     }
 }

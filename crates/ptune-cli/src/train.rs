@@ -1,0 +1,122 @@
+//! `ptune train RUN.toml`: trains, evaluates, writes the run directory.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use ptune::train::{Event, RunConfig, Summary};
+use ptune::{Device, Error};
+use serde_json::{Value, json};
+
+use crate::progress::Progress;
+use crate::report::{metrics_json, metrics_line, peak_rss_mb, print};
+
+/// Train a task from a run file; the manual of its keys is docs/train.md
+///
+/// Writes a run directory: run.toml (the run file as resolved), metrics.jsonl, and adapter/, the trained task.
+/// The adapter is the best one by the dev metric, or the last where there is no dev file.
+///
+/// Example: ptune train examples/sentiment/run.toml --out runs/sentiment --set train.learning_rate=3e-3
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The run file (TOML)
+    #[arg(value_name = "RUN.toml")]
+    run: PathBuf,
+    /// The run directory to write [default: runs/ and the run file's directory and name]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Change a key of the run file, as in --set train.steps=100; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Print one JSON object on standard output and nothing else there
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
+    let config = RunConfig::read(&arguments.run, &arguments.set)?;
+    let out = match &arguments.out {
+        Some(out) => out.clone(),
+        None => default_out(&arguments.run),
+    };
+    let mut progress = Progress::new();
+    let summary = ptune::train::run(&config, &arguments.run, &out, device, &mut |event| show(&mut progress, event));
+    progress.clear();
+    let summary = summary?;
+    print(&if arguments.json { to_json(&summary, &out).to_string() } else { to_text(&summary, &out) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(progress: &mut Progress, event: Event<'_>) {
+    match event {
+        Event::Loading { done, total } => progress.update("loading", done, total, ""),
+        Event::Note(text) => progress.line(text),
+        Event::Step { step, steps, loss, examples_per_s, dev } => {
+            let dev = dev.map_or(String::new(), |(name, value)| format!("  dev {name} {value:.4}"));
+            progress.update("training", step, steps, &format!("loss {loss:.4}  {examples_per_s:.1} examples/s{dev}"));
+        }
+        Event::Evaluating { done, total } => progress.update("evaluating", done, total, ""),
+        Event::Evaluated { step, metrics, best } => {
+            let mark = if best { "  *" } else { "" };
+            progress.line(&format!("step {step:>5}  dev  {}{mark}", metrics_line(metrics)));
+        }
+    }
+}
+
+/// `runs/sentiment-run` for `examples/sentiment/run.toml`; with a number behind it when that exists.
+fn default_out(run: &Path) -> PathBuf {
+    let name = |path: Option<&std::ffi::OsStr>| path.map(|n| n.to_string_lossy().into_owned());
+    let stem = name(run.file_stem()).unwrap_or_else(|| "run".into());
+    let base = match name(run.parent().and_then(Path::file_name)) {
+        Some(parent) if parent != ".." => format!("{parent}-{stem}"),
+        _ => stem,
+    };
+    let first = Path::new("runs").join(&base);
+    let numbered = (2..).map(|n| Path::new("runs").join(format!("{base}-{n}")));
+    std::iter::once(first).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
+}
+
+fn to_json(summary: &Summary, out: &Path) -> Value {
+    let metrics = |m: &Option<_>| m.as_ref().map_or(Value::Null, metrics_json);
+    json!({
+        "out": out,
+        "steps": summary.steps,
+        "seconds": round(summary.seconds),
+        "train_examples_per_s": round(summary.train_examples_per_s),
+        "trainable_parameters": summary.trainable_parameters,
+        "frozen_parameters": summary.frozen_parameters,
+        "peak_rss_mb": peak_rss_mb(),
+        "dev": metrics(&summary.dev),
+        "test": metrics(&summary.test),
+    })
+}
+
+fn to_text(summary: &Summary, out: &Path) -> String {
+    let mut lines = vec![format!(
+        "trained {} parameters, {} frozen; {} steps in {:.1} s, {:.1} examples/s, peak memory {} MB",
+        summary.trainable_parameters,
+        summary.frozen_parameters,
+        summary.steps,
+        summary.seconds,
+        summary.train_examples_per_s,
+        peak_rss_mb().map_or("?".into(), |mb| mb.to_string()),
+    )];
+    for (name, metrics) in [("dev", &summary.dev), ("test", &summary.test)] {
+        if let Some(metrics) = metrics {
+            lines.push(format!("{name:<5} {}", metrics_line(metrics)));
+        }
+    }
+    lines.push(format!("adapter: {} ({} bytes)", out.join("adapter").display(), summary.adapter_bytes));
+    lines.join("\n")
+}
+
+fn round(x: f64) -> f64 {
+    (x * 1000.0).round() / 1000.0
+}
+
+fn key_value(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err(Error::request("write KEY=VALUE, as in --set train.steps=100").to_string()),
+    }
+}

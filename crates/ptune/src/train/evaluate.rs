@@ -1,0 +1,99 @@
+//! Evaluation: rows -> answers, the same path for a run's dev set, `ptune eval` and `ptune predict`.
+//!
+//! Rows are packed by their number, not sorted or padded: an answer does not depend on the rows it is computed with.
+
+use std::ops::Range;
+
+use crate::data::{Dataset, Encoded, pack};
+use crate::method::Head;
+use crate::model::{Columns, Inject, Model};
+use crate::tensor::{Device, Tensor};
+use crate::train::metrics::{self, Metrics};
+
+/// Packed rows computed together: enough to use every weight many times, few enough to stay in the cache.
+const PACKED_ROWS: usize = 1024;
+
+/// A model with a prompt in place: all that answers need.
+pub struct Scorer<'a> {
+    /// Where it is done.
+    pub device: &'a Device,
+    /// The frozen model.
+    pub model: &'a Model,
+    /// Columns of its head: those of [`Head::columns`], `training` or not.
+    pub columns: &'a Columns,
+    /// Their token ids; `None` for the whole vocabulary.
+    pub column_ids: Option<&'a [u32]>,
+    /// What turns logits into answers.
+    pub head: &'a Head,
+    /// The prompt `[rows, width]`; `None` for a manual template.
+    pub prompt: Option<&'a Tensor>,
+}
+
+impl Scorer<'_> {
+    /// Calls `each(example, scores)` for every example in order. With a verbalizer the scores are those of the labels,
+    /// else those of the candidates in order (of the whole vocabulary where there are none).
+    /// `progress(done, total)` counts examples.
+    pub fn score(
+        &self,
+        examples: &[&Encoded],
+        progress: &mut dyn FnMut(usize, usize),
+        mut each: impl FnMut(usize, &[f32]),
+    ) {
+        let inject = Inject { prompt_embeds: self.prompt };
+        for range in packs(examples) {
+            let layout = pack(examples[range.clone()].iter().copied());
+            let (logits, _) = self.model.forward(&layout, &inject, self.columns);
+            let scores = self.head.scores(self.device, &logits, self.column_ids);
+            for (i, row) in scores.read().chunks_exact(scores.columns()).enumerate() {
+                each(range.start + i, row);
+            }
+            progress(range.end, examples.len());
+        }
+    }
+
+    /// The metrics of a labelled file: accuracy and macro-F1 with a verbalizer; P@1, P@10, MRR and how many rows were
+    /// kept and dropped else; and the majority baseline.
+    pub fn evaluate(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize)) -> Metrics {
+        let examples: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
+        let gold: Vec<usize> = data.examples.iter().map(|row| row.target as usize).collect();
+        match self.head {
+            Head::Verbalizer(verbalizer) => {
+                let mut answers = Vec::with_capacity(examples.len());
+                self.score(&examples, progress, |_, scores| answers.push(metrics::argmax(scores)));
+                metrics::classification(&answers, &gold, verbalizer.labels().len()).into()
+            }
+            Head::Vocabulary { candidates, .. } => {
+                let mut ranks = Vec::with_capacity(examples.len());
+                self.score(&examples, progress, |i, scores| {
+                    let column = match candidates {
+                        Some(vocabulary) => vocabulary.column(data.examples[i].target),
+                        None => Some(gold[i]),
+                    };
+                    // A dataset keeps only rows whose answer is a candidate; any other would be ranked last.
+                    ranks.push(column.map_or(scores.len(), |column| metrics::rank(scores, column)));
+                });
+                let mut found: Metrics = metrics::probing(&ranks, &gold).into();
+                found.set("kept", data.kept);
+                found.set("dropped", data.dropped);
+                found
+            }
+        }
+    }
+}
+
+/// Ranges of consecutive examples with about [`PACKED_ROWS`] rows together, at least one example each.
+fn packs(examples: &[&Encoded]) -> Vec<Range<usize>> {
+    let mut packs = Vec::new();
+    let (mut start, mut rows) = (0, 0);
+    for (i, example) in examples.iter().enumerate() {
+        if i > start && rows + example.tokens.len() > PACKED_ROWS {
+            packs.push(start..i);
+            (start, rows) = (i, 0);
+        }
+        rows += example.tokens.len();
+    }
+    if start < examples.len() {
+        packs.push(start..examples.len());
+    }
+    packs
+}

@@ -1,0 +1,128 @@
+//! Adam with its two ways of weight decay, learning-rate schedules, and clipping.
+//!
+//! ```text
+//! m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+//! adamw  p *= 1 - lr * decay before the step   (torch.optim.AdamW)
+//! adam   g += decay * p before everything      (torch.optim.Adam: coupled L2, the paper's LAMA code)
+//! ```
+
+use ptune_kernels::AdamStep;
+
+use crate::parameter::Parameter;
+use crate::tensor::{Device, Tensor};
+use crate::train::config::{ADAM_BETAS, ADAM_EPSILON, OptimizerKind, ScheduleKind};
+
+/// An optimiser and its moments.
+pub struct Optimizer {
+    kind: OptimizerKind,
+    weight_decay: f64,
+    /// Gradients are scaled down to this global norm; 0 switches it off.
+    clip_norm: f64,
+    /// First and second moments of each parameter.
+    moments: Vec<[Tensor; 2]>,
+    steps: u64,
+}
+
+impl Optimizer {
+    /// An optimiser with moments of zero for `parameters`.
+    pub fn new(
+        device: &Device,
+        kind: OptimizerKind,
+        weight_decay: f64,
+        clip_norm: f64,
+        parameters: &[Parameter],
+    ) -> Self {
+        let zeros = |p: &Parameter| device.zeros(p.value.rows(), p.value.columns());
+        let moments = parameters.iter().map(|p| [zeros(p), zeros(p)]).collect();
+        Optimizer { kind, weight_decay, clip_norm, moments, steps: 0 }
+    }
+
+    /// One step on all parameters, which must be those it was made for, in the same order.
+    pub fn step(&mut self, device: &Device, parameters: &mut [Parameter], learning_rate: f64) {
+        self.steps += 1;
+        let step = AdamStep {
+            learning_rate,
+            beta1: ADAM_BETAS.0,
+            beta2: ADAM_BETAS.1,
+            eps: ADAM_EPSILON,
+            weight_decay: self.weight_decay,
+            step: self.steps,
+            coupled: self.kind == OptimizerKind::Adam,
+            gradient_scale: self.clip_scale(device, parameters),
+        };
+        for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {
+            device.adam(&mut parameter.value, &parameter.gradient, moments, &step);
+        }
+    }
+
+    /// `clip_norm / (norm + 1e-6)`, at most 1, over all parameters together (torch's `clip_grad_norm_`).
+    fn clip_scale(&self, device: &Device, parameters: &[Parameter]) -> f64 {
+        if self.clip_norm == 0.0 {
+            return 1.0;
+        }
+        let norm = parameters.iter().map(|p| device.squared_norm(&p.gradient)).sum::<f64>().sqrt();
+        (self.clip_norm / (norm + 1e-6)).min(1.0)
+    }
+}
+
+/// The learning rate of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// Its shape after the warm-up.
+    pub kind: ScheduleKind,
+    /// The highest rate.
+    pub learning_rate: f64,
+    /// Steps over which it rises from 0.
+    pub warmup_steps: usize,
+    /// Steps of the run.
+    pub steps: usize,
+    /// Steps of an epoch, for `exponential`.
+    pub steps_per_epoch: usize,
+    /// Factor per epoch, for `exponential`.
+    pub decay: f64,
+}
+
+impl Schedule {
+    /// The rate of step `step`, counted from 0: `lr * step / warmup` while it rises (so the first step of a warm-up
+    /// changes nothing, as in the reference), then constant, falling linearly to 0 at the end, or times `decay` after
+    /// every epoch.
+    pub fn rate(&self, step: usize) -> f64 {
+        if step < self.warmup_steps {
+            return self.learning_rate * step as f64 / self.warmup_steps as f64;
+        }
+        match self.kind {
+            ScheduleKind::Constant => self.learning_rate,
+            ScheduleKind::Linear => {
+                let left = self.steps.saturating_sub(step) as f64;
+                self.learning_rate * left / (self.steps.saturating_sub(self.warmup_steps)).max(1) as f64
+            }
+            ScheduleKind::Exponential => {
+                let epoch = step / self.steps_per_epoch.max(1);
+                self.learning_rate * self.decay.powi(i32::try_from(epoch).unwrap_or(i32::MAX))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(kind: ScheduleKind, warmup_steps: usize) -> Schedule {
+        Schedule { kind, learning_rate: 1.0, warmup_steps, steps: 10, steps_per_epoch: 2, decay: 0.5 }
+    }
+
+    #[test]
+    fn rates_of_the_three_schedules() {
+        let rates = |s: Schedule| (0..10).map(|i| s.rate(i)).collect::<Vec<_>>();
+        assert_eq!(rates(schedule(ScheduleKind::Constant, 0)), [1.0; 10]);
+        assert_eq!(rates(schedule(ScheduleKind::Linear, 0))[..3], [1.0, 0.9, 0.8]);
+        assert_eq!(rates(schedule(ScheduleKind::Linear, 5)), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 0.8, 0.6, 0.4, 0.2]);
+        assert_eq!(rates(schedule(ScheduleKind::Exponential, 0))[..5], [1.0, 1.0, 0.5, 0.5, 0.25]);
+    }
+
+    #[test]
+    fn a_warm_up_as_long_as_the_run_does_not_divide_by_zero() {
+        assert!(schedule(ScheduleKind::Linear, 10).rate(10).is_finite());
+    }
+}

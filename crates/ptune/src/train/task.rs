@@ -1,0 +1,118 @@
+//! A task ready to be asked: template, tokenizer, head; the same for a run, `eval` and `predict`.
+
+use std::path::Path;
+
+use crate::adapter::Description;
+use crate::checkpoint::{ModelDirectory, Tokenizer};
+use crate::data::{Dataset, Encoder};
+use crate::method::Head;
+use crate::model::spec::ModelSpec;
+use crate::prompt::vocabulary::gold_token;
+use crate::prompt::{Template, Verbalizer, Vocabulary};
+use crate::train::config::{Loss, RunConfig};
+use crate::{Error, Result};
+
+/// What is asked of a model, and how its answers are read.
+pub struct Task {
+    /// The template.
+    pub template: Template,
+    /// The model's tokenizer.
+    pub tokenizer: Tokenizer,
+    /// What turns logits into answers.
+    pub head: Head,
+    /// The field with the gold label or answer.
+    target: String,
+    max_tokens: usize,
+}
+
+impl Task {
+    /// The task of a run file. `file` is the run file, for messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the template, the label words, the vocabulary file or the tokenizer.
+    pub fn from_run(config: &RunConfig, file: &Path, directory: &ModelDirectory, spec: &ModelSpec) -> Result<Task> {
+        let task = &config.task;
+        let max_tokens = config.data.max_tokens;
+        if max_tokens > spec.positions {
+            let message = format!("{max_tokens} is more than the {} positions of this model", spec.positions);
+            return Err(Error::key(file, "data.max_tokens", message));
+        }
+        let (template, tokenizer) = (Template::parse(&task.template)?, open_tokenizer(directory, spec)?);
+        let glue = template.answer_glue();
+        let head = if config.is_probing() {
+            let read = |path| Vocabulary::read(path, task.vocabulary_key.as_deref(), &tokenizer, glue);
+            let candidates = task.vocabulary.as_deref().map(read).transpose()?;
+            Head::Vocabulary { candidates, restrict_loss: task.loss == Loss::Vocabulary }
+        } else {
+            Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue)?)
+        };
+        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens })
+    }
+
+    /// The task of an adapter. `file` is its description, for messages.
+    ///
+    /// # Errors
+    /// A description that does not fit this model, which a matching fingerprint excludes unless it was edited.
+    pub fn from_adapter(
+        description: &Description,
+        file: &Path,
+        directory: &ModelDirectory,
+        spec: &ModelSpec,
+    ) -> Result<Task> {
+        if description.max_tokens > spec.positions {
+            let message = format!("more than the {} positions of this model", spec.positions);
+            return Err(Error::key(file, "task.max_tokens", message));
+        }
+        let (template, tokenizer) = (Template::parse(&description.template)?, open_tokenizer(directory, spec)?);
+        let head = if description.labels.is_empty() {
+            let candidates = match &description.vocabulary {
+                Some(ids) if ids.last().is_some_and(|id| *id as usize >= spec.vocabulary) => {
+                    return Err(Error::key(file, "vocabulary", "has tokens that this model does not have"));
+                }
+                ids => ids.clone().map(Vocabulary::from_tokens),
+            };
+            Head::Vocabulary { candidates, restrict_loss: false }
+        } else {
+            let glue = template.answer_glue();
+            Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue)?)
+        };
+        let (target, max_tokens) = (description.target.clone(), description.max_tokens);
+        Ok(Task { template, tokenizer, head, target, max_tokens })
+    }
+
+    /// Turns examples into rows of tokens.
+    ///
+    /// # Errors
+    /// A special token that the template needs and the model lacks.
+    pub fn encoder(&self) -> Result<Encoder<'_>> {
+        let special = self.tokenizer.special();
+        let (start, end): (Vec<u32>, Vec<u32>) = (special.cls.into_iter().collect(), special.sep.into_iter().collect());
+        Encoder::new(&self.template, &self.tokenizer, self.max_tokens, &start, &end)
+    }
+
+    /// Reads a labelled file whole.
+    ///
+    /// # Errors
+    /// As [`Dataset::read`].
+    pub fn dataset(&self, file: &Path) -> Result<Dataset> {
+        let glue = self.template.answer_glue();
+        Dataset::read(file, &self.encoder()?, &self.target, |text| match &self.head {
+            Head::Verbalizer(verbalizer) => verbalizer.target(text).map(Some),
+            Head::Vocabulary { candidates, .. } => gold_token(candidates.as_ref(), &self.tokenizer, glue, text),
+        })
+    }
+}
+
+/// Opens the tokenizer and checks that the model has an embedding for each of its tokens.
+fn open_tokenizer(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Tokenizer> {
+    let tokenizer = Tokenizer::open(directory.path())?;
+    if tokenizer.vocab_size() > spec.vocabulary {
+        let message = format!(
+            "the tokenizer has {} tokens, but config.json says vocab_size {}: they are not of the same model",
+            tokenizer.vocab_size(),
+            spec.vocabulary
+        );
+        return Err(Error::file(tokenizer.file(), message));
+    }
+    Ok(tokenizer)
+}

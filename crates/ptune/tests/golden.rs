@@ -1,0 +1,268 @@
+//! Whole-model truth from PyTorch: ids, prompt, logits, every gradient, ten losses, the trained parameters.
+//!
+//! `reference/golden.py` wrote the cases; each is a random tiny BERT with texts, a template and an encoder. Limit per
+//! tensor: `max |a - b| <= 1e-4 * max |b|`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ptune::checkpoint::{ModelDirectory, Tokenizer};
+use ptune::data::{Encoded, Encoder, Example, Token, pack};
+use ptune::ops::Layout;
+use ptune::method::{Head, Prompt};
+use ptune::model::{Columns, Inject, Model};
+use ptune::parameter::Parameter;
+use ptune::prompt::encoder::{EncoderKind, PromptEncoder};
+use ptune::prompt::template::Template;
+use ptune::prompt::verbalizer::Verbalizer;
+use ptune::rng::{Purpose, Rng};
+use ptune::train::config::{OptimizerKind, ScheduleKind};
+use ptune::train::{Optimizer, Schedule, Trainer};
+use ptune::{Device, Tensor};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+const LIMIT: f64 = 1e-4;
+
+/// A golden case, read.
+struct Case {
+    directory: PathBuf,
+    json: Value,
+    tensors: Vec<u8>,
+}
+
+impl Case {
+    fn read(name: &str) -> Case {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let json = std::fs::read_to_string(directory.join("case.json")).expect("case.json");
+        let tensors = std::fs::read(directory.join("golden.safetensors")).expect("golden.safetensors");
+        Case { directory, json: serde_json::from_str(&json).expect("valid JSON"), tensors }
+    }
+
+    fn tensor(&self, name: &str) -> Vec<f32> {
+        let file = SafeTensors::deserialize(&self.tensors).expect("a safetensors file");
+        let bytes = file.tensor(name).unwrap_or_else(|_| panic!("golden tensor {name}")).data().to_vec();
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.json[key].as_str().unwrap_or_else(|| panic!("{key} is a text"))
+    }
+
+    fn numbers(&self, key: &str) -> Vec<f64> {
+        numbers(&self.json[key])
+    }
+
+    fn optimizer(&self, key: &str) -> &Value {
+        &self.json["optimizer"][key]
+    }
+}
+
+fn numbers(list: &Value) -> Vec<f64> {
+    list.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number")).collect()
+}
+
+fn assert_close(what: &str, got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len(), "{what}: length");
+    let scale = want.iter().fold(0.0_f64, |m, x| m.max(f64::from(*x).abs()));
+    let worst = got.iter().zip(want).fold(0.0_f64, |m, (a, b)| m.max((f64::from(*a) - f64::from(*b)).abs()));
+    assert!(worst <= LIMIT * scale, "{what}: max difference {worst:e} of {scale:e} ({:e})", worst / scale);
+}
+
+fn encode(case: &Case, template: &Template, tokenizer: &Tokenizer) -> Vec<Encoded> {
+    let max_tokens = case.json["max_tokens"].as_u64().unwrap_or(512) as usize;
+    let special = tokenizer.special();
+    let (start, end) = (special.cls.expect("[CLS]"), special.sep.expect("[SEP]"));
+    let encoder = Encoder::new(template, tokenizer, max_tokens, &[start], &[end]).expect("a template that encodes");
+    let file: Arc<Path> = Path::new("case.json").into();
+    let examples = case.json["examples"].as_array().expect("examples");
+    let encode = |object: &Value| {
+        let example = Example::parse(object.to_string().as_bytes(), &file, 1).expect("an example");
+        encoder.encode(&example).expect("a row")
+    };
+    examples.iter().map(encode).collect()
+}
+
+fn check_ids(case: &Case, rows: &[Encoded]) {
+    for (i, (row, want)) in rows.iter().zip(case.json["ids"].as_array().expect("ids")).enumerate() {
+        let got: Vec<f64> = row
+            .tokens
+            .iter()
+            .map(|token| match token {
+                Token::Id(id) => f64::from(*id),
+                Token::Pseudo(row) => -1.0 - f64::from(*row),
+            })
+            .collect();
+        assert_eq!(got, numbers(want), "ids of example {i}");
+        assert_eq!(row.answer as f64, case.numbers("answer_rows")[i], "answer row of example {i}");
+    }
+}
+
+/// The encoder with the parameters that PyTorch drew.
+fn golden_encoder(case: &Case, device: &Device, rows: usize, width: usize) -> PromptEncoder {
+    let kind = match case.text("encoder") {
+        "embedding" => EncoderKind::Embedding,
+        "mlp" => EncoderKind::Mlp,
+        "lstm" => EncoderKind::Lstm,
+        other => panic!("encoder {other}"),
+    };
+    let mut rng = Rng::new(0, Purpose::PromptInitialisation);
+    let mut encoder = PromptEncoder::new(device, kind, rows, width, 1.0, &mut rng);
+    for parameter in encoder.parameters_mut() {
+        let value = case.tensor(&format!("encoder.{}", parameter.name));
+        parameter.value = device.upload(parameter.value.rows(), parameter.value.columns(), &value);
+    }
+    encoder
+}
+
+fn golden_head(case: &Case, template: &Template, tokenizer: &Tokenizer) -> Head {
+    let Some(labels) = case.json["verbalizer"].as_object() else {
+        return Head::Vocabulary { candidates: None, restrict_loss: false };
+    };
+    let words = |list: &Value| list.as_array().expect("words").iter().map(|w| w.as_str().unwrap().to_owned()).collect();
+    let labels: Vec<(String, Vec<String>)> = labels.iter().map(|(label, list)| (label.clone(), words(list))).collect();
+    let file = case.directory.join("case.json");
+    Head::Verbalizer(Verbalizer::new(&file, &labels, tokenizer, template.answer_glue()).expect("a verbalizer"))
+}
+
+fn optimizer(case: &Case, device: &Device, parameters: &[Parameter]) -> (Optimizer, Schedule) {
+    let number = |key: &str| case.optimizer(key).as_f64();
+    let kind = match case.optimizer("kind").as_str().expect("a kind") {
+        "adamw" => OptimizerKind::AdamW,
+        "adam" => OptimizerKind::Adam,
+        other => panic!("optimizer {other}"),
+    };
+    let schedule = match case.optimizer("schedule").as_str().expect("a schedule") {
+        "constant" => ScheduleKind::Constant,
+        "linear" => ScheduleKind::Linear,
+        "exponential" => ScheduleKind::Exponential,
+        other => panic!("schedule {other}"),
+    };
+    let decay = number("weight_decay").expect("a weight decay");
+    let optimizer = Optimizer::new(device, kind, decay, number("clip_norm").unwrap_or(0.0), parameters);
+    let schedule = Schedule {
+        kind: schedule,
+        learning_rate: number("lr").expect("a rate"),
+        warmup_steps: number("warmup_steps").unwrap_or(0.0) as usize,
+        steps: 10,
+        steps_per_epoch: 1,
+        decay: number("decay").unwrap_or(1.0),
+    };
+    (optimizer, schedule)
+}
+
+/// The gradient at every pseudo-token position: each position gets a prompt row of its own.
+fn gradient_by_position(
+    device: &Device,
+    model: &Model,
+    head: &Head,
+    columns: &Columns,
+    prompt: &Tensor,
+    layout: &Layout,
+    targets: &[u32],
+) -> Vec<f32> {
+    let mut layout = layout.clone();
+    let width = prompt.columns();
+    let mut rows = Vec::new();
+    for (position, (_, row)) in layout.pseudo.iter_mut().enumerate() {
+        rows.extend_from_slice(&prompt.read()[*row as usize * width..(*row as usize + 1) * width]);
+        *row = position as u32;
+    }
+    let own = device.upload(layout.pseudo.len(), width, &rows);
+    let inject = Inject { prompt_embeds: Some(&own) };
+    let (logits, saved) = model.forward(&layout, &inject, columns);
+    let loss = head.loss(device, &logits, targets);
+    let gradients = model.backward(&loss.d_logits, &saved, &layout, &inject, columns);
+    gradients.prompt_embeds.expect("a gradient").read().to_vec()
+}
+
+fn check(name: &str) {
+    let case = Case::read(name);
+    let device = Device::processor(Some(2));
+    let directory = ModelDirectory::open(&case.directory.join("model")).expect("a model directory");
+    let tokenizer = Tokenizer::open(directory.path()).expect("a tokenizer");
+    let template = Template::parse(case.text("template")).expect("a template");
+    let rows = encode(&case, &template, &tokenizer);
+    check_ids(&case, &rows);
+    let model = Model::load(&directory, &device, true, &mut |_, _| {}).expect("a model");
+    let layout = pack(&rows);
+    let targets: Vec<u32> = case.numbers("gold").iter().map(|t| *t as u32).collect();
+
+    // Forward, with the whole vocabulary.
+    let encoder = golden_encoder(&case, &device, template.pseudo_rows(), model.embedding_width());
+    let (prompt, _) = encoder.forward(&device);
+    assert_close("prompt", prompt.read(), &case.tensor("prompt"));
+    let everything = model.columns(None, false);
+    let (logits, _) = model.forward(&layout, &Inject { prompt_embeds: Some(&prompt) }, &everything);
+    assert_close("logits", logits.read(), &case.tensor("logits"));
+    let before = logits.read().to_vec();
+
+    // The first gradients.
+    let head = golden_head(&case, &template, &tokenizer);
+    let columns = model.columns(head.columns(true), true);
+    let by_position = gradient_by_position(&device, &model, &head, &columns, &prompt, &layout, &targets);
+    assert_close("pseudo.grad", &by_position, &case.tensor("pseudo.grad"));
+
+    // Ten steps.
+    let (optimizer, schedule) = optimizer(&case, &device, encoder.parameters());
+    let prompt = Prompt::Encoder(encoder);
+    let mut trainer =
+        Trainer { model: &model, columns: &columns, prompt, head: &head, optimizer, device: &device };
+    for (step, want) in case.numbers("losses").into_iter().enumerate() {
+        let rate = schedule.rate(step);
+        assert!((rate - case.numbers("learning_rates")[step]).abs() < 1e-12, "learning rate of step {step}");
+        let loss = trainer.step(&layout, &targets, rate);
+        assert!((loss - want).abs() <= LIMIT * want.abs(), "loss of step {step}: {loss}, PyTorch {want}");
+        if step == 0 {
+            for parameter in trainer.prompt.parameters() {
+                let what = format!("encoder_grad.{}", parameter.name);
+                assert_close(&what, parameter.gradient.read(), &case.tensor(&what));
+            }
+        }
+    }
+    for parameter in trainer.prompt.parameters() {
+        let what = format!("encoder_final.{}", parameter.name);
+        assert_close(&what, parameter.value.read(), &case.tensor(&what));
+    }
+
+    // The model itself has not moved: the first prompt gives the first logits, bit for bit.
+    let first = golden_encoder(&case, &device, template.pseudo_rows(), model.embedding_width());
+    let (prompt, _) = first.forward(&device);
+    let (logits, _) = model.forward(&layout, &Inject { prompt_embeds: Some(&prompt) }, &everything);
+    assert_eq!(logits.read(), before, "the frozen model changed");
+}
+
+#[test]
+fn embedding_shared() {
+    check("embedding_shared");
+}
+
+#[test]
+fn korean_glued() {
+    check("korean_glued");
+}
+
+#[test]
+fn lstm_one_row() {
+    check("lstm_one_row");
+}
+
+#[test]
+fn lstm_uneven() {
+    check("lstm_uneven");
+}
+
+#[test]
+fn lstm_verbalizer() {
+    check("lstm_verbalizer");
+}
+
+#[test]
+fn mlp_probing() {
+    check("mlp_probing");
+}
+
+#[test]
+fn mlp_words() {
+    check("mlp_words");
+}
