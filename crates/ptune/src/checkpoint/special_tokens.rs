@@ -73,7 +73,7 @@ fn read_object(file: &Path) -> Result<Map<String, Value>> {
 }
 
 /// A name is `"[MASK]"` or `{"content": "[MASK]", ...}`.
-fn token_name(value: &Value) -> Option<&str> {
+pub(crate) fn token_name(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 

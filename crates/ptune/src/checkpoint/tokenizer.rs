@@ -13,16 +13,15 @@
 //! inside a text are text: `"[MASK]"` in someone's data never becomes the mask token. Special tokens around a text are
 //! the caller's business, so the file's post-processor is not used.
 //!
-//! `vocab.txt`: one token a line, the id is the line's index; normaliser and pre-tokeniser are BERT's, with
-//! `do_lower_case` (default true), `tokenize_chinese_chars` (true) and `strip_accents` (as lower case) of
-//! `tokenizer_config.json`, the defaults of transformers 5.23 `models/bert/tokenization_bert.py`.
-//!
 //! Not read: `vocab.json` with `merges.txt`, and SentencePiece's `.model`; transformers converts both.
+
+mod kind;
+mod vocab_txt;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokenizers::models::ModelWrapper;
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -31,13 +30,13 @@ use tokenizers::{
     Decoder, Model, OffsetReferential, OffsetType, PostProcessorWrapper, PreTokenizedString, PreTokenizer,
 };
 
+use self::kind::{Kind, METASPACE};
+use self::vocab_txt::bert_tokenizer;
 use super::special_tokens::{SpecialTokens, read_settings};
 use crate::{Error, Result};
 
 /// The character that stands for a word in front of a glued text.
 const WORD: char = 'x';
-/// SentencePiece's visible space.
-const METASPACE: char = '▁';
 
 /// What stands directly before a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,29 +62,6 @@ pub struct Tokenizer {
     kind: Kind,
     special: SpecialTokens,
     vocab_size: usize,
-}
-
-/// How a tokenizer marks the start of a word, and what it takes to encode a text that does not start one.
-#[derive(Debug)]
-enum Kind {
-    WordPiece {
-        prefix: String,
-        max_chars: usize,
-    },
-    /// `joined`: the pre-tokeniser without `add_prefix_space`.
-    ByteLevel {
-        joined: Option<PreTokenizerWrapper>,
-    },
-    /// `joined_*`: the pipeline that prepends nothing; `prepends`: whether the original one does; `splits`: whether
-    /// white space is gone before the pieces are marked, so that only the first word may run through `joined_*`.
-    Metaspace {
-        joined_normalizer: Option<NormalizerWrapper>,
-        joined: Option<PreTokenizerWrapper>,
-        prepends: bool,
-        splits: bool,
-    },
-    /// Words carry no mark at their start (BPE with `</w>`, word-level).
-    Unmarked,
 }
 
 impl Tokenizer {
@@ -153,15 +129,15 @@ impl Tokenizer {
                 self.encode_continuation(text, before, prefix, *max_chars)
             }
             (Kind::ByteLevel { joined }, Glue::Space) => {
-                self.run(&format!(" {text}"), self.inner.get_normalizer(), joined.as_ref())
+                self.run(&format!(" {text}"), self.inner.get_normalizer(), joined.as_deref())
             }
             (Kind::ByteLevel { joined }, Glue::Joined(_)) => {
-                self.run(text, self.inner.get_normalizer(), joined.as_ref())
+                self.run(text, self.inner.get_normalizer(), joined.as_deref())
             }
             (Kind::Metaspace { prepends: false, .. }, Glue::Space) => self.run_original(&format!(" {text}")),
             (Kind::Metaspace { joined_normalizer, joined, splits, .. }, Glue::Joined(_)) => {
                 let end = if *splits { text.find(char::is_whitespace).unwrap_or(text.len()) } else { text.len() };
-                self.run(&text[..end], joined_normalizer.as_ref(), joined.as_ref()).and_then(|mut ids| {
+                self.run(&text[..end], joined_normalizer.as_deref(), joined.as_deref()).and_then(|mut ids| {
                     if !text[end..].trim().is_empty() {
                         ids.extend(self.run_original(text[end..].trim_start())?);
                     }
@@ -323,73 +299,10 @@ impl Tokenizer {
     }
 }
 
-impl Kind {
-    /// Reads the kind off the pipeline, and prepares the variants that encode a glued text.
-    fn of(inner: &tokenizers::Tokenizer) -> std::result::Result<Kind, String> {
-        let as_json = |e: serde_json::Error| e.to_string();
-        let normalizer = serde_json::to_value(inner.get_normalizer()).map_err(as_json)?;
-        let pre_tokenizer = serde_json::to_value(inner.get_pre_tokenizer()).map_err(as_json)?;
-        let (normalizers, pre_tokenizers) = (steps(&normalizer), steps(&pre_tokenizer));
-        if let ModelWrapper::WordPiece(model) = inner.get_model() {
-            let prefix = model.continuing_subword_prefix.clone();
-            return Ok(Kind::WordPiece { prefix, max_chars: model.max_input_chars_per_word });
-        }
-        let has = |steps: &[&Value], name: &str| steps.iter().any(|step| step["type"] == name);
-        if has(&pre_tokenizers, "ByteLevel") || has(&normalizers, "ByteLevel") {
-            let joined = edited(&pre_tokenizer, &|step| {
-                if step["type"] == "ByteLevel" {
-                    step["add_prefix_space"] = json!(false);
-                }
-                true
-            });
-            return Ok(Kind::ByteLevel { joined: serde_json::from_value(joined).map_err(as_json)? });
-        }
-        let marks = normalizers.iter().any(|step| step["content"] == METASPACE.to_string());
-        let scheme = pre_tokenizers.iter().find(|step| step["type"] == "Metaspace").map(|step| &step["prepend_scheme"]);
-        if !marks && scheme.is_none() {
-            return Ok(Kind::Unmarked);
-        }
-        let joined_normalizer = edited(&normalizer, &|step| step["type"] != "Prepend");
-        let joined = edited(&pre_tokenizer, &|step| {
-            if step["type"] == "Metaspace" {
-                step["prepend_scheme"] = json!("never");
-            }
-            true
-        });
-        Ok(Kind::Metaspace {
-            joined_normalizer: serde_json::from_value(joined_normalizer).map_err(as_json)?,
-            joined: serde_json::from_value(joined).map_err(as_json)?,
-            prepends: has(&normalizers, "Prepend") || scheme.is_some_and(|scheme| scheme != "never"),
-            splits: has(&pre_tokenizers, "WhitespaceSplit") || has(&pre_tokenizers, "Whitespace"),
-        })
-    }
-}
-
 /// The tokenizers library panics on some damaged files (a piece length of 0, a pattern that matches nothing), and no
 /// file may bring the program down: such a panic becomes an error here.
 fn contained<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the tokenizer file makes no sense".into()))
-}
-
-/// The steps of a normaliser or pre-tokeniser, nested sequences flattened.
-fn steps(pipeline: &Value) -> Vec<&Value> {
-    let children = pipeline.get("normalizers").or_else(|| pipeline.get("pretokenizers")).and_then(Value::as_array);
-    match children {
-        Some(children) => children.iter().flat_map(steps).collect(),
-        None => vec![pipeline],
-    }
-}
-
-/// A copy of a pipeline after `edit` of each step; a step for which it says false is left out.
-fn edited(pipeline: &Value, edit: &dyn Fn(&mut Value) -> bool) -> Value {
-    let mut copy = pipeline.clone();
-    for key in ["normalizers", "pretokenizers"] {
-        if let Some(children) = copy.get_mut(key).and_then(Value::as_array_mut) {
-            *children = children.iter().map(|child| edited(child, edit)).filter(|child| !child.is_null()).collect();
-            return copy;
-        }
-    }
-    if !copy.is_object() || edit(&mut copy) { copy } else { Value::Null }
 }
 
 fn model_unk(model: &ModelWrapper) -> Option<u32> {
@@ -407,42 +320,6 @@ fn shown(text: &str, raw: String) -> String {
         "" => raw,
         text => text.to_string(),
     }
-}
-
-/// BERT's pipeline over a `vocab.txt`.
-fn bert_tokenizer(file: &Path, settings: &Map<String, Value>) -> Result<tokenizers::Tokenizer> {
-    let bytes = std::fs::read(file).map_err(|e| Error::read(file, e))?;
-    let text = String::from_utf8(bytes).map_err(|_| Error::file(file, "this is not UTF-8 text, one token a line"))?;
-    let mut vocab = Map::new();
-    for (id, line) in text.lines().enumerate() {
-        vocab.insert(line.to_string(), json!(id));
-    }
-    let name = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_string);
-    let unk = settings.get("unk_token").and_then(name).unwrap_or_else(|| "[UNK]".to_string());
-    if !vocab.contains_key(&unk) {
-        return Err(Error::file(file, format!("the vocabulary lacks the unknown token '{unk}'")));
-    }
-    let flag = |key: &str, default: Value| match settings.get(key) {
-        Some(value @ (Value::Bool(_) | Value::Null)) => Ok(if value.is_null() { default } else { value.clone() }),
-        Some(_) => Err(Error::key(&file.with_file_name("tokenizer_config.json"), key, "this should be true or false")),
-        None => Ok(default),
-    };
-    let description = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "post_processor": null, "decoder": null,
-        "normalizer": {
-            "type": "BertNormalizer", "clean_text": true,
-            "handle_chinese_chars": flag("tokenize_chinese_chars", json!(true))?,
-            "strip_accents": flag("strip_accents", Value::Null)?,
-            "lowercase": flag("do_lower_case", json!(true))?,
-        },
-        "pre_tokenizer": { "type": "BertPreTokenizer" },
-        "model": {
-            "type": "WordPiece", "unk_token": unk, "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100, "vocab": vocab,
-        },
-    });
-    serde_json::from_value(description).map_err(|e| Error::file(file, format!("this vocabulary cannot be used: {e}")))
 }
 
 #[cfg(test)]
