@@ -137,4 +137,3 @@ pub fn directory_bytes(path: &Path) -> Result<u64> {
     let entries = fs::read_dir(path).map_err(failed)?;
     entries.map(|entry| Ok(entry.and_then(|entry| entry.metadata()).map_err(failed)?.len())).sum()
 }
-

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use ptune::checkpoint::{ModelDirectory, Tokenizer};
 use ptune::data::{Encoded, Encoder, Example, Token, pack};
-use ptune::ops::Layout;
 use ptune::method::{Head, Prompt};
 use ptune::model::{Columns, Inject, Model};
+use ptune::ops::Layout;
 use ptune::parameter::Parameter;
 use ptune::prompt::encoder::{EncoderKind, PromptEncoder};
 use ptune::prompt::template::Template;
@@ -206,8 +206,7 @@ fn check(name: &str) {
     // Ten steps.
     let (optimizer, schedule) = optimizer(&case, &device, encoder.parameters());
     let prompt = Prompt::Encoder(encoder);
-    let mut trainer =
-        Trainer { model: &model, columns: &columns, prompt, head: &head, optimizer, device: &device };
+    let mut trainer = Trainer { model: &model, columns: &columns, prompt, head: &head, optimizer, device: &device };
     for (step, want) in case.numbers("losses").into_iter().enumerate() {
         let rate = schedule.rate(step);
         assert!((rate - case.numbers("learning_rates")[step]).abs() < 1e-12, "learning rate of step {step}");

@@ -1,3 +1,5 @@
+//! Trainable products against a naive twin in f64.
+
 use super::*;
 use crate::testing::{assert_close, central_differences, numbers, on_every_isa, wide};
 

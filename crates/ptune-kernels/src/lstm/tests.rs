@@ -1,3 +1,5 @@
+//! The LSTM against a naive twin in f64, its gradients against central differences.
+
 use super::*;
 use crate::testing::{assert_close, central_differences, numbers, on_every_isa, wide};
 

@@ -1,3 +1,5 @@
+//! Packed products against a naive twin in f64; bits that do not depend on neighbours or threads.
+
 use super::*;
 use crate::testing::{assert_close, central_differences, numbers, on_every_isa, wide};
 

@@ -1,3 +1,5 @@
+//! Adam and AdamW against a naive twin in f64.
+
 use super::*;
 use crate::testing::{assert_close, numbers, on_every_isa, wide};
 

@@ -74,7 +74,9 @@ pub(super) fn save(adapter: &Adapter, directory: &Path) -> Result<()> {
             width: adapter.width,
             sha256: sha256(bytes),
         }),
-        vocabulary: vocabulary.as_ref().map(|(tokens, bytes)| VocabularyFile { tokens: *tokens, sha256: sha256(bytes) }),
+        vocabulary: vocabulary
+            .as_ref()
+            .map(|(tokens, bytes)| VocabularyFile { tokens: *tokens, sha256: sha256(bytes) }),
     };
     let text = toml::to_string(&manifest)
         .map_err(|wrong| Error::file(&file, format!("the adapter cannot be written as TOML: {wrong}")))?;
@@ -256,8 +258,7 @@ fn vocabulary_bytes(task: &Description, file: &Path) -> Result<Option<(usize, Ve
 fn read_vocabulary(file: &Path, about: &VocabularyFile) -> Result<Vec<u32>> {
     let bits = files::read_bytes(file, LARGEST_VOCABULARY)?;
     check_sha256(file, &bits, &about.sha256)?;
-    let ids: Vec<u32> =
-        (0..bits.len() as u32 * 8).filter(|id| bits[*id as usize / 8] & (1 << (id % 8)) != 0).collect();
+    let ids: Vec<u32> = (0..bits.len() as u32 * 8).filter(|id| bits[*id as usize / 8] & (1 << (id % 8)) != 0).collect();
     if ids.len() != about.tokens {
         let message = format!("holds {} tokens; adapter.toml has {}", ids.len(), about.tokens);
         return Err(Error::file(file, message));

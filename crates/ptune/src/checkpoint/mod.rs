@@ -14,8 +14,8 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 pub use config::Config;
-pub use tokenizer::{Glue, Tokenizer};
 pub(crate) use fingerprint::sha256;
+pub use tokenizer::{Glue, Tokenizer};
 pub use weights::Weights;
 
 use crate::error::{Error, Result};

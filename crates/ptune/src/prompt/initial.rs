@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
 use crate::prompt::template::Template;
 use crate::rng::Rng;
 use crate::tensor::Tensor;
-use crate::Result;
 
 /// How pseudo tokens without words of their own start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -65,8 +65,7 @@ pub fn run(
     let data = Data::read(config, &task, observe)?;
     let base = describe_base(&directory, &spec)?;
     let trains = task.template.has_pseudo_tokens();
-    let model =
-        Model::load(&directory, device, trains, &mut |done, total| observe(Event::Loading { done, total }))?;
+    let model = Model::load(&directory, device, trains, &mut |done, total| observe(Event::Loading { done, total }))?;
     let prompt = new_prompt(config, file, device, &model, &initial_words)?;
 
     files::create_directory(out)?;
@@ -89,7 +88,9 @@ impl Data {
             let data = task.dataset(file)?;
             if data.dropped > 0 {
                 let (file, dropped, all) = (file.display(), data.dropped, data.dropped + data.kept);
-                observe(Event::Note(&format!("{file}: {dropped} of {all} rows dropped: their answer is not a candidate")));
+                observe(Event::Note(&format!(
+                    "{file}: {dropped} of {all} rows dropped: their answer is not a candidate"
+                )));
             }
             Ok(data)
         };
@@ -172,7 +173,10 @@ impl Run<'_> {
             if done % eval_every == 0 || done == steps {
                 self.evaluate(&trainer.prompt, done, Some(rate), &mut progress, observe)?;
                 if config.patience > 0 && progress.idle >= config.patience {
-                    observe(Event::Note(&format!("stopped at step {done}: {} evaluations without a better one", progress.idle)));
+                    observe(Event::Note(&format!(
+                        "stopped at step {done}: {} evaluations without a better one",
+                        progress.idle
+                    )));
                     break;
                 }
             }
@@ -256,9 +260,11 @@ impl Run<'_> {
             Prompt::Encoder(encoder) => Some(self.device.upload(encoder.rows(), self.base.width, &kept.rows)),
         };
         let scorer = self.scorer(rows.as_ref());
-        let test = self.data.test.as_ref().map(|test| {
-            scorer.evaluate(test, &mut |done, total| observe(Event::Evaluating { done, total }))
-        });
+        let test = self
+            .data
+            .test
+            .as_ref()
+            .map(|test| scorer.evaluate(test, &mut |done, total| observe(Event::Evaluating { done, total })));
         let directory = self.out.join("adapter");
         self.adapter(kept, test.as_ref()).save(&directory)?;
         if let Some(test) = &test {

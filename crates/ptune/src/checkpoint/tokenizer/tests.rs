@@ -1,3 +1,5 @@
+//! Tokenizers of every kind: glue, special tokens, stored padding, damaged files.
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Examples as rows: pieces, modifiers, shortening, glue.
+
 use super::*;
 use crate::data::Dataset;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! JSON-lines files, good and bad.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! The template language: what parses, and where the caret stands when it does not.
+
 use super::PieceKind::{Cls, Mask, Sep, Text};
 use super::*;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Label words, label scores and their gradient.
+
 use super::*;
 use std::path::PathBuf;
 

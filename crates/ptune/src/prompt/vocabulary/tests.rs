@@ -1,3 +1,5 @@
+//! Vocabulary files and gold answers.
+
 use super::*;
 use std::path::PathBuf;
 
