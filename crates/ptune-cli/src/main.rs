@@ -14,6 +14,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ptune::Device;
 
 /// Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
 ///
@@ -39,11 +40,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let device = ptune::Device::processor(arguments.threads.map(usize::from));
+    let threads = arguments.threads.map(usize::from);
     let done = match &arguments.command {
-        Command::Train(arguments) => train::run(arguments, &device),
-        Command::Eval(arguments) => evaluate::run(arguments, &device),
-        Command::Predict(arguments) => predict::run(arguments, &device),
+        Command::Train(arguments) => train::run(arguments, threads),
+        Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
+        Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
     };
     match done {
         Ok(status) => status,

@@ -33,14 +33,15 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
     let config = RunConfig::read(&arguments.run, &arguments.set)?;
+    let device = Device::processor(threads.or(config.threads));
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => default_out(&arguments.run),
     };
     let mut progress = Progress::new();
-    let summary = ptune::train::run(&config, &arguments.run, &out, device, &mut |event| show(&mut progress, event));
+    let summary = ptune::train::run(&config, &arguments.run, &out, &device, &mut |event| show(&mut progress, event));
     progress.clear();
     let summary = summary?;
     print(&if arguments.json { to_json(&summary, &out).to_string() } else { to_text(&summary, &out) })?;

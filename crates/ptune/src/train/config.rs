@@ -66,8 +66,9 @@ pub struct DataConfig {
     /// Examples for the final evaluation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
-    /// The longest row, special and pseudo tokens included.
-    pub max_tokens: usize,
+    /// The longest row, special and pseudo tokens included; without it 256, or the model's positions if fewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<usize>,
     /// Whether every epoch visits the training examples in a new order; `false` keeps the order of the file.
     pub shuffle: bool,
 }
@@ -169,7 +170,7 @@ impl Default for RunConfig {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        DataConfig { train: PathBuf::new(), dev: None, test: None, max_tokens: 256, shuffle: true }
+        DataConfig { train: PathBuf::new(), dev: None, test: None, max_tokens: None, shuffle: true }
     }
 }
 

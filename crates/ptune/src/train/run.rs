@@ -69,7 +69,9 @@ pub fn run(
     let prompt = new_prompt(config, file, device, &model, &initial_words)?;
 
     files::create_directory(out)?;
-    files::write_atomically(&out.join("run.toml"), config.to_toml()?.as_bytes())?;
+    let mut resolved = config.clone();
+    resolved.data.max_tokens = Some(task.max_tokens());
+    files::write_atomically(&out.join("run.toml"), resolved.to_toml()?.as_bytes())?;
     let columns = model.columns(task.head.columns(true), trains);
     let run = Run { config, out, device, task: &task, data: &data, model: &model, columns: &columns, base };
     run.train(prompt, observe)
@@ -297,7 +299,7 @@ impl Run<'_> {
         let description = Description {
             template: config.task.template.clone(),
             target: config.task.target.clone(),
-            max_tokens: config.data.max_tokens,
+            max_tokens: self.task.max_tokens(),
             compute: config.compute.name().into(),
             encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),
             shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),

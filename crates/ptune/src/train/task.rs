@@ -12,6 +12,9 @@ use crate::prompt::{Template, Verbalizer, Vocabulary};
 use crate::train::config::{Loss, RunConfig};
 use crate::{Error, Result};
 
+/// The longest row where the run file does not say.
+const MAX_TOKENS: usize = 256;
+
 /// What is asked of a model, and how its answers are read.
 pub struct Task {
     /// The template.
@@ -32,7 +35,7 @@ impl Task {
     /// Everything that is wrong with the template, the label words, the vocabulary file or the tokenizer.
     pub fn from_run(config: &RunConfig, file: &Path, directory: &ModelDirectory, spec: &ModelSpec) -> Result<Task> {
         let task = &config.task;
-        let max_tokens = config.data.max_tokens;
+        let max_tokens = config.data.max_tokens.unwrap_or(MAX_TOKENS.min(spec.positions));
         if max_tokens > spec.positions {
             let message = format!("{max_tokens} is more than the {} positions of this model", spec.positions);
             return Err(Error::key(file, "data.max_tokens", message));
@@ -78,6 +81,11 @@ impl Task {
         };
         let (target, max_tokens) = (description.target.clone(), description.max_tokens);
         Ok(Task { template, tokenizer, head, target, max_tokens })
+    }
+
+    /// The longest row that it accepts.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
     }
 
     /// Turns examples into rows of tokens.

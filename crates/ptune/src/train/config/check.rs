@@ -38,7 +38,7 @@ impl RunConfig {
             let empty = path.as_ref().is_some_and(|path| path.as_os_str().is_empty());
             check(!empty, key, "is empty; name a file or remove the key")?;
         }
-        within("data.max_tokens", self.data.max_tokens, 1, MOST_TOKENS)
+        within("data.max_tokens", self.data.max_tokens.unwrap_or(1), 1, MOST_TOKENS)
     }
 
     fn check_task(&self) -> Checked {

@@ -63,7 +63,12 @@ impl RunConfig {
     pub(super) fn with_every_key() -> RunConfig {
         RunConfig {
             threads: Some(1),
-            data: DataConfig { dev: Some(PathBuf::new()), test: Some(PathBuf::new()), ..DataConfig::default() },
+            data: DataConfig {
+                dev: Some(PathBuf::new()),
+                test: Some(PathBuf::new()),
+                max_tokens: Some(1),
+                ..DataConfig::default()
+            },
             task: TaskConfig {
                 vocabulary: Some(PathBuf::new()),
                 vocabulary_key: Some(String::new()),
