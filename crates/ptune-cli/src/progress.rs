@@ -13,13 +13,15 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     phase: &'static str,
     terminal: bool,
+    /// When the phase began.
+    start: Instant,
     last_line: Instant,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Progress { bar: None, phase: "", terminal, last_line: Instant::now() }
+        Progress { bar: None, phase: "", terminal, start: Instant::now(), last_line: Instant::now() }
     }
 
     /// `done` of `total` in a phase of the work, with a few words beside the bar. A new phase starts a new bar.
@@ -62,10 +64,11 @@ impl Progress {
     fn plain(&mut self, phase: &'static str, done: usize, total: usize, beside: &str) {
         if self.phase != phase {
             self.phase = phase;
+            (self.start, self.last_line) = (Instant::now(), Instant::now());
+        } else if self.last_line.elapsed() >= PLAIN_EVERY && done > 0 {
             self.last_line = Instant::now();
-        } else if self.last_line.elapsed() >= PLAIN_EVERY {
-            self.last_line = Instant::now();
-            say(&format!("{phase} {done}/{total}  {beside}"));
+            let left = self.start.elapsed().as_secs_f64() * total.saturating_sub(done) as f64 / done as f64;
+            say(&format!("{phase} {done}/{total}  {left:.0} s left  {beside}"));
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::checkpoint::{Config, ModelDirectory, Weights};
 use crate::model::activation_named;
 use crate::{Error, Result};
 
+/// More blocks than any model has: a damaged number must not become a billion specs.
+const MOST_LAYERS: usize = 1024;
+
 /// Reads the shapes of a BERT and checks that what it asks for is what is implemented.
 ///
 /// # Errors
@@ -28,6 +31,9 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     require_head(directory.weights(), directory.path())?;
 
     let eps = config.f32("layer_norm_eps")?;
+    if !(0.0..1.0).contains(&eps) {
+        return Err(config.error("layer_norm_eps", format!("{eps} should be a small number, as 1e-12")));
+    }
     let norm = |name: String| NormSpec { name, eps };
     let linear = |name: String, outputs, inputs| LinearSpec { name, outputs, inputs };
     let block = |i: usize| -> Result<BlockSpec> {
@@ -66,7 +72,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             token_types: Some(("bert.embeddings.token_type_embeddings.weight".into(), token_types)),
             norm: norm("bert.embeddings.LayerNorm".into()),
         },
-        blocks: (0..config.usize("num_hidden_layers")?).map(block).collect::<Result<_>>()?,
+        blocks: (0..config.usize_in("num_hidden_layers", 1..=MOST_LAYERS)?).map(block).collect::<Result<_>>()?,
         head: HeadSpec {
             dense: linear("cls.predictions.transform.dense".into(), hidden, hidden),
             activation: activation_named(config, "hidden_act")?,
