@@ -16,6 +16,7 @@ pub mod config;
 pub mod evaluate;
 pub mod metrics;
 mod optimizer;
+mod prepare;
 mod run;
 mod task;
 

@@ -4,7 +4,7 @@
 //! file as resolved), `metrics.jsonl` (a line an evaluation, without times: the same run gives the same bytes) and
 //! `adapter/`, which is replaced as a whole at every new best, so an interrupted run leaves its best adapter.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -15,12 +15,11 @@ use crate::data::{Dataset, pack};
 use crate::method::{Head, Prompt};
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Model};
-use crate::prompt::encoder::PromptEncoder;
-use crate::rng::{Purpose, Rng};
 use crate::tensor::Device;
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
+use crate::train::prepare::{Data, describe_base, new_prompt, refuse_existing};
 use crate::train::{Event, Optimizer, Order, Schedule, Task, Trainer, check_loss};
 use crate::{Error, Result, files};
 
@@ -75,32 +74,6 @@ pub fn run(
     let columns = model.columns(task.head.columns(true), trains);
     let run = Run { config, out, device, task: &task, data: &data, model: &model, columns: &columns, base };
     run.train(prompt, observe)
-}
-
-/// The rows of a run.
-struct Data {
-    train: Dataset,
-    dev: Option<Dataset>,
-    test: Option<Dataset>,
-}
-
-impl Data {
-    fn read(config: &RunConfig, task: &Task, observe: &mut dyn FnMut(Event<'_>)) -> Result<Data> {
-        let mut read = |file: &PathBuf| -> Result<Dataset> {
-            let data = task.dataset(file)?;
-            if data.dropped > 0 {
-                let (file, dropped, all) = (file.display(), data.dropped, data.dropped + data.kept);
-                observe(Event::Note(&format!(
-                    "{file}: {dropped} of {all} rows dropped: their answer is not a candidate"
-                )));
-            }
-            Ok(data)
-        };
-        let train = read(&config.data.train)?;
-        let dev = config.data.dev.as_ref().map(&mut read).transpose()?;
-        let test = config.data.test.as_ref().map(&mut read).transpose()?;
-        Ok(Data { train, dev, test })
-    }
 }
 
 /// Everything of a run but the prompt.
@@ -336,57 +309,4 @@ impl Progress {
         self.log.push('\n');
         files::write_atomically(&out.join("metrics.jsonl"), self.log.as_bytes())
     }
-}
-
-/// Never writes over a former run.
-fn refuse_existing(out: &Path) -> Result<()> {
-    if out.join("run.toml").exists() || out.join("adapter").exists() {
-        let message = "holds a run already; give another directory with --out, or remove this one";
-        return Err(Error::file(out, message));
-    }
-    if out.exists() && !out.is_dir() {
-        return Err(Error::file(out, "is a file; a run needs a directory"));
-    }
-    Ok(())
-}
-
-fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
-    let path = std::path::absolute(directory.path()).map_err(|e| Error::read(directory.path(), e))?;
-    Ok(Base {
-        fingerprint: directory.fingerprint(&spec.embeddings.words)?,
-        model_type: spec.family.into(),
-        width: spec.hidden,
-        name: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        path: path.to_string_lossy().into_owned(),
-    })
-}
-
-/// The prompt at step 0.
-fn new_prompt(
-    config: &RunConfig,
-    file: &Path,
-    device: &Device,
-    model: &Model,
-    initial_words: &[Option<u32>],
-) -> Result<Prompt> {
-    let (rows, width, kind) = (initial_words.len(), model.embedding_width(), config.prompt.encoder);
-    if rows == 0 {
-        return Ok(Prompt::Manual);
-    }
-    if !kind.fits(width) {
-        let message = format!("an lstm in these shapes needs an even embedding width, and this model's is {width}");
-        return Err(Error::key(file, "prompt.encoder", message));
-    }
-    let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
-    let deviation = deviation(model.word_table().read());
-    let mut encoder = PromptEncoder::new(device, kind, rows, width, deviation, &mut rng);
-    config.prompt.init.fill(encoder.table_mut(), initial_words, model.word_table(), &mut rng);
-    Ok(Prompt::Encoder(encoder))
-}
-
-/// The standard deviation of a table's numbers.
-fn deviation(table: &[f32]) -> f32 {
-    let n = table.len().max(1) as f64;
-    let mean = table.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
-    (table.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n).sqrt() as f32
 }

@@ -1,0 +1,95 @@
+//! What a run needs before its first step: its rows, its base, its first prompt. Nothing is written here.
+
+use std::path::{Path, PathBuf};
+
+use crate::adapter::Base;
+use crate::checkpoint::ModelDirectory;
+use crate::data::Dataset;
+use crate::method::Prompt;
+use crate::model::Model;
+use crate::model::spec::ModelSpec;
+use crate::prompt::encoder::PromptEncoder;
+use crate::rng::{Purpose, Rng};
+use crate::tensor::Device;
+use crate::train::config::RunConfig;
+use crate::train::{Event, Task};
+use crate::{Error, Result};
+
+/// The rows of a run.
+pub(super) struct Data {
+    pub(super) train: Dataset,
+    pub(super) dev: Option<Dataset>,
+    pub(super) test: Option<Dataset>,
+}
+
+impl Data {
+    pub(super) fn read(config: &RunConfig, task: &Task, observe: &mut dyn FnMut(Event<'_>)) -> Result<Data> {
+        let mut read = |file: &PathBuf| -> Result<Dataset> {
+            let data = task.dataset(file)?;
+            if data.dropped > 0 {
+                let (file, dropped, all) = (file.display(), data.dropped, data.dropped + data.kept);
+                observe(Event::Note(&format!(
+                    "{file}: {dropped} of {all} rows dropped: their answer is not a candidate"
+                )));
+            }
+            Ok(data)
+        };
+        let train = read(&config.data.train)?;
+        let dev = config.data.dev.as_ref().map(&mut read).transpose()?;
+        let test = config.data.test.as_ref().map(&mut read).transpose()?;
+        Ok(Data { train, dev, test })
+    }
+}
+
+/// Never writes over a former run.
+pub(super) fn refuse_existing(out: &Path) -> Result<()> {
+    if out.join("run.toml").exists() || out.join("adapter").exists() {
+        let message = "holds a run already; give another directory with --out, or remove this one";
+        return Err(Error::file(out, message));
+    }
+    if out.exists() && !out.is_dir() {
+        return Err(Error::file(out, "is a file; a run needs a directory"));
+    }
+    Ok(())
+}
+
+pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
+    let path = std::path::absolute(directory.path()).map_err(|e| Error::read(directory.path(), e))?;
+    Ok(Base {
+        fingerprint: directory.fingerprint(&spec.embeddings.words)?,
+        model_type: spec.family.into(),
+        width: spec.hidden,
+        name: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        path: path.to_string_lossy().into_owned(),
+    })
+}
+
+/// The prompt at step 0.
+pub(super) fn new_prompt(
+    config: &RunConfig,
+    file: &Path,
+    device: &Device,
+    model: &Model,
+    initial_words: &[Option<u32>],
+) -> Result<Prompt> {
+    let (rows, width, kind) = (initial_words.len(), model.embedding_width(), config.prompt.encoder);
+    if rows == 0 {
+        return Ok(Prompt::Manual);
+    }
+    if !kind.fits(width) {
+        let message = format!("an lstm in these shapes needs an even embedding width, and this model's is {width}");
+        return Err(Error::key(file, "prompt.encoder", message));
+    }
+    let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
+    let deviation = deviation(model.word_table().read());
+    let mut encoder = PromptEncoder::new(device, kind, rows, width, deviation, &mut rng);
+    config.prompt.init.fill(encoder.table_mut(), initial_words, model.word_table(), &mut rng);
+    Ok(Prompt::Encoder(encoder))
+}
+
+/// The standard deviation of a table's numbers.
+fn deviation(table: &[f32]) -> f32 {
+    let n = table.len().max(1) as f64;
+    let mean = table.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
+    (table.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n).sqrt() as f32
+}
