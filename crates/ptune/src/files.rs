@@ -60,6 +60,14 @@ pub fn create_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|source| Error::write(path, source))
 }
 
+/// Renames a file over another and syncs the directory.
+///
+/// # Errors
+/// [`Error::Write`] naming `to`.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).and_then(|()| sync_directory(directory_of(to))).map_err(|source| Error::write(to, source))
+}
+
 /// Removes a file that may be there; a missing one is fine.
 ///
 /// # Errors

@@ -1,9 +1,10 @@
 //! Writing and reading an adapter's files: the bytes, their checks, and what ties them together.
 //!
-//! `adapter.toml` holds the SHA-256 of the other files. It is renamed last on saving and checked on loading, so a save
-//! that was interrupted is noticed whatever it left behind.
+//! `adapter.toml` holds the SHA-256 of the other files, and its rename is the one moment at which an older adapter becomes
+//! the new one: the other files are written as `NAME.next` before it and renamed to `NAME` after it, and loading takes
+//! whichever of the two has the right SHA-256. So an adapter can be loaded whenever a save was interrupted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -82,22 +83,34 @@ pub(super) fn save(adapter: &Adapter, directory: &Path) -> Result<()> {
         .map_err(|wrong| Error::file(&file, format!("the adapter cannot be written as TOML: {wrong}")))?;
 
     files::create_directory(directory)?;
-    let mut staged = Vec::new();
     let parts = [(PROMPT_FILE, prompt), (VOCABULARY_FILE, vocabulary.map(|(_, bytes)| bytes))];
+    let mut staged = Vec::new();
     for (name, bytes) in &parts {
         if let Some(bytes) = bytes {
-            staged.push(StagedFile::write(&directory.join(name), bytes)?);
+            staged.push(StagedFile::write(&next(&directory.join(name)), bytes)?);
         }
     }
-    staged.push(StagedFile::write(&file, text.as_bytes())?);
+    let manifest = StagedFile::write(&file, text.as_bytes())?;
     for part in staged {
         part.commit()?;
     }
-    // What an older adapter had and this one has not.
-    for (name, _) in parts.iter().filter(|(_, bytes)| bytes.is_none()) {
-        files::remove_if_present(&directory.join(name))?;
+    // Up to here the older adapter stands; from here on the new one: `load` finds parts under either name.
+    manifest.commit()?;
+    for (name, bytes) in &parts {
+        let path = directory.join(name);
+        match bytes {
+            Some(_) => files::rename(&next(&path), &path)?,
+            None => files::remove_if_present(&path)?, // an older adapter had it
+        }
     }
     Ok(())
+}
+
+/// The name under which a part waits for `adapter.toml` to be renamed: `prompt.safetensors.next`.
+fn next(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
 }
 
 /// Reads an adapter; see [`Adapter::load`].
@@ -211,8 +224,7 @@ fn read_prompt(file: &Path, about: &PromptFile) -> Result<Vec<f32>> {
     let wrong = |message: String| Error::tensor(file, PROMPT_TENSOR, message);
     // Both are at most 65,536, so nothing overflows.
     let limit = (about.rows * about.width * 4) as u64 + LARGEST_PROMPT_HEADER;
-    let bytes = files::read_bytes(file, limit)?;
-    check_sha256(file, &bytes, &about.sha256)?;
+    let bytes = read_part(file, limit, &about.sha256)?;
     let tensors = SafeTensors::deserialize(&bytes)
         .map_err(|refused| Error::file(file, format!("is no safetensors file: {refused}")))?;
     if tensors.len() != 1 {
@@ -256,8 +268,7 @@ fn vocabulary_bytes(task: &Description, file: &Path) -> Result<Option<(usize, Ve
 
 /// Reads `vocabulary.bin`, which must be exactly what `adapter.toml` says.
 fn read_vocabulary(file: &Path, about: &VocabularyFile) -> Result<Vec<u32>> {
-    let bits = files::read_bytes(file, LARGEST_VOCABULARY)?;
-    check_sha256(file, &bits, &about.sha256)?;
+    let bits = read_part(file, LARGEST_VOCABULARY, &about.sha256)?;
     let ids: Vec<u32> = (0..bits.len() as u32 * 8).filter(|id| bits[*id as usize / 8] & (1 << (id % 8)) != 0).collect();
     if ids.len() != about.tokens {
         let message = format!("holds {} tokens; adapter.toml has {}", ids.len(), about.tokens);
@@ -266,12 +277,21 @@ fn read_vocabulary(file: &Path, about: &VocabularyFile) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// Whether a file is the one that `adapter.toml` was written with.
-fn check_sha256(file: &Path, bytes: &[u8], expected: &str) -> Result<()> {
-    if sha256(bytes) == expected {
-        return Ok(());
+/// The bytes of the part that `adapter.toml` was written with: `file`, or `file.next` of an interrupted save.
+fn read_part(file: &Path, limit: u64, expected: &str) -> Result<Vec<u8>> {
+    let bytes = files::read_bytes(file, limit);
+    if let Ok(bytes) = &bytes
+        && sha256(bytes) == expected
+    {
+        return Ok(bytes.clone());
     }
-    let message = "does not belong to the adapter.toml beside it: it was changed, or a save was interrupted; train again \
-                   or copy the whole adapter";
+    if let Ok(waiting) = files::read_bytes(&next(file), limit)
+        && sha256(&waiting) == expected
+    {
+        return Ok(waiting);
+    }
+    bytes?;
+    let message = "does not belong to the adapter.toml beside it: one of them was changed or copied alone; copy the \
+                   whole adapter, or train again";
     Err(Error::file(file, message))
 }

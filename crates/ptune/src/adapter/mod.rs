@@ -98,8 +98,8 @@ pub struct Metrics {
 impl Adapter {
     /// Writes the adapter into `directory`, which is created if need be, replacing an older adapter.
     ///
-    /// All files are written and synced under temporary names before the first is renamed, so that a full disk damages
-    /// nothing. A crash between the renames leaves files that do not belong together, which [`Adapter::load`] refuses.
+    /// All files are written and synced before the first is renamed, so that a full disk damages nothing, and
+    /// [`Adapter::load`] finds a whole adapter, the older or the new one, whenever a crash interrupts it.
     ///
     /// # Errors
     /// [`Error::Write`]; [`Error::Key`] when the adapter is one that `load` would refuse.

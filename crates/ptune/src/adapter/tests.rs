@@ -164,7 +164,7 @@ fn an_adapter_that_could_not_be_loaded_is_not_saved() {
 #[test]
 fn a_file_that_cannot_be_replaced_leaves_the_older_adapter() {
     let directory = saved(&manual());
-    fs::create_dir(directory.path().join("prompt.safetensors")).unwrap();
+    fs::create_dir(directory.path().join("prompt.safetensors.next")).unwrap();
     let error = classifier().save(directory.path()).unwrap_err();
     assert!(matches!(error, Error::Write { .. }), "{error}");
     assert_eq!(Adapter::load(directory.path()).unwrap(), manual());
@@ -190,16 +190,34 @@ fn a_full_disk_leaves_the_older_adapter() {
 }
 
 #[test]
-fn threat_an_interrupted_save_mixes_two_adapters() {
+fn threat_parts_of_two_adapters() {
     let directory = saved(&classifier());
     let mut newer = classifier();
     newer.prompt[0] = 0.2;
     fs::copy(saved(&newer).path().join("prompt.safetensors"), directory.path().join("prompt.safetensors")).unwrap();
-    assert_refused(directory.path(), &["prompt.safetensors", "interrupted"]);
+    assert_refused(directory.path(), &["prompt.safetensors", "does not belong"]);
 
     let directory = saved(&probe());
     fs::write(directory.path().join("vocabulary.bin"), "Paris\n서울\ny\n").unwrap();
-    assert_refused(directory.path(), &["vocabulary.bin", "interrupted"]);
+    assert_refused(directory.path(), &["vocabulary.bin", "does not belong"]);
+}
+
+/// A save writes `prompt.safetensors.next`, renames `adapter.toml`, renames the prompt: after each of these the
+/// directory holds one whole adapter.
+#[test]
+fn a_save_that_is_interrupted_leaves_the_older_or_the_newer_adapter() {
+    let mut newer = classifier();
+    newer.prompt[0] = 0.2;
+    let (directory, after) = (saved(&classifier()), saved(&newer));
+    let (here, there) = (|name: &str| directory.path().join(name), |name: &str| after.path().join(name));
+    fs::copy(there("prompt.safetensors"), here("prompt.safetensors.next")).unwrap();
+    assert_eq!(Adapter::load(directory.path()).unwrap(), classifier());
+    fs::copy(there("adapter.toml"), here("adapter.toml")).unwrap();
+    assert_eq!(Adapter::load(directory.path()).unwrap(), newer);
+    // The next save clears what the interrupted one left.
+    classifier().save(directory.path()).unwrap();
+    assert_eq!(Adapter::load(directory.path()).unwrap(), classifier());
+    assert!(!here("prompt.safetensors.next").exists());
 }
 
 #[test]
