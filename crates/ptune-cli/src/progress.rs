@@ -3,72 +3,74 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How often a plain line is printed.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
-/// One bar at a time, each for a phase of the work.
+/// One bar a phase of the work; a phase within another (an evaluation during training) stands below it.
 pub(crate) struct Progress {
-    bar: Option<ProgressBar>,
-    phase: &'static str,
+    bars: MultiProgress,
+    phases: Vec<Phase>,
     terminal: bool,
-    /// When the phase began.
-    start: Instant,
     last_line: Instant,
+}
+
+struct Phase {
+    name: &'static str,
+    bar: ProgressBar,
+    start: Instant,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Progress { bar: None, phase: "", terminal, start: Instant::now(), last_line: Instant::now() }
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Progress {
+            bars: MultiProgress::with_draw_target(target),
+            phases: Vec::new(),
+            terminal,
+            last_line: Instant::now(),
+        }
     }
 
-    /// `done` of `total` in a phase of the work, with a few words beside the bar. A new phase starts a new bar.
-    pub(crate) fn update(&mut self, phase: &'static str, done: usize, total: usize, beside: &str) {
-        if !self.terminal {
-            return self.plain(phase, done, total, beside);
-        }
-        if self.phase != phase || self.bar.is_none() {
-            self.clear();
-            self.phase = phase;
-            let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
-            let style = "{prefix:>10} [{bar:30}] {pos}/{len} {eta} left  {msg}";
-            if let Ok(style) = ProgressStyle::with_template(style) {
-                bar.set_style(style.progress_chars("=> "));
+    /// `done` of `total` in a phase of the work, with a few words beside the bar. A finished phase's bar goes away.
+    pub(crate) fn update(&mut self, name: &'static str, done: usize, total: usize, beside: &str) {
+        let at = match self.phases.iter().position(|phase| phase.name == name) {
+            Some(at) => at,
+            None => {
+                let bar = self.bars.add(ProgressBar::new(total as u64));
+                let style = "{prefix:>10} [{bar:30}] {pos}/{len}  {eta} left  {msg}";
+                if let Ok(style) = ProgressStyle::with_template(style) {
+                    bar.set_style(style.progress_chars("=> "));
+                }
+                bar.set_prefix(name);
+                self.phases.push(Phase { name, bar, start: Instant::now() });
+                self.phases.len() - 1
             }
-            bar.set_prefix(phase);
-            self.bar = Some(bar);
+        };
+        let phase = &self.phases[at];
+        phase.bar.set_message(beside.to_owned());
+        phase.bar.set_position(done as u64);
+        if !self.terminal && self.last_line.elapsed() >= PLAIN_EVERY && done > 0 {
+            self.last_line = Instant::now();
+            let left = phase.start.elapsed().as_secs_f64() * total.saturating_sub(done) as f64 / done as f64;
+            say(&format!("{name} {done}/{total}  {left:.0} s left  {beside}"));
         }
-        if let Some(bar) = &self.bar {
-            bar.set_position(done as u64);
-            bar.set_message(beside.to_owned());
+        if done >= total {
+            self.phases.remove(at).bar.finish_and_clear();
         }
     }
 
     /// A line that stays.
     pub(crate) fn line(&mut self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say(text)),
-            None => say(text),
-        }
+        self.bars.suspend(|| say(text));
     }
 
-    /// Takes the bar away.
+    /// Takes the bars away.
     pub(crate) fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn plain(&mut self, phase: &'static str, done: usize, total: usize, beside: &str) {
-        if self.phase != phase {
-            self.phase = phase;
-            (self.start, self.last_line) = (Instant::now(), Instant::now());
-        } else if self.last_line.elapsed() >= PLAIN_EVERY && done > 0 {
-            self.last_line = Instant::now();
-            let left = self.start.elapsed().as_secs_f64() * total.saturating_sub(done) as f64 / done as f64;
-            say(&format!("{phase} {done}/{total}  {left:.0} s left  {beside}"));
+        for phase in self.phases.drain(..) {
+            phase.bar.finish_and_clear();
         }
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn refuse_existing(out: &Path) -> Result<()> {
 }
 
 pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
-    let path = std::path::absolute(directory.path()).map_err(|e| Error::read(directory.path(), e))?;
+    let path = std::fs::canonicalize(directory.path()).map_err(|e| Error::read(directory.path(), e))?;
     Ok(Base {
         fingerprint: directory.fingerprint(&spec.embeddings.words)?,
         model_type: spec.family.into(),
