@@ -1,0 +1,168 @@
+"""Writes the golden cases: `python reference/golden.py [CASE ...]`. Rerunning gives the same bytes.
+
+For each case a random tiny BERT (f32, dropout off) is built, and ten full-batch updates of its prompt encoder are made with
+PyTorch. What a case directory holds stands in README.md beside this file. Every number is computed a second time in f64 from
+the same initial values; the largest differences are recorded, so that a tolerance can be told from noise.
+"""
+
+import copy
+import json
+import pathlib
+import sys
+
+import torch
+from safetensors.torch import save_file
+from tokenizers.processors import TemplateProcessing
+from torch.nn.functional import cross_entropy
+from transformers import BertConfig, BertForMaskedLM
+
+import template
+from golden_cases import CASES, HANGUL, LATIN
+from prompt_encoder import PromptEncoder, answer_logits, label_scores, learning_rate
+
+TREE = pathlib.Path(__file__).parent.parent / "crates/ptune/tests/golden"
+STEPS = 10
+
+
+def random_model(case, vocab):
+    """A BERT whose every parameter matters: no zero bias, no unit scale, no zero padding row."""
+    config = BertConfig(vocab_size=vocab, initializer_range=0.2, architectures=["BertForMaskedLM"], **case["shape"])
+    config._attn_implementation = "eager"
+    model = BertForMaskedLM(config).eval()
+    with torch.no_grad():
+        for name, p in sorted(model.named_parameters()):
+            noise = torch.randn(p.shape) * 0.2
+            p.copy_(noise + 1.0 if "LayerNorm.weight" in name else noise)
+    return model.requires_grad_(False)
+
+
+def write_json(path, value):
+    """One line a key."""
+    lines = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in value.items())
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def write_model(directory, case, model, tokenizer, vocab):
+    """A checkpoint directory as the hub has them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = {k: v for k, v in model.config.to_dict().items() if not k.startswith("_") and v is not None}
+    write_json(directory / "config.json", dict(sorted(config.items())))
+    weights = {k: v for k, v in model.state_dict().items() if k != "cls.predictions.decoder.weight"}
+    weights.pop("cls.predictions.decoder.bias", None)
+    save_file({k: weights[k].contiguous() for k in sorted(weights)}, directory / "model.safetensors", metadata={"format": "pt"})
+    cased = case["tokenizer"] == "vocab-cased"
+    write_json(directory / "tokenizer_config.json", {
+        "tokenizer_class": "BertTokenizer", "do_lower_case": not cased, "strip_accents": None, "tokenize_chinese_chars": True,
+        "unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
+        "model_max_length": case["shape"]["max_position_embeddings"]})
+    if case["tokenizer"] != "json":
+        (directory / "vocab.txt").write_text("".join(token + "\n" for token in vocab), encoding="utf-8")
+        return
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.add_special_tokens(vocab[:5])
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.enable_padding(length=40)
+    tokenizer.enable_truncation(8)
+    tokenizer.save(str(directory / "tokenizer.json"))
+
+
+class Run:
+    """Ten updates of one case in one precision."""
+
+    def __init__(self, case, model, encoder, dtype):
+        self.case, self.dtype = case, dtype
+        self.model = copy.deepcopy(model).to(dtype)
+        self.encoder = copy.deepcopy(encoder).to(dtype)
+        self.losses, self.gradient_norms, self.rates = [], [], []
+        self.tensors = {}
+
+    def forward(self):
+        """The loss over all examples, the prompt, each example's logits and its places of pseudo tokens."""
+        case, prompt = self.case, self.encoder()
+        logits, places = zip(*(answer_logits(self.model, ids, row, prompt) for ids, row in zip(case["ids"], case["answer_rows"])))
+        logits = torch.stack(logits)
+        scores = logits
+        if case["label_words"] is not None:
+            scores = torch.stack([label_scores(row, case["label_words"]) for row in logits])
+        return cross_entropy(scores, torch.tensor(case["gold"])), prompt, logits, places
+
+    def record_first(self):
+        """Logits, prompt and every gradient before the first update."""
+        loss, prompt, logits, places = self.forward()
+        names, parameters = zip(*self.encoder.named_parameters())
+        gradients = torch.autograd.grad(loss, [prompt, *places, *parameters])
+        for name, p, g in zip(names, parameters, gradients[1 + len(places):]):
+            self.tensors["encoder." + name] = p.detach().clone()
+            self.tensors["encoder_grad." + name] = g
+        self.tensors |= {"logits": logits.detach(), "prompt": prompt.detach().clone(), "prompt.grad": gradients[0],
+                         "pseudo.grad": torch.cat(gradients[1:1 + len(places)])}
+
+    def train(self):
+        self.record_first()
+        o, parameters = self.case["optimizer"], list(self.encoder.parameters())
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[o["kind"]]
+        optimizer = kind(parameters, lr=o["lr"], betas=(0.9, 0.999), eps=1e-8, weight_decay=o["weight_decay"])
+        for step in range(STEPS):
+            rate = learning_rate(o, step, STEPS)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad()
+            loss = self.forward()[0]
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, o["clip_norm"] or float("inf"))
+            optimizer.step()
+            self.losses.append(loss.item())
+            self.gradient_norms.append(norm.item())
+            self.rates.append(rate)
+        for name, p in self.encoder.named_parameters():
+            self.tensors["encoder_final." + name] = p.detach().clone()
+        return self
+
+
+def noise(single, double):
+    """Largest max|a-b| / max|b| of f32 against f64: of the losses, and per group of tensors."""
+    worst = {"losses": max(abs(a - b) / abs(b) for a, b in zip(single.losses, double.losses))}
+    for name, b in double.tensors.items():
+        group = name if name.split(".")[0] in ("prompt", "pseudo") else name.split(".")[0]
+        difference = ((single.tensors[name].double() - b).abs().max() / b.abs().max()).item()
+        worst[group] = max(worst.get(group, 0.0), difference)
+    return {k: float(f"{v:.2e}") for k, v in worst.items() if k != "encoder"}
+
+
+def write_case(name, case):
+    torch.manual_seed(case["seed"])
+    cased = case["tokenizer"] == "vocab-cased"
+    vocab = HANGUL if cased else LATIN
+    tokenizer = template.wordpiece(vocab, lowercase=not cased)
+    model = random_model(case, len(vocab))
+    pieces, rows = template.parse(case["template"])
+    encoder = PromptEncoder(case["encoder"], rows, case["shape"]["hidden_size"])
+
+    token = lambda word: vocab.index(word)
+    words, target = case["verbalizer"], [example[case["target"]] for example in case["examples"]]
+    label_words = None if words is None else [[token(w) for w in words[label]] for label in words]
+    gold = [token(t) if words is None else list(words).index(t) for t in target]
+    ids, answers = zip(*(template.encode(pieces, e, tokenizer, case["max_tokens"]) for e in case["examples"]))
+    case = {**case, "ids": ids, "answer_rows": answers, "label_words": label_words, "gold": gold}
+
+    single = Run(case, model, encoder, torch.float32).train()
+    double = Run(case, model, encoder, torch.float64).train()
+    directory = TREE / name
+    write_model(directory / "model", case, model, tokenizer, vocab)
+    save_file({k: single.tensors[k].clone() for k in sorted(single.tensors)}, directory / "golden.safetensors")
+    keys = ("about", "template", "max_tokens", "target", "examples", "verbalizer", "encoder", "optimizer")
+    write_json(directory / "case.json", {
+        **{k: case[k] for k in keys}, "steps": STEPS, "prompt_rows": rows, "ids": ids, "answer_rows": answers,
+        "tokens": [" ".join(vocab[i] if i >= 0 else f"<{-1 - i}>" for i in row) for row in ids],
+        "label_words": label_words, "gold": gold, "learning_rates": single.rates, "losses": single.losses,
+        "gradient_norms": single.gradient_norms, "noise_f32_against_f64": noise(single, double)})
+    return name, single, noise(single, double)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for chosen in sys.argv[1:] or CASES:
+        name, run, worst = write_case(chosen, CASES[chosen])
+        size = sum(f.stat().st_size for f in (TREE / name).rglob("*") if f.is_file())
+        print(f"{name}: {size} bytes, loss {run.losses[0]:.4f} -> {run.losses[-1]:.4f}, f32 against f64 {worst}")

@@ -1,0 +1,92 @@
+"""The golden cases: one model shape, template, verbalizer, encoder and optimiser each. What a case is there for stands in `about`.
+
+`tokenizer` says in which form the vocabulary is stored: "json" is a tokenizer.json that also stores padding and truncation (a
+reader has to switch both off), "vocab" a vocab.txt with tokenizer_config.json.
+"""
+
+PUNCTUATION = list(".,?!:;'\"()-")
+ENGLISH = """the a an is are was in of and not it to he she film movie soup tea room book good great bad poor fine yes no true
+false maybe paris rome oslo madrid cairo lima france italy norway spain egypt peru capital city located sings red blue sleeps loved
+hated long short slow fast story ending question answer cat dog rain""".split()
+PIECES = "##s ##ed ##ing ##er ##ly ##ness ##ful ##un ##able".split()
+KOREAN = """영화 음식 국물 맛 이 정말 너무 최고 최악 좋 나쁘 커피 서울 ##은 ##는 ##이 ##의 ##을 ##입니다 ##입 ##니다 ##다 ##고 ##지만 ##요
+##네 식당 비싸""".split()
+LETTERS = list("abcdefghijklmnopqrstuvwxyz")
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *PUNCTUATION, *ENGLISH, *PIECES]
+LATIN = [*VOCABULARY, *LETTERS, *("##" + c for c in LETTERS)]
+HANGUL = [*VOCABULARY, *KOREAN, "S", "##S"]
+
+
+def optimizer(kind="adamw", lr=5e-3, weight_decay=0.0, schedule="constant", decay=None, warmup_steps=0, clip_norm=None):
+    """One optimiser; decay only with schedule "exponential", where each of the ten steps counts as an epoch."""
+    return dict(kind=kind, lr=lr, weight_decay=weight_decay, schedule=schedule, decay=decay, warmup_steps=warmup_steps,
+                clip_norm=clip_norm)
+
+
+def shape(hidden=32, layers=2, heads=4, inner=64, act="gelu", eps=1e-12, positions=48):
+    """The sizes of one model."""
+    return dict(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=inner, hidden_act=act,
+                layer_norm_eps=eps, max_position_embeddings=positions)
+
+
+def rows(names, *values):
+    """Examples from tuples."""
+    return [dict(zip(names.split(), value)) for value in values]
+
+
+FACTS = rows("subject object", ("France", "paris"), ("Italy", "rome"), ("The long red Norway", "oslo"), ("Peru", "lima"))
+PAIRS = rows("premise hypothesis label",
+             ("The cat sleeps in the red room.", "The cat is in the room.", "entailment"),
+             ("He loved the slowness of the café", "She hated the short story!", "not_entailment"),
+             ("Soup", "Tea, tea and rain", "entailment"))
+REVIEWS = rows("text label", ("The soup was good and the tea was fine", "positive"), ("A slow film", "negative"),
+               ("I hated it", "negative"), ("Great story , great ending!", "positive"), ("Book", "positive"))
+UNEVEN = rows("premise hypothesis label",
+              ("Rain", "yes", "0"),
+              ("The cat and the dog sleeps in the long room, the film was slow, the story was short and the ending was not good; "
+               "she loved it and he hated it: the soup was fine", "Is it unfastable?", "1"),
+              ("It was a fine city", "The capital of Egypt is Cairo and the capital of Spain is Madrid...", "2"),
+              ("Tea", "he sings", "1"))
+
+CASES = {
+    "lstm_verbalizer": dict(
+        about="LSTM, pseudo tokens before, between and after the text, one word a label; tokenizer.json stores padding to 40",
+        seed=11, shape=shape(layers=3), tokenizer="json", encoder="lstm", optimizer=optimizer(), max_tokens=None, target="label",
+        template="[P*3] {premise} [P*2] [MASK] . {hypothesis|no_punct} ? [P*4]", examples=PAIRS,
+        verbalizer={"entailment": ["yes"], "not_entailment": ["no"]}),
+    "mlp_probing": dict(
+        about="MLP, probing: cross-entropy over the whole vocabulary; AdamW with weight decay",
+        seed=2, shape=shape(heads=2, eps=1e-5), tokenizer="vocab", encoder="mlp", optimizer=optimizer(weight_decay=0.1),
+        max_tokens=None, target="object", template="[P*2] {subject} is located in [P*1] [MASK] .", examples=FACTS, verbalizer=None),
+    "embedding_shared": dict(
+        about="bare embedding, rows shared by @name, pseudo tokens next to each other, the same row twice in a text",
+        seed=3, shape=shape(), tokenizer="vocab", encoder="embedding", optimizer=optimizer("adam", lr=2e-2), max_tokens=None,
+        target="label", template="[P*2][P*1 @a] {text} [P*1 @a] [P*2 @b] [MASK] [P*2 @b] .", examples=REVIEWS,
+        verbalizer={"positive": ["good"], "negative": ["bad"]}),
+    "lstm_uneven": dict(
+        about="LSTM, tanh gelu, texts of 1 to 40 tokens of which one is shortened, Adam with coupled L2, clipping, linear warm-up",
+        seed=4, shape=shape(act="gelu_new"), tokenizer="json", encoder="lstm", max_tokens=44, target="label",
+        optimizer=optimizer("adam", lr=1e-2, weight_decay=0.05, schedule="linear", warmup_steps=3, clip_norm=1.0),
+        template="[P*3] {hypothesis|no_punct|lower_first} ? [P*3] [MASK] , [P*3] {premise|shorten}", examples=UNEVEN,
+        verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]}),
+    "mlp_words": dict(
+        about="MLP, relu, several words a label (a label's score is the mean raw logit of its words), exponential schedule in which "
+              "each step counts as an epoch, [SEP] inside the template",
+        seed=5, shape=shape(act="relu"), tokenizer="json", encoder="mlp", max_tokens=None, target="label",
+        optimizer=optimizer(lr=1e-2, schedule="exponential", decay=0.8),
+        template="{text} [SEP] the answer [P*4] : [MASK]", examples=REVIEWS,
+        verbalizer={"positive": ["good", "great", "fine"], "negative": ["bad", "poor"]}),
+    "korean_glued": dict(
+        about="Korean, cased: text glued to a field and to [MASK] continues the word; two words a label",
+        seed=6, shape=shape(), tokenizer="vocab-cased", encoder="lstm", optimizer=optimizer(clip_norm=1.0), max_tokens=None,
+        target="감정", template="{이름}의 맛은 [P*3] {글} 정말 [P*2] [MASK]입니다.",
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("식당", "비싸고 나쁘네요", "부정"), ("서울 식당", "최고네요!", "긍정")),
+        verbalizer={"긍정": ["최고", "좋"], "부정": ["최악", "나쁘"]}),
+    "lstm_one_row": dict(
+        about="sizes that fill no vector register (hidden 36, 3 heads of 12, inner 50), one layer, one pseudo token, an unknown "
+              "character, brackets escaped, AdamW with warm-up",
+        seed=7, shape=shape(36, 1, 3, 50), tokenizer="json", encoder="lstm", max_tokens=None, target="object",
+        optimizer=optimizer(weight_decay=0.01, schedule="linear", warmup_steps=2), verbalizer=None,
+        template="([[x {{ {subject}) the capital is [P*1] [MASK]", examples=FACTS),
+}

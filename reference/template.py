@@ -1,0 +1,137 @@
+"""The template language, written a second time: a parser and an encoder for WordPiece only, independent of ptune's.
+
+Pieces: plain text, {field|modifier|...}, [P*n "words" @name], [MASK], [SEP], [CLS]; "[[" and "{{" stand for one bracket.
+Every piece is encoded alone. Text or a field value that touches what stands before it (no white space between) begins with a
+continuation, "##x"; punctuation is never a continuation, as in any BERT tokenizer. Pseudo row k is the id -1 - k; rows are
+numbered by first appearance, and places of one @name share their rows.
+
+Not here: error messages, other tokenizer families, label words of several tokens (several [MASK] rows).
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordPiece
+
+SPECIALS = {"MASK": "[MASK]", "SEP": "[SEP]", "CLS": "[CLS]"}
+PSEUDO = re.compile(r'P\*(\d+)(?:\s+"([^"]*)")?(?:\s+@(\w+))?$')
+
+
+@dataclass
+class Piece:
+    kind: str  # text | field | pseudo | special
+    text: str = ""  # the text, the field's name or the special token
+    modifiers: list = field(default_factory=list)
+    rows: list = field(default_factory=list)  # pseudo rows
+    glued: bool = False  # touches the piece before it
+
+
+def parse(template):
+    """The pieces of a template and the number of pseudo rows."""
+    pieces, named, rows, text, i = [], {}, 0, "", 0
+    space = True  # the start of the template touches nothing
+
+    def flush():
+        nonlocal text, space
+        if text.strip():
+            pieces.append(Piece("text", text.strip(), glued=not space and not text[0].isspace()))
+            space = text[-1].isspace()
+        elif text:
+            space = True
+        text = ""
+
+    while i < len(template):
+        c = template[i]
+        if template[i : i + 2] in ("[[", "{{"):
+            text, i = text + c, i + 2
+        elif c in "[{":
+            end = template.index("]" if c == "[" else "}", i)
+            body, i = template[i + 1 : end], end + 1
+            flush()
+            if c == "{":
+                name, *modifiers = body.split("|")
+                pieces.append(Piece("field", name, modifiers, glued=not space))
+            elif body in SPECIALS:
+                pieces.append(Piece("special", SPECIALS[body]))
+            else:
+                count, _, name = PSEUDO.match(body).groups()
+                if name not in named or name is None:
+                    named[name] = list(range(rows, rows + int(count)))
+                    rows += int(count)
+                assert len(named[name]) == int(count), "places of one name have one length"
+                pieces.append(Piece("pseudo", rows=named[name]))
+            space = False
+        else:
+            text, i = text + c, i + 1
+    flush()
+    return pieces, rows
+
+
+def modify(value, modifiers):
+    """no_punct drops trailing punctuation, lower_first lowers the first letter; shorten acts on tokens, later."""
+    if "no_punct" in modifiers:
+        value = value.rstrip()
+        while value and unicodedata.category(value[-1]).startswith("P"):
+            value = value[:-1].rstrip()
+    if "lower_first" in modifiers:
+        value = value[:1].lower() + value[1:]
+    return value
+
+
+def wordpiece(directory_vocab, lowercase=True, strip_accents=None):
+    """A BERT tokenizer without post-processing, from a list of tokens."""
+    vocab = {token: i for i, token in enumerate(directory_vocab)}
+    tokenizer = Tokenizer(WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=strip_accents, lowercase=lowercase
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def continuation(tokenizer, word):
+    """Greedy longest match of one word in which the first token, too, carries the ## of a continuation."""
+    ids, start = [], 0
+    while start < len(word):
+        for end in range(len(word), start, -1):
+            token = tokenizer.token_to_id("##" + word[start:end])
+            if token is not None:
+                break
+        else:
+            return [tokenizer.token_to_id("[UNK]")]
+        ids, start = ids + [token], end
+    return ids
+
+
+def encode_text(tokenizer, text, glued):
+    """The ids of one piece of text, encoded alone."""
+    words = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+    ids = []
+    for i, (word, _) in enumerate(words):
+        punctuation = len(word) == 1 and not word.isalnum()
+        if i == 0 and glued and not punctuation:
+            ids += continuation(tokenizer, word)
+        else:
+            ids += [token.id for token in tokenizer.model.tokenize(word)]
+    return ids
+
+
+def encode(pieces, example, tokenizer, max_tokens=None):
+    """The ids of one example with [CLS] and [SEP] around, and the row of [MASK]."""
+    parts = []
+    for piece in pieces:
+        if piece.kind == "pseudo":
+            parts.append((piece, [-1 - row for row in piece.rows]))
+        elif piece.kind == "special":
+            parts.append((piece, [tokenizer.token_to_id(piece.text)]))
+        else:
+            text = piece.text if piece.kind == "text" else modify(str(example[piece.text]), piece.modifiers)
+            parts.append((piece, encode_text(tokenizer, text, piece.glued)))
+    while max_tokens is not None and sum(len(ids) for _, ids in parts) + 2 > max_tokens:
+        longest = max((ids for piece, ids in parts if "shorten" in piece.modifiers), key=len)
+        longest.pop()
+    ids = [token for _, part in parts for token in part]
+    ids = [tokenizer.token_to_id("[CLS]"), *ids, tokenizer.token_to_id("[SEP]")]
+    return ids, ids.index(tokenizer.token_to_id("[MASK]"))
