@@ -35,7 +35,8 @@ fn from_a_manual_prompt_at_chance_to_nine_tenths() {
 /// Every encoder and start learns the same task.
 #[test]
 fn every_encoder_and_start_learns() {
-    for (encoder, init) in [("embedding", "vocabulary"), ("embedding", "random"), ("mlp", "random"), ("lstm", "vocabulary")]
+    for (encoder, init) in
+        [("embedding", "vocabulary"), ("embedding", "random"), ("mlp", "random"), ("lstm", "vocabulary")]
     {
         let summary = run("sentiment/run.toml", &[("prompt.encoder", encoder), ("prompt.init", init)]);
         let accuracy = test_metric(&summary, "accuracy");

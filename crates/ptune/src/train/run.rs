@@ -64,6 +64,9 @@ pub fn run(
     let data = Data::read(config, &task, observe)?;
     let base = describe_base(&directory, &spec)?;
     let trains = task.template.has_pseudo_tokens();
+    if trains {
+        config.require_length(file)?;
+    }
     let model = Model::load(&directory, device, trains, &mut |done, total| observe(Event::Loading { done, total }))?;
     let prompt = new_prompt(config, file, device, &model, &initial_words)?;
 

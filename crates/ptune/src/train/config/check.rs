@@ -26,6 +26,18 @@ impl RunConfig {
         }
     }
 
+    /// Refuses a run that trains and does not say how long. A manual prompt trains nothing and needs no length.
+    ///
+    /// # Errors
+    /// [`Error::Key`].
+    pub fn require_length(&self, file: &Path) -> Result<()> {
+        if self.train.steps.is_some() || self.train.epochs.is_some() {
+            return Ok(());
+        }
+        let message = "is missing; give the length of the run as train.steps = 500 or train.epochs = 20";
+        Err(Error::key(file, "train.steps", message))
+    }
+
     fn check_top(&self) -> Checked {
         required("model", !self.model.as_os_str().is_empty(), "the path of a Hugging Face model directory")?;
         within("seed", self.seed, 0, LARGEST_SEED)?;
@@ -88,11 +100,6 @@ impl RunConfig {
 
     fn check_length(&self) -> Checked {
         let train = &self.train;
-        check(
-            train.steps.is_some() || train.epochs.is_some(),
-            "train.steps",
-            "is missing; give the length of the run as train.steps = 500 or train.epochs = 20",
-        )?;
         let both = train.steps.is_some() && train.epochs.is_some();
         check(!both, "train.steps", "and train.epochs are both there; keep one of them")?;
         optionally_within("train.steps", train.steps, MOST_STEPS)?;
