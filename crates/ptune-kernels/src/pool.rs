@@ -2,7 +2,9 @@
 //!
 //! `run(items, f)` calls `f(item, worker)` once for every item. Items are claimed from a counter, so which worker takes
 //! an item varies, and therefore must never matter: an item's result may depend on its number alone. The caller works
-//! too (worker 0). Workers spin a short while for the next job and then park, so an idle ptune uses no processor time.
+//! too (worker 0), and waits only for workers that have joined: one that still sleeps, or that the system has taken off
+//! its core, misses the job and delays nobody. Workers spin a short while for the next job and then park, so an idle
+//! ptune uses no processor time.
 #![allow(unsafe_code)] // One borrowed closure is handed to the workers; `run` does not return before they let go of it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,6 +14,9 @@ use std::thread::JoinHandle;
 
 /// Turns of the spin loop before a worker parks: about 50 microseconds, several times the gap between two kernels.
 const SPINS: u32 = 4000;
+
+/// The bit of the state that says that workers may join the job.
+const OPEN: u64 = 1 << 31;
 
 type Job<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
@@ -24,14 +29,14 @@ pub(crate) struct Pool {
 }
 
 struct Shared {
-    /// Counts jobs; a change wakes the workers.
-    epoch: AtomicU64,
+    /// The job's number in the upper half, [`OPEN`], and below it how many workers hold the job.
+    state: AtomicU64,
     job: Mutex<Option<(Job<'static>, usize)>>,
     next: AtomicUsize,
-    /// Workers that have not yet let go of the current job.
-    busy: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
+    /// Workers that sleep, or are about to and will look at the state once more.
+    sleepers: AtomicUsize,
     sleep: Mutex<()>,
     wake: Condvar,
 }
@@ -40,12 +45,12 @@ impl Pool {
     /// A pool of `threads` threads, the caller among them.
     pub(crate) fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            epoch: AtomicU64::new(0),
+            state: AtomicU64::new(0),
             job: Mutex::new(None),
             next: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
         });
@@ -78,20 +83,18 @@ impl Pool {
             return;
         }
         let s = &self.shared;
-        // SAFETY: the lifetime is only hidden. Every worker takes part in every job, and this function returns only
-        // after `busy` has fallen to zero, that is after the last worker has dropped its copy.
+        // SAFETY: the lifetime is only hidden. A worker copies the job only after it has joined, which it can while the
+        // job is open; this function closes it and then returns only when no worker holds it any more.
         let job = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(f) };
         *lock(&s.job) = Some((job, items));
         s.next.store(0, Ordering::Relaxed);
-        s.busy.store(self.workers.len(), Ordering::Relaxed);
-        {
-            let _sleep = lock(&s.sleep);
-            s.epoch.fetch_add(1, Ordering::Release);
-            s.wake.notify_all();
-        }
+        let number = s.state.load(Ordering::Relaxed) >> 32;
+        s.state.store((number + 1) << 32 | OPEN, Ordering::SeqCst);
+        s.wake_sleepers();
         let mine = catch_unwind(AssertUnwindSafe(|| s.claim(f, items, 0)));
+        s.state.fetch_and(!OPEN, Ordering::Relaxed);
         let mut spins = 0;
-        while s.busy.load(Ordering::Acquire) != 0 {
+        while s.state.load(Ordering::Acquire) & (OPEN - 1) != 0 {
             spins += 1;
             if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
@@ -105,12 +108,8 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        {
-            let _sleep = lock(&self.shared.sleep);
-            self.shared.epoch.fetch_add(1, Ordering::Release);
-            self.shared.wake.notify_all();
-        }
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.wake_sleepers();
         for worker in self.workers.drain(..) {
             // A worker that panicked has been reported by `run`.
             let _ = worker.join();
@@ -129,40 +128,62 @@ impl Shared {
         }
     }
 
+    /// Wakes all that sleep; costs nothing when nobody does. State and sleepers are SeqCst: either a worker on its way
+    /// to sleep sees the new state, or it is counted here.
+    fn wake_sleepers(&self) {
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            let _sleep = lock(&self.sleep);
+            self.wake.notify_all();
+        }
+    }
+
     fn work(&self, worker: usize) {
         let mut seen = 0;
-        loop {
-            seen = self.wait(seen);
-            if self.stop.load(Ordering::Acquire) {
-                return;
-            }
+        while let Some(number) = self.wait(seen) {
+            seen = number;
             let job = *lock(&self.job);
             if let Some((f, items)) = job
                 && catch_unwind(AssertUnwindSafe(|| self.claim(f, items, worker))).is_err()
             {
                 self.panicked.store(true, Ordering::Relaxed);
             }
-            self.busy.fetch_sub(1, Ordering::Release);
+            self.state.fetch_sub(1, Ordering::Release);
         }
     }
 
-    /// Waits until the epoch is no longer `seen` and returns it.
-    fn wait(&self, seen: u64) -> u64 {
+    /// Waits for an open job other than number `seen`, joins it and returns its number; `None` at the end.
+    fn wait(&self, seen: u64) -> Option<u64> {
         for _ in 0..SPINS {
-            let now = self.epoch.load(Ordering::Acquire);
-            if now != seen {
-                return now;
+            if let Some(answer) = self.join_or_stop(seen) {
+                return answer;
             }
             std::hint::spin_loop();
         }
         let mut sleep = lock(&self.sleep);
-        loop {
-            let now = self.epoch.load(Ordering::Acquire);
-            if now != seen {
-                return now;
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let answer = loop {
+            if let Some(answer) = self.join_or_stop(seen) {
+                break answer;
             }
             sleep = self.wake.wait(sleep).unwrap_or_else(|poisoned| poisoned.into_inner());
+        };
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        answer
+    }
+
+    /// `None`: nothing to do yet. `Some(None)`: the pool ends.
+    fn join_or_stop(&self, seen: u64) -> Option<Option<u64>> {
+        if self.stop.load(Ordering::SeqCst) {
+            return Some(None);
         }
+        let mut state = self.state.load(Ordering::SeqCst);
+        while state & OPEN != 0 && state >> 32 != seen {
+            match self.state.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Some(state >> 32)),
+                Err(now) => state = now,
+            }
+        }
+        None
     }
 }
 
