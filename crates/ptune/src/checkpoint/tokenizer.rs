@@ -15,10 +15,10 @@
 //!
 //! Not read: `vocab.json` with `merges.txt`, and SentencePiece's `.model`; transformers converts both.
 
+mod contained;
 mod kind;
 mod vocab_txt;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -30,6 +30,7 @@ use tokenizers::{
     Decoder, Model, OffsetReferential, OffsetType, PostProcessorWrapper, PreTokenizedString, PreTokenizer,
 };
 
+use self::contained::contained;
 use self::kind::{Kind, METASPACE};
 use self::vocab_txt::bert_tokenizer;
 use super::special_tokens::{SpecialTokens, read_settings};
@@ -297,12 +298,6 @@ impl Tokenizer {
         }
         Ok(())
     }
-}
-
-/// The tokenizers library panics on some damaged files (a piece length of 0, a pattern that matches nothing), and no
-/// file may bring the program down: such a panic becomes an error here.
-fn contained<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the tokenizer file makes no sense".into()))
 }
 
 fn model_unk(model: &ModelWrapper) -> Option<u32> {
