@@ -34,8 +34,10 @@ use self::contained::contained;
 use self::kind::{Kind, METASPACE};
 use self::vocab_txt::bert_tokenizer;
 use super::special_tokens::{SpecialTokens, read_settings};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
+/// A `tokenizer.json` of 250,000 entries takes 17 MB.
+pub(super) const LARGEST_FILE: u64 = 256 << 20;
 /// The character that stands for a word in front of a glued text.
 const WORD: char = 'x';
 
@@ -73,7 +75,7 @@ impl Tokenizer {
         let settings = read_settings(model_dir)?;
         let (file, text) = (model_dir.join("tokenizer.json"), model_dir.join("vocab.txt"));
         if file.exists() {
-            let bytes = std::fs::read(&file).map_err(|e| Error::read(&file, e))?;
+            let bytes = files::read_bytes(&file, LARGEST_FILE)?;
             let inner = contained(|| tokenizers::Tokenizer::from_bytes(&bytes))
                 .map_err(|e| Error::file(&file, format!("this is not a tokenizer of the tokenizers library: {e}")))?;
             Tokenizer::new(file, inner, &settings)

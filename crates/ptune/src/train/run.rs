@@ -21,7 +21,7 @@ use crate::tensor::Device;
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
-use crate::train::{Event, Optimizer, Order, Schedule, Task, Trainer, check_loss};
+use crate::train::{Event, Optimizer, Order, Schedule, Task, Trainer, check_loss, diverged};
 use crate::{Error, Result, files};
 
 /// What a run came to.
@@ -57,9 +57,11 @@ pub fn run(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary> {
     refuse_existing(out)?;
+    let resolved = config.to_toml()?;
     let directory = ModelDirectory::open(&config.model)?;
     let spec = ModelSpec::read(&directory)?;
     let task = Task::from_run(config, file, &directory, &spec)?;
+    tell_vocabulary(config, &task, observe);
     let initial_words = task.encoder()?.initial_words()?;
     config.prompt.init.check(&task.template, &initial_words)?;
     let data = Data::read(config, &task, observe)?;
@@ -69,10 +71,24 @@ pub fn run(
     let prompt = new_prompt(config, file, device, &model, &initial_words)?;
 
     files::create_directory(out)?;
-    files::write_atomically(&out.join("run.toml"), config.to_toml()?.as_bytes())?;
+    files::write_atomically(&out.join("run.toml"), resolved.as_bytes())?;
     let columns = model.columns(task.head.columns(true), trains);
     let run = Run { config, out, device, task: &task, data: &data, model: &model, columns: &columns, base };
     run.train(prompt, observe)
+}
+
+/// Says which words of the vocabulary file count.
+fn tell_vocabulary(config: &RunConfig, task: &Task, observe: &mut dyn FnMut(Event<'_>)) {
+    let (Some(file), Head::Vocabulary { candidates: Some(words), .. }) = (&config.task.vocabulary, &task.head) else {
+        return;
+    };
+    if words.dropped + words.merged > 0 {
+        let (kept, dropped, merged, file) = (words.tokens().len(), words.dropped, words.merged, file.display());
+        observe(Event::Note(&format!(
+            "{file}: {kept} candidates; {dropped} words dropped, because they are not one token of this model, and \
+             {merged} merged with another"
+        )));
+    }
 }
 
 /// The rows of a run.
@@ -213,7 +229,7 @@ impl Run<'_> {
         progress: &mut Progress,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<()> {
-        let dev = self.data.dev.as_ref().map(|dev| self.score(prompt, dev, observe));
+        let dev = self.data.dev.as_ref().map(|dev| self.score(prompt, dev, observe)).transpose()?;
         let select = self.config.select().name();
         let value = |metrics: &Option<Metrics>| metrics.as_ref().and_then(|m| m.get(select));
         let best_so_far = progress.kept.as_ref().and_then(|kept| value(&kept.dev));
@@ -237,6 +253,9 @@ impl Run<'_> {
         }
         if best {
             let rows = prompt.forward(self.device).rows().map_or(Vec::new(), |rows| rows.read().to_vec());
+            if rows.iter().any(|value| !value.is_finite()) {
+                return Err(diverged(step));
+            }
             let kept = Kept { rows, dev };
             // Without a dev set nothing is best yet: the adapter is written at the end.
             if kept.dev.is_some() {
@@ -264,7 +283,8 @@ impl Run<'_> {
             .data
             .test
             .as_ref()
-            .map(|test| scorer.evaluate(test, &mut |done, total| observe(Event::Evaluating { done, total })));
+            .map(|test| scorer.evaluate(test, &mut |done, total| observe(Event::Evaluating { done, total })))
+            .transpose()?;
         let directory = self.out.join("adapter");
         self.adapter(kept, test.as_ref()).save(&directory)?;
         if let Some(test) = &test {
@@ -273,7 +293,7 @@ impl Run<'_> {
         Ok((test, files::directory_bytes(&directory)?))
     }
 
-    fn score(&self, prompt: &Prompt, data: &Dataset, observe: &mut dyn FnMut(Event<'_>)) -> Metrics {
+    fn score(&self, prompt: &Prompt, data: &Dataset, observe: &mut dyn FnMut(Event<'_>)) -> Result<Metrics> {
         let prompt = prompt.forward(self.device);
         let mut progress = |done, total| observe(Event::Evaluating { done, total });
         self.scorer(prompt.rows()).evaluate(data, &mut progress)
@@ -342,10 +362,11 @@ fn refuse_existing(out: &Path) -> Result<()> {
         let message = "holds a run already; give another directory with --out, or remove this one";
         return Err(Error::file(out, message));
     }
-    if out.exists() && !out.is_dir() {
-        return Err(Error::file(out, "is a file; a run needs a directory"));
+    // What is there of the path must be directories, or creating the rest would fail after all the reading.
+    match out.ancestors().find(|path| path.exists()) {
+        Some(file) if !file.is_dir() => Err(Error::file(file, "is a file; a run needs a directory")),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
