@@ -14,14 +14,14 @@ use crate::report::{metrics_json, metrics_line, print};
 
 /// Score an adapter on a labelled JSON-lines file
 ///
-/// The majority baseline (always the file's most frequent answer) stands beside the metrics.
-///
-/// Example: ptune eval runs/sentiment-run/adapter --data examples/sentiment/test.jsonl
+/// Classification: accuracy and macro_f1. Probing: p_at_1, p_at_10, mrr, and how many rows were kept and dropped. The
+/// majority baseline (always the file's most frequent answer) stands beside them.
 #[derive(clap::Args)]
+#[command(after_long_help = "Example:\n  ptune eval runs/first/adapter --data test.jsonl")]
 pub(crate) struct Arguments {
     /// The adapter's directory
     adapter: PathBuf,
-    /// The JSON-lines file
+    /// The file: a JSON object a line, with the fields of the template and the target
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// The model's directory, when it has moved since the training

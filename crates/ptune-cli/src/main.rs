@@ -18,18 +18,26 @@ use ptune::Device;
 
 /// Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
 ///
-/// A task is a template with pseudo tokens, a few labelled rows, and a model directory in Hugging Face layout. `train`
-/// learns the pseudo tokens' vectors and leaves the model alone; the result is an adapter, a directory of a few
-/// kilobytes that `eval` and `predict` use.
+/// A task is a template with pseudo tokens, such as "[P*3] {text} It was [MASK].", a few labelled rows, and a model
+/// directory in Hugging Face layout. "train" learns the pseudo tokens' vectors and leaves the model alone; the result
+/// is an adapter, a directory of a few kilobytes that "eval" and "predict" use.
 #[derive(Parser)]
-#[command(name = "ptune", version, max_term_width = 110)]
+#[command(name = "ptune", version, max_term_width = 110, after_long_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Threads to compute with [default: all that this process may use]; results do not depend on it
+    /// Threads to compute with; results do not depend on it [default: all that this process may use]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
+
+const EXAMPLES: &str = "\
+From nothing to answers:
+  ptune train run.toml --out runs/first
+  ptune eval runs/first/adapter --data test.jsonl
+  ptune predict runs/first/adapter --field text=\"the soup was cold\"
+
+Exit status: 0 done, 1 the work failed (a full disk), 2 the request was wrong (a file, a flag, a key).";
 
 #[derive(Subcommand)]
 enum Command {
@@ -50,10 +58,18 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) => {
             // Standard error may be closed; there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "ptune: {error:#}");
+            let _ = writeln!(std::io::stderr(), "ptune: {}", visible(&error.to_string()));
             ExitCode::from(status_of(&error))
         }
     }
+}
+
+/// The text of a message without control characters, which file names and field values may carry to the terminal.
+fn visible(message: &str) -> String {
+    message
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' { c.escape_debug().to_string() } else { c.to_string() })
+        .collect()
 }
 
 /// 2 when the request was wrong, 1 when the work failed.

@@ -20,19 +20,17 @@ const BATCH: usize = 64;
 
 /// Answer with a trained adapter
 ///
-/// Either one example from --field, or one example a line from --input. A line that cannot be answered yields
-/// {"line":n,"error":"..."} in its place, and the exit status is 2 at the end.
-///
-/// Examples:
-///   ptune predict ADAPTER --field text="the soup was cold"
-///   ptune predict ADAPTER --input reviews.jsonl > answers.jsonl
+/// Either one example from --field, or one example a line from --input: a JSON object a line in, a JSON object a line
+/// out, in the same order. A line that cannot be answered yields {"line":n,"error":"..."} in its place, and the exit
+/// status is 2 at the end.
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
+#[command(group(clap::ArgGroup::new("examples").args(["fields", "input"]).required(true).multiple(true)))]
 pub(crate) struct Arguments {
     /// The adapter's directory
     adapter: PathBuf,
     /// A field of the example, as in --field text="the soup was cold"; may be repeated
-    #[arg(long = "field", value_name = "NAME=TEXT", conflicts_with = "input", required_unless_present = "input")]
+    #[arg(long = "field", value_name = "NAME=TEXT", conflicts_with = "input")]
     fields: Vec<String>,
     /// A JSON-lines file, or - for standard input
     #[arg(long, value_name = "FILE|-")]
@@ -47,6 +45,12 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  ptune predict runs/first/adapter --field text=\"the soup was cold\"
+  ptune predict runs/first/adapter --input reviews.jsonl > answers.jsonl
+  tail -f reviews.jsonl | ptune predict runs/first/adapter --input -";
 
 pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     let example = arguments.input.is_none().then(|| example_from(&arguments.fields)).transpose()?;

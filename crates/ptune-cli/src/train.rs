@@ -11,18 +11,18 @@ use serde_json::{Value, json};
 use crate::progress::Progress;
 use crate::report::{metrics_json, metrics_line, peak_rss_mb, print};
 
-/// Train a task from a run file; the manual of its keys is docs/train.md
+/// Train a task from a run file
 ///
-/// Writes a run directory: run.toml (the run file as resolved), metrics.jsonl, and adapter/, the trained task.
-/// The adapter is the best one by the dev metric, or the last where there is no dev file.
-///
-/// Example: ptune train examples/sentiment/run.toml --out runs/sentiment --set train.learning_rate=3e-3
+/// Reads and checks every file, trains, and writes a run directory: run.toml (the run file as resolved), metrics.jsonl,
+/// and adapter/, the trained task. The adapter is the best one by the dev metric, or the last where there is no dev
+/// file. The model itself is only read.
 #[derive(clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The run file (TOML)
+    /// The run file (TOML); paths in it are taken from its own directory
     #[arg(value_name = "RUN.toml")]
     run: PathBuf,
-    /// The run directory to write [default: runs/ and the run file's directory and name]
+    /// The run directory to write; it must not hold a run yet [default: runs/, with the run file's directory and name]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Change a key of the run file, as in --set train.steps=100; may be repeated
@@ -33,19 +33,57 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+const EXAMPLES: &str = "\
+A run file for classification (docs/train.md is the manual of its keys):
+  model = \"models/bert-base-cased\"
+
+  [data]
+  train = \"train.jsonl\"    # a line each: {\"text\": \"a fine film\", \"label\": \"good\"}
+  dev = \"dev.jsonl\"
+
+  [task]
+  template = \"[P*3] {text|shorten} It was [MASK].\"
+
+  [task.verbalizer]
+  good = [\"great\"]
+  bad = [\"terrible\"]
+
+  [train]
+  steps = 200
+
+Examples:
+  ptune train run.toml
+  ptune train run.toml --out runs/fast --set train.learning_rate=3e-3 --set train.steps=500";
+
 pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
+    refuse_directory(&arguments.run)?;
     let config = RunConfig::read(&arguments.run, &arguments.set)?;
-    let device = Device::processor(threads.or(config.threads));
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => default_out(&arguments.run),
     };
+    let device = Device::processor(threads.or(config.threads));
     let mut progress = Progress::new();
     let summary = ptune::train::run(&config, &arguments.run, &out, &device, &mut |event| show(&mut progress, event));
     progress.clear();
     let summary = summary?;
     print(&if arguments.json { to_json(&summary, &out).to_string() } else { to_text(&summary, &out) })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What people give instead of a run file: a run directory, an adapter, a model.
+fn refuse_directory(run: &Path) -> Result<(), Error> {
+    if !run.is_dir() {
+        return Ok(());
+    }
+    let message = if run.join("run.toml").is_file() {
+        format!("is a directory; its run file is {}", run.join("run.toml").display())
+    } else if run.join("adapter.toml").is_file() {
+        "is an adapter, which is trained already: 'ptune eval' and 'ptune predict' use it".into()
+    } else {
+        "is a directory; train wants a run file (TOML)".into()
+    };
+    Err(Error::file(run, message))
 }
 
 fn show(progress: &mut Progress, event: Event<'_>) {
@@ -80,7 +118,7 @@ fn default_out(run: &Path) -> PathBuf {
 fn to_json(summary: &Summary, out: &Path) -> Value {
     let metrics = |m: &Option<_>| m.as_ref().map_or(Value::Null, metrics_json);
     json!({
-        "out": out,
+        "out": out.to_string_lossy(),
         "steps": summary.steps,
         "seconds": round(summary.seconds),
         "train_examples_per_s": round(summary.train_examples_per_s),

@@ -90,7 +90,7 @@ impl Predictor {
     /// A bad file or line; the whole file is checked first.
     pub fn evaluate(&self, file: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<Evaluation> {
         let data = self.task.dataset(file)?;
-        let metrics = self.scorer().evaluate(&data, progress);
+        let metrics = self.scorer().evaluate(&data, progress)?;
         Ok(Evaluation { examples: data.kept, metrics })
     }
 
@@ -106,10 +106,12 @@ impl Predictor {
         let encoded: Vec<Result<Encoded>> = examples.iter().map(|example| encoder.encode(example)).collect();
         let rows: Vec<&Encoded> = encoded.iter().filter_map(|row| row.as_ref().ok()).collect();
         let mut answers = Vec::with_capacity(rows.len());
-        self.scorer().score(&rows, &mut |_, _| {}, |_, scores| answers.push(self.answer(scores, top)));
+        let scored = self.scorer().score(&rows, &mut |_, _| {}, |_, scores| answers.push(self.answer(scores, top)));
+        // What was scored before the scores stopped being finite is still answered.
+        let mut failed = scored.err();
         let mut answers = answers.into_iter();
-        let missing = || Error::Failed("an example was not answered".into());
-        encoded.into_iter().map(|row| row.and_then(|_| answers.next().ok_or_else(missing))).collect()
+        let mut next = || answers.next().ok_or_else(|| failed.take().unwrap_or_else(unanswered));
+        encoded.into_iter().map(|row| row.and_then(|_| next())).collect()
     }
 
     fn answer(&self, scores: &[f32], top: usize) -> Prediction {
@@ -140,6 +142,10 @@ impl Predictor {
             prompt: self.prompt.as_ref(),
         }
     }
+}
+
+fn unanswered() -> Error {
+    Error::Failed("an example was not answered".into())
 }
 
 /// Softmax in f64: probabilities for people, which add up to 1.

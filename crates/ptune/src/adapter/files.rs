@@ -117,7 +117,7 @@ fn next(path: &Path) -> PathBuf {
 pub(super) fn load(directory: &Path) -> Result<Adapter> {
     let file = directory.join(ADAPTER_FILE);
     if !file.exists() {
-        return Err(Error::file(directory, "holds no adapter.toml, so it is not an adapter"));
+        return Err(not_an_adapter(directory));
     }
     let mut manifest = read_manifest(&file)?;
     if let Some(about) = &manifest.vocabulary {
@@ -136,6 +136,21 @@ pub(super) fn load(directory: &Path) -> Result<Adapter> {
         }
     };
     Ok(Adapter { width: description.base.width, description, prompt, rows })
+}
+
+/// What stands where an adapter was expected, and where the adapter may be.
+fn not_an_adapter(path: &Path) -> Error {
+    let inside = path.join("adapter");
+    let message = if !path.exists() {
+        "there is no such directory; an adapter is the directory 'adapter' of a finished run".into()
+    } else if !path.is_dir() {
+        "is not an adapter; an adapter is a directory, such as the 'adapter' of a finished run".into()
+    } else if inside.join(ADAPTER_FILE).exists() {
+        format!("is a run; its adapter is {}", inside.display())
+    } else {
+        "holds no adapter.toml, so it is not an adapter".into()
+    };
+    Error::file(path, message)
 }
 
 /// Reads `adapter.toml`; the version is looked at first, because a newer one may have other keys.

@@ -9,18 +9,16 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::tokenizer::LARGEST_FILE;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::files;
-
-/// A `tokenizer.json` of 250,000 entries takes 17 MB.
-const LARGEST_TEXT_FILE: u64 = 256 << 20;
 
 /// The fingerprint of the model in `directory`, 64 hexadecimal digits.
 pub(super) fn fingerprint(directory: &Path, weights: &Weights, embedding_tensor: &str) -> Result<String> {
     let mut hash = Sha256::new();
     for name in [super::CONFIG_FILE].iter().chain(tokenizer_files(directory)?) {
-        let bytes = files::read_bytes(&directory.join(name), LARGEST_TEXT_FILE)?;
+        let bytes = files::read_bytes(&directory.join(name), LARGEST_FILE)?;
         begin_part(&mut hash, name, bytes.len());
         hash.update(&bytes);
     }

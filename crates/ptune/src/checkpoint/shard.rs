@@ -30,11 +30,13 @@ impl Shard {
     /// Opens a file and reads its header; tensors are left where they are.
     pub(super) fn open(path: &Path) -> Result<(Shard, Metadata)> {
         let failed = |source| Error::read(path, source);
-        let file = File::open(path).map_err(failed)?;
-        let about = file.metadata().map_err(failed)?;
+        // Before opening: to open a pipe that nobody writes to would wait for ever.
+        let about = path.metadata().map_err(failed)?;
         if !about.is_file() {
             return Err(Error::file(path, "is not a file; safetensors weights were expected"));
         }
+        let file = File::open(path).map_err(failed)?;
+        let about = file.metadata().map_err(failed)?;
         let mut shard = Shard { path: path.into(), file, header_bytes: 0 };
         shard.header_bytes = shard.header_length(about.len())?;
         let metadata = shard.parse_header()?;

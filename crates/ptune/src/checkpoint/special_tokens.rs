@@ -8,7 +8,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
+
+/// Settings are a few kilobytes; the tables of added tokens that some carry reach a megabyte.
+const LARGEST_FILE: u64 = 16 << 20;
 
 /// Ids of the special tokens; `None` where the checkpoint has none of that role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,10 +63,10 @@ pub(crate) fn read_settings(model_dir: &Path) -> Result<[Map<String, Value>; 2]>
 }
 
 fn read_object(file: &Path) -> Result<Map<String, Value>> {
-    let bytes = match std::fs::read(file) {
+    let bytes = match files::read_bytes(file, LARGEST_FILE) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Map::new()),
-        Err(e) => return Err(Error::read(file, e)),
+        Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Map::new()),
+        Err(error) => return Err(error),
     };
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(object),

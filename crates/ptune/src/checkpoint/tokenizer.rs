@@ -15,10 +15,10 @@
 //!
 //! Not read: `vocab.json` with `merges.txt`, and SentencePiece's `.model`; transformers converts both.
 
+mod contained;
 mod kind;
 mod vocab_txt;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -30,11 +30,14 @@ use tokenizers::{
     Decoder, Model, OffsetReferential, OffsetType, PostProcessorWrapper, PreTokenizedString, PreTokenizer,
 };
 
+use self::contained::contained;
 use self::kind::{Kind, METASPACE};
 use self::vocab_txt::bert_tokenizer;
 use super::special_tokens::{SpecialTokens, read_settings};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
+/// A `tokenizer.json` of 250,000 entries takes 17 MB.
+pub(super) const LARGEST_FILE: u64 = 256 << 20;
 /// The character that stands for a word in front of a glued text.
 const WORD: char = 'x';
 
@@ -72,7 +75,7 @@ impl Tokenizer {
         let settings = read_settings(model_dir)?;
         let (file, text) = (model_dir.join("tokenizer.json"), model_dir.join("vocab.txt"));
         if file.exists() {
-            let bytes = std::fs::read(&file).map_err(|e| Error::read(&file, e))?;
+            let bytes = files::read_bytes(&file, LARGEST_FILE)?;
             let inner = contained(|| tokenizers::Tokenizer::from_bytes(&bytes))
                 .map_err(|e| Error::file(&file, format!("this is not a tokenizer of the tokenizers library: {e}")))?;
             Tokenizer::new(file, inner, &settings)
@@ -297,12 +300,6 @@ impl Tokenizer {
         }
         Ok(())
     }
-}
-
-/// The tokenizers library panics on some damaged files (a piece length of 0, a pattern that matches nothing), and no
-/// file may bring the program down: such a panic becomes an error here.
-fn contained<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the tokenizer file makes no sense".into()))
 }
 
 fn model_unk(model: &ModelWrapper) -> Option<u32> {

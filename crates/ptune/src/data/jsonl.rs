@@ -1,4 +1,5 @@
-//! JSON lines: one JSON object a line, UTF-8, `\n` or `\r\n`; blank lines and a byte-order mark are skipped.
+//! JSON lines: one JSON object a line of at most 16 MB, UTF-8, `\n` or `\r\n`; blank lines and a byte-order mark are
+//! skipped.
 //!
 //! The text of a field is the text of its JSON value: a string's characters, `true`, `0`, `1.5`. A field that holds
 //! `null`, a list or an object has no text; it is an error only where the field is asked for, because data sets carry
@@ -6,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +15,9 @@ use serde_json::{Map, Value};
 
 use crate::prompt::template::listed;
 use crate::{Error, Result};
+
+/// The longest line: a row of the largest `max_tokens` is far below this, and its tokens still fit into memory.
+const LONGEST_LINE: u64 = 16 << 20;
 
 /// One row of a data file, or one set of `--field` flags.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,13 +98,26 @@ pub struct Lines<R> {
     reader: R,
     file: Arc<Path>,
     line: usize,
+    /// The rest of the line before is still to be skipped.
+    inside: bool,
     failed: bool,
 }
 
 impl<R: BufRead> Lines<R> {
     /// Lines of `reader`; `file` is its name in messages.
     pub fn new(reader: R, file: &Path) -> Lines<R> {
-        Lines { reader, file: file.into(), line: 0, failed: false }
+        Lines { reader, file: file.into(), line: 0, inside: false, failed: false }
+    }
+
+    /// The next line with its end, cut behind [`LONGEST_LINE`] bytes; `false` at the end of the file.
+    fn read_line(&mut self, bytes: &mut Vec<u8>) -> std::io::Result<bool> {
+        if std::mem::take(&mut self.inside) {
+            self.reader.skip_until(b'\n')?;
+        }
+        bytes.clear();
+        self.reader.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', bytes)?;
+        self.inside = bytes.len() as u64 > LONGEST_LINE && bytes.last() != Some(&b'\n');
+        Ok(!bytes.is_empty())
     }
 }
 
@@ -110,14 +127,18 @@ impl<R: BufRead> Iterator for Lines<R> {
     fn next(&mut self) -> Option<Self::Item> {
         let mut bytes = Vec::new();
         while !self.failed {
-            bytes.clear();
-            match self.reader.read_until(b'\n', &mut bytes) {
-                Ok(0) => return None,
-                Ok(_) => self.line += 1,
+            match self.read_line(&mut bytes) {
+                Ok(false) => return None,
+                Ok(true) => self.line += 1,
                 Err(e) => {
                     self.failed = true;
                     return Some(Err(Error::read(&self.file, e)));
                 }
+            }
+            if self.inside {
+                let message =
+                    format!("this line is longer than {LONGEST_LINE} bytes: JSON lines hold one object a line");
+                return Some(Err(Error::line(&self.file, self.line, message)));
             }
             let mark = self.line == 1 && bytes.starts_with("\u{feff}".as_bytes());
             let content = if mark { &bytes[3..] } else { &bytes[..] }.trim_ascii();

@@ -10,7 +10,10 @@ use serde_json::Value;
 
 use super::template::listed;
 use crate::checkpoint::{Glue, Tokenizer};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
+
+/// A million words, in several lists.
+const LARGEST_FILE: u64 = 64 << 20;
 
 /// The tokens among which an answer is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +103,7 @@ pub fn gold_token(
 }
 
 fn read_words(file: &Path, key: Option<&str>) -> Result<Vec<String>> {
-    let bytes = std::fs::read(file).map_err(|e| Error::read(file, e))?;
+    let bytes = files::read_bytes(file, LARGEST_FILE)?;
     let text = String::from_utf8(bytes).map_err(|_| Error::file(file, "this is not UTF-8 text"))?;
     let text = text.trim_start_matches('\u{feff}');
     let looks_like_json = text.trim_start().starts_with(['[', '{']);

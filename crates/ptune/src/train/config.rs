@@ -219,6 +219,13 @@ impl Default for TrainConfig {
     }
 }
 
+impl DataConfig {
+    /// The same with the longest row decided.
+    pub fn with_max_tokens(&self, max_tokens: usize) -> DataConfig {
+        DataConfig { max_tokens: Some(max_tokens), ..self.clone() }
+    }
+}
+
 impl RunConfig {
     /// Whether the task has no verbalizer: the answer is any word, or any word of the vocabulary.
     pub fn is_probing(&self) -> bool {

@@ -9,9 +9,13 @@ use crate::method::Head;
 use crate::model::{Columns, Inject, Model};
 use crate::tensor::{Device, Tensor};
 use crate::train::metrics::{self, Metrics};
+use crate::{Error, Result};
 
 /// Packed rows computed together: enough to use every weight many times, few enough to stay in the cache.
 const PACKED_ROWS: usize = 1024;
+
+const NOT_FINITE: &str = "the model's answers are not finite numbers; its weights or its config.json cannot be right, \
+                          or the prompt was trained at too high a learning rate";
 
 /// A model with a prompt in place: all that answers need.
 pub struct Scorer<'a> {
@@ -33,34 +37,45 @@ impl Scorer<'_> {
     /// Calls `each(example, scores)` for every example in order. With a verbalizer the scores are those of the labels,
     /// else those of the candidates in order (of the whole vocabulary where there are none).
     /// `progress(done, total)` counts examples.
+    ///
+    /// # Errors
+    /// A score that is not finite: the numbers of the model or the prompt make no sense together, and neither would
+    /// any answer.
     pub fn score(
         &self,
         examples: &[&Encoded],
         progress: &mut dyn FnMut(usize, usize),
         mut each: impl FnMut(usize, &[f32]),
-    ) {
+    ) -> Result<()> {
         let inject = Inject { prompt_embeds: self.prompt };
         for range in packs(examples) {
             let layout = pack(examples[range.clone()].iter().copied());
             let (logits, _) = self.model.forward(&layout, &inject, self.columns);
             let scores = self.head.scores(self.device, &logits, self.column_ids);
             for (i, row) in scores.read().chunks_exact(scores.columns()).enumerate() {
+                if row.iter().any(|score| !score.is_finite()) {
+                    return Err(Error::Failed(NOT_FINITE.into()));
+                }
                 each(range.start + i, row);
             }
             progress(range.end, examples.len());
         }
+        Ok(())
     }
 
     /// The metrics of a labelled file: accuracy and macro-F1 with a verbalizer; P@1, P@10, MRR and how many rows were
     /// kept and dropped else; and the majority baseline.
-    pub fn evaluate(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize)) -> Metrics {
+    ///
+    /// # Errors
+    /// As [`Scorer::score`].
+    pub fn evaluate(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize)) -> Result<Metrics> {
         let examples: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
         let gold: Vec<usize> = data.examples.iter().map(|row| row.target as usize).collect();
         match self.head {
             Head::Verbalizer(verbalizer) => {
                 let mut answers = Vec::with_capacity(examples.len());
-                self.score(&examples, progress, |_, scores| answers.push(metrics::argmax(scores)));
-                metrics::classification(&answers, &gold, verbalizer.labels().len()).into()
+                self.score(&examples, progress, |_, scores| answers.push(metrics::argmax(scores)))?;
+                Ok(metrics::classification(&answers, &gold, verbalizer.labels().len()).into())
             }
             Head::Vocabulary { candidates, .. } => {
                 let mut ranks = Vec::with_capacity(examples.len());
@@ -71,11 +86,11 @@ impl Scorer<'_> {
                     };
                     // A dataset keeps only rows whose answer is a candidate; any other would be ranked last.
                     ranks.push(column.map_or(scores.len(), |column| metrics::rank(scores, column)));
-                });
+                })?;
                 let mut found: Metrics = metrics::probing(&ranks, &gold).into();
                 found.set("kept", data.kept);
                 found.set("dropped", data.dropped);
-                found
+                Ok(found)
             }
         }
     }

@@ -146,11 +146,12 @@ impl Order {
 
 /// Refuses to go on with a loss that is not a number.
 fn check_loss(loss: f64, step: usize) -> Result<()> {
-    if loss.is_finite() {
-        return Ok(());
-    }
-    let message = format!("the loss is {loss} at step {step}; try a smaller train.learning_rate");
-    Err(Error::Failed(message))
+    if loss.is_finite() { Ok(()) } else { Err(diverged(step)) }
+}
+
+/// The training ran away.
+fn diverged(step: usize) -> Error {
+    Error::Failed(format!("the training left the finite numbers at step {step}; try a smaller train.learning_rate"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::adapter::Base;
 use crate::checkpoint::ModelDirectory;
 use crate::data::Dataset;
-use crate::method::Prompt;
+use crate::method::{Head, Prompt};
 use crate::model::Model;
 use crate::model::spec::ModelSpec;
 use crate::prompt::encoder::PromptEncoder;
@@ -14,6 +14,20 @@ use crate::tensor::Device;
 use crate::train::config::RunConfig;
 use crate::train::{Event, Task};
 use crate::{Error, Result};
+
+/// Says which words of the vocabulary file count.
+pub(super) fn tell_vocabulary(config: &RunConfig, task: &Task, observe: &mut dyn FnMut(Event<'_>)) {
+    let (Some(file), Head::Vocabulary { candidates: Some(words), .. }) = (&config.task.vocabulary, &task.head) else {
+        return;
+    };
+    if words.dropped + words.merged > 0 {
+        let (kept, dropped, merged, file) = (words.tokens().len(), words.dropped, words.merged, file.display());
+        observe(Event::Note(&format!(
+            "{file}: {kept} candidates; {dropped} words dropped, because they are not one token of this model, and \
+             {merged} merged with another"
+        )));
+    }
+}
 
 /// The rows of a run.
 pub(super) struct Data {
@@ -47,10 +61,11 @@ pub(super) fn refuse_existing(out: &Path) -> Result<()> {
         let message = "holds a run already; give another directory with --out, or remove this one";
         return Err(Error::file(out, message));
     }
-    if out.exists() && !out.is_dir() {
-        return Err(Error::file(out, "is a file; a run needs a directory"));
+    // What is there of the path must be directories, or creating the rest would fail after all the reading.
+    match out.ancestors().find(|path| path.exists()) {
+        Some(file) if !file.is_dir() => Err(Error::file(file, "is a file; a run needs a directory")),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {

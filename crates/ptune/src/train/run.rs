@@ -19,8 +19,8 @@ use crate::tensor::Device;
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
-use crate::train::prepare::{Data, describe_base, new_prompt, refuse_existing};
-use crate::train::{Event, Optimizer, Order, Schedule, Task, Trainer, check_loss};
+use crate::train::prepare::{Data, describe_base, new_prompt, refuse_existing, tell_vocabulary};
+use crate::train::{Event, Optimizer, Order, Schedule, Task, Trainer, check_loss, diverged};
 use crate::{Error, Result, files};
 
 /// What a run came to.
@@ -56,9 +56,12 @@ pub fn run(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary> {
     refuse_existing(out)?;
+    config.to_toml()?; // a path that TOML cannot name is refused before the others are opened
     let directory = ModelDirectory::open(&config.model)?;
     let spec = ModelSpec::read(&directory)?;
     let task = Task::from_run(config, file, &directory, &spec)?;
+    let resolved = RunConfig { data: config.data.with_max_tokens(task.max_tokens()), ..config.clone() }.to_toml()?;
+    tell_vocabulary(config, &task, observe);
     let initial_words = task.encoder()?.initial_words()?;
     config.prompt.init.check(&task.template, &initial_words)?;
     let data = Data::read(config, &task, observe)?;
@@ -71,9 +74,7 @@ pub fn run(
     let prompt = new_prompt(config, file, device, &model, &initial_words)?;
 
     files::create_directory(out)?;
-    let mut resolved = config.clone();
-    resolved.data.max_tokens = Some(task.max_tokens());
-    files::write_atomically(&out.join("run.toml"), resolved.to_toml()?.as_bytes())?;
+    files::write_atomically(&out.join("run.toml"), resolved.as_bytes())?;
     let columns = model.columns(task.head.columns(true), trains);
     let run = Run { config, out, device, task: &task, data: &data, model: &model, columns: &columns, base };
     run.train(prompt, observe)
@@ -191,7 +192,7 @@ impl Run<'_> {
         progress: &mut Progress,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<()> {
-        let dev = self.data.dev.as_ref().map(|dev| self.score(prompt, dev, observe));
+        let dev = self.data.dev.as_ref().map(|dev| self.score(prompt, dev, observe)).transpose()?;
         let select = self.config.select().name();
         let value = |metrics: &Option<Metrics>| metrics.as_ref().and_then(|m| m.get(select));
         let best_so_far = progress.kept.as_ref().and_then(|kept| value(&kept.dev));
@@ -215,6 +216,9 @@ impl Run<'_> {
         }
         if best {
             let rows = prompt.forward(self.device).rows().map_or(Vec::new(), |rows| rows.read().to_vec());
+            if rows.iter().any(|value| !value.is_finite()) {
+                return Err(diverged(step));
+            }
             let kept = Kept { rows, dev };
             // Without a dev set nothing is best yet: the adapter is written at the end.
             if kept.dev.is_some() {
@@ -242,7 +246,8 @@ impl Run<'_> {
             .data
             .test
             .as_ref()
-            .map(|test| scorer.evaluate(test, &mut |done, total| observe(Event::Evaluating { done, total })));
+            .map(|test| scorer.evaluate(test, &mut |done, total| observe(Event::Evaluating { done, total })))
+            .transpose()?;
         let directory = self.out.join("adapter");
         self.adapter(kept, test.as_ref()).save(&directory)?;
         if let Some(test) = &test {
@@ -251,7 +256,7 @@ impl Run<'_> {
         Ok((test, files::directory_bytes(&directory)?))
     }
 
-    fn score(&self, prompt: &Prompt, data: &Dataset, observe: &mut dyn FnMut(Event<'_>)) -> Metrics {
+    fn score(&self, prompt: &Prompt, data: &Dataset, observe: &mut dyn FnMut(Event<'_>)) -> Result<Metrics> {
         let prompt = prompt.forward(self.device);
         let mut progress = |done, total| observe(Event::Evaluating { done, total });
         self.scorer(prompt.rows()).evaluate(data, &mut progress)

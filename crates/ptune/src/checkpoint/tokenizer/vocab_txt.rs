@@ -8,12 +8,13 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::LARGEST_FILE;
 use crate::checkpoint::special_tokens::token_name;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// BERT's pipeline over a `vocab.txt`.
 pub(super) fn bert_tokenizer(file: &Path, settings: &Map<String, Value>) -> Result<tokenizers::Tokenizer> {
-    let bytes = std::fs::read(file).map_err(|e| Error::read(file, e))?;
+    let bytes = files::read_bytes(file, LARGEST_FILE)?;
     let text = String::from_utf8(bytes).map_err(|_| Error::file(file, "this is not UTF-8 text, one token a line"))?;
     let mut vocab = Map::new();
     for (id, line) in text.lines().enumerate() {

@@ -33,6 +33,18 @@ fn the_text_of_a_value_is_its_json_text() {
 }
 
 #[test]
+fn an_endless_line_is_an_error_and_the_lines_behind_it_are_read() {
+    // A line must not be taken into memory just because no end of it is in sight.
+    let long = format!("{{\"a\": \"{}\"}}\n{{\"a\": \"y\"}}\n", "x".repeat(2 * LONGEST_LINE as usize));
+    let lines: Vec<_> = Lines::new(long.as_bytes(), Path::new("rows.jsonl")).collect();
+    assert!(matches!(&lines[0], Err(Error::Line { line: 1, message, .. }) if message.contains("longer than")));
+    assert_eq!(lines[1].as_ref().unwrap().line(), Some(2));
+    assert_eq!(lines.len(), 2);
+    let endless = Lines::new(BufReader::new(std::io::repeat(b'x')), Path::new("rows.jsonl")).next();
+    assert!(matches!(endless, Some(Err(Error::Line { line: 1, .. }))));
+}
+
+#[test]
 fn a_bad_line_is_named_with_its_number() {
     assert!(error(b"{\"a\": 1}\n\n{\"a\": }\n").starts_with("rows.jsonl:3: malformed JSON at character 7: "));
     assert!(error(b"{\"a\": 1}\n{\"a\": 1").starts_with("rows.jsonl:2: malformed JSON at character "));

@@ -133,7 +133,7 @@ fn parse(path: &Path, text: &str) -> Result<RunConfig> {
         let at = wrong.span().map_or(0, |span| span.start);
         // The error knows where it is but not the name of the key there: the innermost key around it.
         let key = spans.iter().rfind(|(_, _, span)| span.contains(&at)).map(|(key, _, _)| format!("{key}: "));
-        Error::line(path, line_of(text, at), format!("{}{}", key.unwrap_or_default(), wrong.message()))
+        Error::line(path, line_of(text, at), format!("{}{}", key.unwrap_or_default(), plain(wrong.message())))
     })
 }
 
@@ -149,7 +149,7 @@ fn overridden(mut table: Table, overrides: &[(String, String)]) -> Result<RunCon
             return Err(wrong(message));
         }
         insert(&mut table, &path, value).map_err(wrong)?;
-        config = Some(table.clone().try_into().map_err(|refused: toml::de::Error| wrong(refused.message().into()))?);
+        config = Some(table.clone().try_into().map_err(|refused: toml::de::Error| wrong(plain(refused.message())))?);
     }
     config.ok_or_else(|| Error::request("there are no overrides"))
 }
@@ -229,6 +229,22 @@ fn parse_value(text: &str) -> Value {
     let parsed: Option<Table> = toml::from_str(&format!("value = {text}")).ok();
     let only = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
     only.unwrap_or_else(|| Value::String(text.into()))
+}
+
+/// A message of the TOML library in the words of a run file: the names of our types say nothing to its author.
+fn plain(message: &str) -> String {
+    let (what, wanted) = message.rsplit_once("expected ").unwrap_or((message, ""));
+    let wanted = match wanted {
+        "usize" | "u64" => "a whole number",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        "path string" | "a string" => "a text",
+        "string only" => "a text",
+        "a sequence" => "a list",
+        _ if wanted.starts_with("struct ") => "a table of keys",
+        _ => return message.into(),
+    };
+    format!("{what}expected {wanted}")
 }
 
 /// Puts a value at a path, making the tables on the way.

@@ -1,0 +1,14 @@
+//! The binary as people meet it: real runs on tiny random models, bad input of every kind, pipes, full disks.
+//!
+//! The models are those of the golden tests (`crates/ptune/tests/golden/*/model`); run files and data are written into
+//! a directory of their own for each test ([`scene::Scene`]).
+
+mod answers;
+mod bad_adapter;
+mod bad_model;
+mod bad_request;
+mod contract;
+mod full_disk;
+mod same_bits;
+mod scene;
+mod words;
