@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ptune::Device;
+use report::visible;
 
 /// Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
 ///
@@ -62,14 +63,6 @@ fn main() -> ExitCode {
             ExitCode::from(status_of(&error))
         }
     }
-}
-
-/// The text of a message without control characters, which file names and field values may carry to the terminal.
-fn visible(message: &str) -> String {
-    message
-        .chars()
-        .map(|c| if c.is_control() && c != '\n' { c.escape_debug().to_string() } else { c.to_string() })
-        .collect()
 }
 
 /// 2 when the request was wrong, 1 when the work failed.

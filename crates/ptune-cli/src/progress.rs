@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::report::visible;
+
 /// How often a plain line is printed.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,10 @@ impl Progress {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar.set_prefix(phase);
+            // A phase that goes on after another one begins in the middle: that jump says nothing about the time left.
+            bar.set_position(done as u64);
+            bar.tick();
+            bar.reset_eta();
             self.bar = Some(bar);
         }
         if let Some(bar) = &self.bar {
@@ -72,5 +78,5 @@ impl Progress {
 
 /// A line on standard error; a closed one is nobody's loss.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", visible(text));
 }
