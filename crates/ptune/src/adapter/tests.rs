@@ -206,7 +206,7 @@ fn threat_an_interrupted_save_mixes_two_adapters() {
 fn threat_missing_files() {
     let directory = tempfile::tempdir().unwrap();
     assert_refused(directory.path(), &["no adapter.toml"]);
-    assert_refused(&directory.path().join("nowhere"), &["no adapter.toml"]);
+    assert_refused(&directory.path().join("nowhere"), &["there is no such directory"]);
     for name in ["prompt.safetensors", "vocabulary.bin"] {
         let directory = saved(&probe());
         fs::remove_file(directory.path().join(name)).unwrap();
