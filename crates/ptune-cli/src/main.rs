@@ -15,14 +15,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ptune::Device;
+use report::visible;
 
 /// Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
-///
-/// A task is a template with pseudo tokens, such as "[P*3] {text} It was [MASK].", a few labelled rows, and a model
-/// directory in Hugging Face layout. "train" learns the pseudo tokens' vectors and leaves the model alone; the result
-/// is an adapter, a directory of a few kilobytes that "eval" and "predict" use.
 #[derive(Parser)]
-#[command(name = "ptune", version, max_term_width = 110, after_long_help = EXAMPLES)]
+#[command(name = "ptune", version, max_term_width = 110, long_about = ABOUT, after_long_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -30,6 +27,13 @@ struct Arguments {
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
+
+const ABOUT: &str = "\
+Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
+
+A task is a template with pseudo tokens, such as \"[P*3] {text} It was [MASK].\", a few labelled rows, and a model \
+directory in Hugging Face layout. \"train\" learns the pseudo tokens' vectors and leaves the model alone; the result \
+is an adapter, a directory of a few kilobytes that \"eval\" and \"predict\" use.";
 
 const EXAMPLES: &str = "\
 From nothing to answers:
@@ -62,14 +66,6 @@ fn main() -> ExitCode {
             ExitCode::from(status_of(&error))
         }
     }
-}
-
-/// The text of a message without control characters, which file names and field values may carry to the terminal.
-fn visible(message: &str) -> String {
-    message
-        .chars()
-        .map(|c| if c.is_control() && c != '\n' { c.escape_debug().to_string() } else { c.to_string() })
-        .collect()
 }
 
 /// 2 when the request was wrong, 1 when the work failed.

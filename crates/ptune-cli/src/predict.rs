@@ -13,7 +13,7 @@ use ptune::{Device, Error};
 use serde_json::{Map, Value, json};
 
 use crate::progress::Progress;
-use crate::report::print;
+use crate::report::{print, visible};
 
 /// Lines computed together, and lines read ahead.
 const BATCH: usize = 64;
@@ -159,6 +159,6 @@ fn to_text(prediction: &Prediction) -> String {
         }
         Prediction::Words(words) => words.clone(),
     };
-    let lines = rows.iter().map(|(answer, p)| format!("{:>6.2} %  {answer}", p * 100.0));
+    let lines = rows.iter().map(|(answer, p)| format!("{:>6.2} %  {}", p * 100.0, visible(answer)));
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -15,6 +15,14 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// A text for a terminal without control characters, which file names, labels and templates may carry.
+pub(crate) fn visible(message: &str) -> String {
+    message
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' { c.escape_debug().to_string() } else { c.to_string() })
+        .collect()
+}
+
 /// Metrics as a JSON object, in their own order.
 pub(crate) fn metrics_json(metrics: &Metrics) -> Value {
     Value::Object(metrics.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect::<Map<_, _>>())

@@ -25,7 +25,7 @@ pub enum Error {
         message: String,
     },
     /// A template, with a caret under the offending character.
-    #[error("{message}\n  {template}\n  {}^", caret_padding(template, *at))]
+    #[error("{message}\n  {}\n  {}^", one_line(template), caret_padding(template, *at))]
     Template {
         /// The whole template.
         template: String,
@@ -128,6 +128,11 @@ impl Error {
     pub fn write(file: &Path, source: std::io::Error) -> Self {
         Error::Write { file: file.into(), source }
     }
+}
+
+/// The template with a space for each character that takes no column of its own (line ends, tabs).
+fn one_line(template: &str) -> String {
+    template.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Spaces up to the caret. Hangul, Han and Kana fill two columns of a terminal, so they count twice.

@@ -53,6 +53,8 @@ train_refuses! {
     no_mask(Scene::new()): |s| s.template("{premise} yes") => ["has no [MASK]", "  {premise} yes\n               ^\n"];
     caret_behind_wide_characters(Scene::new()): |s| s.template("수도 [MASK] [MASK]")
         => ["this is the second", "  수도 [MASK] [MASK]\n              ^\n"];
+    caret_behind_a_line_end(Scene::new()): |s| s.edit("run.toml", "\"[P*2] {", "\"a\\n\\u001bb\\t[P*2 {")
+        => ["this '[' is not closed", "  a  b [P*2 {premise", "\n       ^\n"];
     initial_words_of_another_count(Scene::new()): |s| s.template("[P*3 \"the capital\"] [MASK]")
         => ["should be [P*2], not 3", "\n  ^\n"];
 

@@ -224,7 +224,7 @@ fn a_save_that_is_interrupted_leaves_the_older_or_the_newer_adapter() {
 fn threat_missing_files() {
     let directory = tempfile::tempdir().unwrap();
     assert_refused(directory.path(), &["no adapter.toml"]);
-    assert_refused(&directory.path().join("nowhere"), &["no such directory"]);
+    assert_refused(&directory.path().join("nowhere"), &["there is no such directory"]);
     for name in ["prompt.safetensors", "vocabulary.bin"] {
         let directory = saved(&probe());
         fs::remove_file(directory.path().join(name)).unwrap();
