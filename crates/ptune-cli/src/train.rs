@@ -131,15 +131,20 @@ fn to_json(summary: &Summary, out: &Path) -> Value {
 }
 
 fn to_text(summary: &Summary, out: &Path) -> String {
-    let mut lines = vec![format!(
-        "trained {} parameters, {} frozen; {} steps in {:.1} s, {:.1} examples/s, peak memory {} MB",
-        summary.trainable_parameters,
-        summary.frozen_parameters,
-        summary.steps,
-        summary.seconds,
-        summary.train_examples_per_s,
-        peak_rss_mb().map_or("?".into(), |mb| mb.to_string()),
-    )];
+    let memory = peak_rss_mb().map_or("?".into(), |mb| mb.to_string());
+    let mut lines = vec![if summary.trainable_parameters == 0 {
+        let frozen = summary.frozen_parameters;
+        format!("a manual prompt (no [P*n] in the template): nothing to train, {frozen} parameters frozen")
+    } else {
+        format!(
+            "trained {} parameters, {} frozen; {} steps in {:.1} s, {:.1} examples/s, peak memory {memory} MB",
+            summary.trainable_parameters,
+            summary.frozen_parameters,
+            summary.steps,
+            summary.seconds,
+            summary.train_examples_per_s,
+        )
+    }];
     for (name, metrics) in [("dev", &summary.dev), ("test", &summary.test)] {
         if let Some(metrics) = metrics {
             lines.push(format!("{name:<5} {}", metrics_line(metrics)));
