@@ -43,3 +43,14 @@ fn every_encoder_and_start_learns() {
         assert!(accuracy >= 0.9, "{encoder} started from {init}: {accuracy}");
     }
 }
+
+/// Probing: the capitals of countries that the prompt was not trained on, among all words of the model.
+#[test]
+fn a_probe_finds_what_the_model_knows() {
+    let untrained = run("capitals/run.toml", &[("task.template", "{subject} [MASK] .")]);
+    assert_eq!(test_metric(&untrained, "p_at_1"), 0.0);
+    let probe = run("capitals/run.toml", &[]);
+    assert!(test_metric(&probe, "p_at_1") >= 0.9, "P@1 {}", test_metric(&probe, "p_at_1"));
+    assert!(test_metric(&probe, "mrr") >= test_metric(&probe, "p_at_1"));
+    assert_eq!((test_metric(&probe, "kept"), test_metric(&probe, "dropped")), (28.0, 0.0));
+}
