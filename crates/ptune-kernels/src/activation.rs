@@ -32,7 +32,7 @@ const DENSITY: f32 = 0.398_942_3;
 /// `y = kind(x)`; both have the same length.
 pub fn activation(ctx: &Context, y: &mut [f32], x: &[f32], kind: Activation) {
     assert_eq!(y.len(), x.len());
-    ctx.run_rows(x.len(), rows_per_item(4), [(y, 1)], |range, [y], _| forward(ctx.isa(), y, &x[range], kind));
+    ctx.run_rows(x.len(), rows_per_item(1), [(y, 1)], |range, [y], _| forward(ctx.isa(), y, &x[range], kind));
 }
 
 #[inline(always)]
@@ -71,7 +71,7 @@ fn gelu_argument<S: Simd>(s: S, x: S::V) -> S::V {
 /// `d_x = d_y * kind'(x)`; all have the same length. The slope of relu at 0 is 0.
 pub fn activation_backward(ctx: &Context, d_x: &mut [f32], d_y: &[f32], x: &[f32], kind: Activation) {
     assert_eq!((d_x.len(), d_y.len()), (x.len(), x.len()));
-    ctx.run_rows(x.len(), rows_per_item(4), [(d_x, 1)], |range, [d_x], _| {
+    ctx.run_rows(x.len(), rows_per_item(1), [(d_x, 1)], |range, [d_x], _| {
         backward(ctx.isa(), d_x, &d_y[range.clone()], &x[range], kind);
     });
 }

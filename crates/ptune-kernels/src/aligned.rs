@@ -11,7 +11,7 @@ const LINE: usize = 16;
 
 /// A buffer of f32 on a 64-byte boundary; the length is a multiple of 16.
 #[derive(Default)]
-pub(crate) struct Aligned {
+pub struct Aligned {
     memory: Vec<f32>,
     start: usize,
     len: usize,
@@ -19,7 +19,7 @@ pub(crate) struct Aligned {
 
 impl Aligned {
     /// At least `len` zeros.
-    pub(crate) fn zeros(len: usize) -> Self {
+    pub fn zeros(len: usize) -> Self {
         let len = len.next_multiple_of(LINE);
         let memory = vec![0.0f32; len + LINE - 1];
         let past = memory.as_ptr().addr() / size_of::<f32>() % LINE;

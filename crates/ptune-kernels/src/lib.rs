@@ -29,6 +29,7 @@ mod simd;
 mod testing;
 
 pub use activation::{Activation, activation, activation_backward};
+pub use aligned::Aligned;
 pub use attention::{
     AttentionShape, Dropout, KeysValues, Layout, Span, attention, attention_backward, attention_scratch_len,
 };

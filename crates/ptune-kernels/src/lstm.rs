@@ -13,11 +13,13 @@
 mod tests;
 
 use crate::Context;
-use crate::isa::Isa;
+use crate::isa::{Isa, isa_shells};
 use crate::linear::{
     add_backward_of_row, add_product_of_row, linear, linear_backward_input, linear_backward_input_add,
     linear_backward_weight,
 };
+use crate::math::{sigmoid, tanh};
+use crate::simd::{Simd, load_up_to, store_up_to};
 
 /// The sizes of an LSTM run. Each of the two directions has `hidden` numbers.
 #[derive(Clone, Copy, Debug)]
@@ -240,19 +242,8 @@ fn run_direction(isa: Isa, part: Direction<'_>, cell: &LstmCell<'_>, shape: &Lst
         if let Some(before) = before {
             add_product_of_row(isa, gates, &part.hidden[before * n..][..n], cell.weight_hh);
         }
-        for (z, b) in gates.iter_mut().zip(cell.bias_hh) {
-            *z += b;
-        }
-        for j in 0..n {
-            let [i, f, g, o] = [0, 1, 2, 3].map(|gate| gates[gate * n + j]);
-            let (i, f, g, o) = (sigmoid(i), sigmoid(f), g.tanh(), sigmoid(o));
-            let c = f * before.map_or(0.0, |before| part.cell[before * n + j]) + i * g;
-            for (gate, value) in [i, f, g, o].into_iter().enumerate() {
-                gates[gate * n + j] = value;
-            }
-            part.cell[t * n + j] = c;
-            part.hidden[t * n + j] = o * c.tanh();
-        }
+        let hidden = &mut part.hidden[t * n..][..n];
+        step(isa, gates, cell.bias_hh, part.cell, before, t, hidden);
     }
 }
 
@@ -273,18 +264,7 @@ fn run_direction_backward(
         let (t, before) = shape.step(at, reverse);
         let d_output = &d_output[t * 2 * n + usize::from(reverse) * n..][..n];
         let gates = &mut part.gates[t * 4 * n..][..4 * n];
-        for j in 0..n {
-            let [i, f, g, o] = [0, 1, 2, 3].map(|gate| gates[gate * n + j]);
-            let tanh_c = part.cell[t * n + j].tanh();
-            let c_before = before.map_or(0.0, |before| part.cell[before * n + j]);
-            let d_h = d_h[j] + d_output[j];
-            let d = d_c[j] + d_h * o * (1.0 - tanh_c * tanh_c);
-            d_c[j] = d * f;
-            gates[j] = d * g * i * (1.0 - i);
-            gates[n + j] = d * c_before * f * (1.0 - f);
-            gates[2 * n + j] = d * i * (1.0 - g * g);
-            gates[3 * n + j] = d_h * tanh_c * o * (1.0 - o);
-        }
+        step_backward(isa, gates, part.cell, before, t, d_output, d_h, d_c);
         d_h.fill(0.0);
         if before.is_some() {
             add_backward_of_row(isa, d_h, gates, cell.weight_hh);
@@ -292,6 +272,97 @@ fn run_direction_backward(
     }
 }
 
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
+isa_shells! {
+    /// The element-wise part of step t: `gates` from the products to their activations, and the new states. `cells` are
+    /// those of all steps.
+    fn step(
+        isa,
+        gates: &mut [f32],
+        bias: &[f32],
+        cells: &mut [f32],
+        before: Option<usize>,
+        t: usize,
+        hidden: &mut [f32],
+    ) = step_generic;
+    /// Its backward: `gates` to their gradients before the activations; `d_c` goes from this step to the one before.
+    fn step_backward(
+        isa,
+        gates: &mut [f32],
+        cells: &[f32],
+        before: Option<usize>,
+        t: usize,
+        d_output: &[f32],
+        d_h: &[f32],
+        d_c: &mut [f32],
+    ) = step_backward_generic;
+}
+
+#[inline(always)]
+fn step_generic<S: Simd>(
+    s: S,
+    gates: &mut [f32],
+    bias: &[f32],
+    cells: &mut [f32],
+    before: Option<usize>,
+    t: usize,
+    hidden: &mut [f32],
+) {
+    let n = hidden.len();
+    for j in (0..n).step_by(S::LANES) {
+        let z = |gate: usize| {
+            let part = gate * n + j..(gate + 1) * n;
+            s.add(load_up_to(s, &gates[part.clone()]), load_up_to(s, &bias[part]))
+        };
+        let [i, f, g, o] = [sigmoid(s, z(0)), sigmoid(s, z(1)), tanh(s, z(2)), sigmoid(s, z(3))];
+        let c_before = row_or_zeros(s, cells, before, n, j);
+        let c = s.mul_add(f, c_before, s.mul(i, g));
+        for (gate, value) in [i, f, g, o].into_iter().enumerate() {
+            store_up_to(s, value, &mut gates[gate * n + j..(gate + 1) * n]);
+        }
+        store_up_to(s, c, &mut cells[t * n + j..(t + 1) * n]);
+        store_up_to(s, s.mul(o, tanh(s, c)), &mut hidden[j..]);
+    }
+}
+
+#[inline(always)]
+fn step_backward_generic<S: Simd>(
+    s: S,
+    gates: &mut [f32],
+    cells: &[f32],
+    before: Option<usize>,
+    t: usize,
+    d_output: &[f32],
+    d_h: &[f32],
+    d_c: &mut [f32],
+) {
+    let (n, one) = (d_h.len(), s.splat(1.0));
+    // The slopes of sigmoid and tanh from their values.
+    let of_sigmoid = |y| s.mul(y, s.sub(one, y));
+    let of_tanh = |y| s.sub(one, s.mul(y, y));
+    for j in (0..n).step_by(S::LANES) {
+        let [i, f, g, o] = [0, 1, 2, 3].map(|gate| load_up_to(s, &gates[gate * n + j..(gate + 1) * n]));
+        let tanh_c = tanh(s, load_up_to(s, &cells[t * n + j..(t + 1) * n]));
+        let c_before = row_or_zeros(s, cells, before, n, j);
+        let d_h = s.add(load_up_to(s, &d_h[j..]), load_up_to(s, &d_output[j..]));
+        let d = s.mul_add(s.mul(d_h, o), of_tanh(tanh_c), load_up_to(s, &d_c[j..]));
+        store_up_to(s, s.mul(d, f), &mut d_c[j..]);
+        let d_gates = [
+            s.mul(s.mul(d, g), of_sigmoid(i)),
+            s.mul(s.mul(d, c_before), of_sigmoid(f)),
+            s.mul(s.mul(d, i), of_tanh(g)),
+            s.mul(s.mul(d_h, tanh_c), of_sigmoid(o)),
+        ];
+        for (gate, value) in d_gates.into_iter().enumerate() {
+            store_up_to(s, value, &mut gates[gate * n + j..(gate + 1) * n]);
+        }
+    }
+}
+
+/// Numbers of row `row` of a matrix with n columns, from column j on; zeros where there is no row.
+#[inline(always)]
+fn row_or_zeros<S: Simd>(s: S, matrix: &[f32], row: Option<usize>, n: usize, j: usize) -> S::V {
+    match row {
+        Some(row) => load_up_to(s, &matrix[row * n + j..(row + 1) * n]),
+        None => s.splat(0.0),
+    }
 }

@@ -4,9 +4,10 @@
 //! can be done with it is the closed list in `ops.rs`. Buffers come from the device's free list and return to it when
 //! the tensor is dropped, so a training step in its steady state allocates nothing.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ptune_kernels::{Context, Isa};
+use ptune_kernels::{Aligned, Context, Isa};
 
 /// Where the work is done: threads, instruction set, free buffers. Clones share all of it.
 #[derive(Clone)]
@@ -19,7 +20,8 @@ pub struct Device {
 pub struct Tensor {
     rows: usize,
     columns: usize,
-    data: Vec<f32>,
+    /// At least `rows * columns` numbers.
+    buffer: Aligned,
     home: Arc<FreeList>,
 }
 
@@ -48,22 +50,27 @@ impl Device {
         self.context.threads()
     }
 
+    /// Buffers made so far: in the steady state of a loop it stays.
+    pub fn buffers_made(&self) -> usize {
+        self.free.made.load(Ordering::Relaxed)
+    }
+
     /// A tensor for an operation to write: its numbers are whatever a former tensor left there.
     pub(crate) fn uninitialised(&self, rows: usize, columns: usize) -> Tensor {
-        Tensor { rows, columns, data: self.free.take(rows * columns), home: Arc::clone(&self.free) }
+        Tensor { rows, columns, buffer: self.free.take(rows * columns), home: Arc::clone(&self.free) }
     }
 
     /// A tensor of zeros.
     pub(crate) fn zeros(&self, rows: usize, columns: usize) -> Tensor {
         let mut tensor = self.uninitialised(rows, columns);
-        tensor.data.fill(0.0);
+        tensor.data_mut().fill(0.0);
         tensor
     }
 
     /// A tensor from numbers in row-major order; panics when there are not `rows * columns`.
     pub fn upload(&self, rows: usize, columns: usize, data: &[f32]) -> Tensor {
         let mut tensor = self.uninitialised(rows, columns);
-        tensor.data.copy_from_slice(data);
+        tensor.data_mut().copy_from_slice(data);
         tensor
     }
 }
@@ -81,50 +88,49 @@ impl Tensor {
 
     /// The numbers, row-major: waits for the device.
     pub fn read(&self) -> &[f32] {
-        &self.data
+        self.data()
     }
 
     pub(crate) fn data(&self) -> &[f32] {
-        &self.data
+        &self.buffer[..self.rows * self.columns]
     }
 
     pub(crate) fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        &mut self.buffer[..self.rows * self.columns]
     }
 }
 
 impl Drop for Tensor {
     fn drop(&mut self) {
-        self.home.give(std::mem::take(&mut self.data));
+        self.home.give(std::mem::take(&mut self.buffer));
     }
 }
 
 /// Buffers by size class. A class is a power of two or one and a half of it, so that batches of slightly different
-/// sizes share buffers and at most a third of one is idle.
+/// sizes share buffers and at most a third of one is idle. Buffers start on a cache line.
 #[derive(Default)]
-struct FreeList(Mutex<Vec<Vec<Vec<f32>>>>);
+struct FreeList {
+    classes: Mutex<Vec<Vec<Aligned>>>,
+    made: AtomicUsize,
+}
 
 impl FreeList {
-    fn take(&self, len: usize) -> Vec<f32> {
+    /// A buffer of at least `len` numbers: what a former tensor left, or zeros.
+    fn take(&self, len: usize) -> Aligned {
         let (class, capacity) = size_class(len);
         let reused = {
-            let mut classes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
             classes.get_mut(class).and_then(Vec::pop)
         };
-        let mut buffer = reused.unwrap_or_else(|| Vec::with_capacity(capacity));
-        buffer.resize(len, 0.0); // never beyond the capacity
-        buffer
+        reused.unwrap_or_else(|| {
+            self.made.fetch_add(1, Ordering::Relaxed);
+            Aligned::zeros(capacity)
+        })
     }
 
-    fn give(&self, buffer: Vec<f32>) {
-        if buffer.capacity() == 0 {
-            return;
-        }
-        let (class, capacity) = size_class(buffer.capacity());
-        if capacity != buffer.capacity() {
-            return; // not one of ours
-        }
-        let mut classes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn give(&self, buffer: Aligned) {
+        let (class, _) = size_class(buffer.len());
+        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
         if classes.len() <= class {
             classes.resize_with(class + 1, Vec::new);
         }
@@ -150,7 +156,8 @@ mod tests {
         for len in (0..5000).chain([1 << 20, (1 << 20) + 1]) {
             let (class, capacity) = size_class(len);
             assert!(capacity >= len);
-            assert_eq!(size_class(capacity), (class, capacity));
+            // A buffer finds back by its length, which is that of its class: whole cache lines.
+            assert_eq!(size_class(Aligned::zeros(capacity).len()), (class, capacity));
         }
     }
 

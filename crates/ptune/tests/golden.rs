@@ -207,11 +207,14 @@ fn check(name: &str) {
     let (optimizer, schedule) = optimizer(&case, &device, encoder.parameters());
     let prompt = Prompt::Encoder(encoder);
     let mut trainer = Trainer { model: &model, columns: &columns, prompt, head: &head, optimizer, device: &device };
+    let mut buffers = None;
     for (step, want) in case.numbers("losses").into_iter().enumerate() {
         let rate = schedule.rate(step);
         assert!((rate - case.numbers("learning_rates")[step]).abs() < 1e-12, "learning rate of step {step}");
         let loss = trainer.step(&layout, &targets, rate);
         assert!((loss - want).abs() <= LIMIT * want.abs(), "loss of step {step}: {loss}, PyTorch {want}");
+        let made = device.buffers_made();
+        assert_eq!(*buffers.get_or_insert(made), made, "step {step} made buffers that the first did not need");
         if step == 0 {
             for parameter in trainer.prompt.parameters() {
                 let what = format!("encoder_grad.{}", parameter.name);
