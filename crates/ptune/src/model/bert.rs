@@ -63,6 +63,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     let tied = config.bool_or("tie_word_embeddings", true)?;
     Ok(ModelSpec {
         family: "bert",
+        causal: false,
         hidden,
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("max_position_embeddings")?,

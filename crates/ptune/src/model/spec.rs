@@ -11,6 +11,8 @@ use ptune_kernels::Activation;
 pub struct ModelSpec {
     /// The family, for messages: `bert`.
     pub family: &'static str,
+    /// Whether a row sees only what stands before it: the answer is then predicted from the row before it.
+    pub causal: bool,
     /// Width of the rows between blocks.
     pub hidden: usize,
     /// Entries of the word table.
