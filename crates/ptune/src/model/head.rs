@@ -53,9 +53,8 @@ impl Head {
             }
             None => None,
         };
-        let mut tensor = |name: &Option<String>, shape: &[usize]| {
-            name.as_ref().map(|name| loader.matrix(name, shape)).transpose()
-        };
+        let mut tensor =
+            |name: &Option<String>, shape: &[usize]| name.as_ref().map(|name| loader.matrix(name, shape)).transpose();
         Ok(Head {
             transform,
             decoder: tensor(&spec.decoder, &[model.vocabulary, model.hidden])?,
