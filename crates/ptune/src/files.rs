@@ -26,9 +26,17 @@ impl StagedFile {
     /// # Errors
     /// [`Error::Write`] naming `path`; nothing is left behind.
     pub fn write(path: &Path, bytes: &[u8]) -> Result<Self> {
+        Self::write_with(path, |file| file.write_all(bytes))
+    }
+
+    /// The same for bytes that `write` makes one after the other, for files too large to stand in memory once more.
+    ///
+    /// # Errors
+    /// As [`StagedFile::write`].
+    pub fn write_with(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<Self> {
         let failed = |source| Error::write(path, source);
         let mut temporary = temporary_beside(path).map_err(failed)?;
-        temporary.write_all(bytes).map_err(failed)?;
+        write(temporary.as_file_mut()).map_err(failed)?;
         temporary.as_file().sync_all().map_err(failed)?;
         Ok(StagedFile { temporary, path: path.into() })
     }

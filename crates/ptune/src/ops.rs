@@ -2,8 +2,8 @@
 //!
 //! Models and encoders call these and never touch a slice. An operation takes what it reads and returns what it
 //! writes; `*_backward` turns the gradient of the output into that of the input (`d_x` is the gradient of `x`).
-//! Frozen weights have no gradient, so their backward is to the input only; trainable ones (the `dense` and `lstm`
-//! operations) also write the gradients of their parameters.
+//! A model's layers have the gradients of their weights apart (`*_backward_weight`), because a frozen one has none; the
+//! prompt encoder's (`dense`, `lstm`) write those of their parameters too.
 
 use ptune_kernels::{self as kernels, AttentionShape, KeysValues};
 
@@ -11,13 +11,13 @@ pub use ptune_kernels::{Activation, Span};
 
 use crate::tensor::{Device, Tensor};
 
-/// A frozen linear layer `y = x W^T + b`, packed for this device's products.
+/// A linear layer `y = x W^T + b`, packed for this device's products.
 pub struct Linear {
     weight: kernels::Weight,
     bias: Option<Tensor>,
 }
 
-/// A frozen layer norm `y = (x - mean) / sqrt(variance + eps) * gamma + beta`.
+/// A layer norm `y = (x - mean) / sqrt(variance + eps) * gamma + beta`.
 pub struct LayerNorm {
     pub(crate) gamma: Tensor,
     pub(crate) beta: Tensor,
@@ -30,12 +30,14 @@ pub struct NormSaved {
     inverse_deviation: Tensor,
 }
 
-/// The frozen tables of an embedding layer, `[entries, width]` each.
-pub struct EmbeddingTables {
-    pub(crate) words: Tensor,
-    pub(crate) positions: Tensor,
-    /// The row of token type 0, added to every row.
-    pub(crate) token_type: Option<Tensor>,
+/// The tables of an embedding layer, `[entries, width]` each.
+pub(crate) struct EmbeddingTables<'a> {
+    pub(crate) words: &'a Tensor,
+    pub(crate) positions: &'a Tensor,
+    /// The entry of `positions` for position 0.
+    pub(crate) first_position: usize,
+    /// Row 0 is added to every row.
+    pub(crate) token_types: Option<&'a Tensor>,
 }
 
 /// The rows of a batch: what stands in each, where it stands, and which rows see which. Made once a batch.
@@ -51,9 +53,43 @@ pub struct Layout {
     pub spans: Vec<Span>,
     /// The answer rows, ascending: the only rows that the head needs.
     pub targets: Vec<u32>,
+    /// What the model drops in this batch; `None` outside of training.
+    pub dropout: Option<Dropout>,
+}
+
+/// Dropout of one batch. What is dropped follows from the seed, the place in the model, the span's key, and the row and
+/// column within, never from the place of a span in its batch.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    /// Share of the numbers that is set to zero, above 0 and below 1.
+    pub probability: f32,
+    /// Of the run and the step.
+    pub seed: u64,
+    /// For each span a number that goes with its example.
+    pub span_keys: Vec<u64>,
 }
 
 impl Layout {
+    /// The same with dropout: `examples` are the numbers of the batch's examples, in its order. No dropout where
+    /// `probability` is 0.
+    pub fn with_dropout(mut self, probability: f32, seed: u64, examples: &[usize]) -> Layout {
+        // Every example of a task has as many spans.
+        let spans = self.spans.len().checked_div(examples.len()).unwrap_or(0);
+        let keys = |&example: &usize| (0..spans as u64).map(move |span| (example as u64) << 16 | span);
+        self.dropout = (probability > 0.0).then(|| Dropout {
+            probability,
+            seed,
+            span_keys: examples.iter().flat_map(keys).collect(),
+        });
+        self
+    }
+
+    /// The dropout of one place in a model.
+    fn dropout_at(&self, layer: u32) -> Option<kernels::Dropout<'_>> {
+        let Dropout { probability, seed, span_keys } = self.dropout.as_ref()?;
+        Some(kernels::Dropout { probability: *probability, seed: *seed, layer, span_keys })
+    }
+
     /// Rows of the batch.
     pub fn rows(&self) -> usize {
         self.ids.len()
@@ -78,7 +114,7 @@ pub struct LossSaved {
 pub struct LstmSaved(Tensor);
 
 impl Device {
-    // ---- frozen layers -------------------------------------------------------------------------------------------
+    // ---- a model's layers -----------------------------------------------------------------------------------------
 
     /// Packs a weight `[outputs, inputs]`; with `gradient`, also for the backward.
     pub(crate) fn pack_linear(
@@ -109,6 +145,23 @@ impl Device {
         Linear { weight, bias }
     }
 
+    /// Packs other numbers into the same memory.
+    pub(crate) fn repack_linear(&self, layer: &mut Linear, weight: &Tensor, bias: Option<&Tensor>) {
+        layer.weight.repack(&self.context, weight.data());
+        if let (Some(to), Some(from)) = (&mut layer.bias, bias) {
+            self.copy_into(to, from);
+        }
+    }
+
+    /// Packs the given rows of other numbers into the same memory.
+    pub(crate) fn repack_linear_rows(&self, layer: &mut Linear, weight: &Tensor, bias: Option<&Tensor>, rows: &[u32]) {
+        layer.weight.repack_rows(&self.context, weight.data(), rows);
+        if let (Some(to), Some(from)) = (&mut layer.bias, bias) {
+            let chosen = rows.iter().map(|&row| from.data()[row as usize]);
+            to.data_mut().iter_mut().zip(chosen).for_each(|(to, x)| *to = x);
+        }
+    }
+
     /// `y [rows, outputs] = x [rows, inputs] W^T + b`.
     pub(crate) fn linear(&self, x: &Tensor, layer: &Linear) -> Tensor {
         let mut y = self.uninitialised(x.rows(), layer.weight.outputs());
@@ -126,6 +179,45 @@ impl Device {
     /// `d_x += d_y W`.
     pub(crate) fn linear_backward_add(&self, d_x: &mut Tensor, d_y: &Tensor, layer: &Linear) {
         kernels::matmul_backward_input_add(&self.context, d_x.data_mut(), d_y.data(), &layer.weight);
+    }
+
+    /// `d_weight [outputs, inputs] = d_y^T x`, overwritten.
+    pub(crate) fn linear_backward_weight(&self, d_y: &Tensor, x: &Tensor, d_weight: &mut Tensor) {
+        let (rows, outputs, inputs) = (x.rows(), d_y.columns(), x.columns());
+        let scratch = kernels::matmul_backward_weight_scratch_len(&self.context, rows, outputs, inputs);
+        let mut scratch = self.uninitialised(1, scratch);
+        let (d_weight, scratch) = (d_weight.data_mut(), scratch.data_mut());
+        kernels::matmul_backward_weight(&self.context, d_weight, d_y.data(), x.data(), outputs, inputs, scratch);
+    }
+
+    /// The sum of the rows of `x`, which is the gradient of a bias; `y` is overwritten.
+    pub(crate) fn column_sums(&self, x: &Tensor, y: &mut Tensor) {
+        kernels::column_sums(&self.context, y.data_mut(), x.data(), x.columns());
+    }
+
+    /// The gradient of a whole decoder `[vocabulary, inputs]` of which only the rows `ids` were used (all when `None`):
+    /// zeros elsewhere.
+    pub(crate) fn decoder_backward_weight(
+        &self,
+        d_logits: &Tensor,
+        x: &Tensor,
+        ids: Option<&[u32]>,
+        d_decoder: &mut Tensor,
+    ) {
+        let Some(ids) = ids else { return self.linear_backward_weight(d_logits, x, d_decoder) };
+        let mut d_rows = self.uninitialised(ids.len(), x.columns());
+        self.linear_backward_weight(d_logits, x, &mut d_rows);
+        self.fill_zero(d_decoder);
+        kernels::add_rows_at(&self.context, d_decoder.data_mut(), d_rows.data(), ids, x.columns());
+    }
+
+    /// The gradient of a decoder's bias `[vocabulary]`, as [`Device::decoder_backward_weight`].
+    pub(crate) fn decoder_backward_bias(&self, d_logits: &Tensor, ids: Option<&[u32]>, d_bias: &mut Tensor) {
+        let Some(ids) = ids else { return self.column_sums(d_logits, d_bias) };
+        let mut sums = self.uninitialised(1, ids.len());
+        self.column_sums(d_logits, &mut sums);
+        self.fill_zero(d_bias);
+        kernels::add_rows_at(&self.context, d_bias.data_mut(), sums.data(), ids, 1);
     }
 
     /// The layer norm of `x + residual`, row by row.
@@ -164,6 +256,26 @@ impl Device {
         d_x
     }
 
+    /// The gradients of gamma and beta, overwritten.
+    pub(crate) fn layer_norm_backward_weight(
+        &self,
+        d_y: &Tensor,
+        saved: &NormSaved,
+        d_gamma: &mut Tensor,
+        d_beta: &mut Tensor,
+    ) {
+        let (d_gamma, d_beta) = (d_gamma.data_mut(), d_beta.data_mut());
+        let columns = d_y.columns();
+        kernels::layer_norm_backward_weight(
+            &self.context,
+            d_gamma,
+            d_beta,
+            d_y.data(),
+            saved.normalized.data(),
+            columns,
+        );
+    }
+
     /// Only these rows of what a layer norm saved.
     pub(crate) fn gather_saved(&self, saved: &NormSaved, rows: &[u32]) -> NormSaved {
         NormSaved {
@@ -187,7 +299,7 @@ impl Device {
     }
 
     /// Word (or, at pseudo tokens, prompt) + position + token-type embedding of every row.
-    pub(crate) fn embed(&self, layout: &Layout, tables: &EmbeddingTables, prompt: Option<&Tensor>) -> Tensor {
+    pub(crate) fn embed(&self, layout: &Layout, tables: &EmbeddingTables<'_>, prompt: Option<&Tensor>) -> Tensor {
         let width = tables.words.columns();
         let mut y = self.uninitialised(layout.rows(), width);
         kernels::embed(
@@ -196,8 +308,8 @@ impl Device {
             &layout.ids,
             tables.words.data(),
             &layout.positions,
-            tables.positions.data(),
-            tables.token_type.as_ref().map(Tensor::data),
+            &tables.positions.data()[tables.first_position * width..],
+            tables.token_types.map(|types| &types.data()[..width]),
             &layout.pseudo,
             prompt.map_or(&[], Tensor::data),
             width,
@@ -213,13 +325,58 @@ impl Device {
         d_prompt
     }
 
-    /// Attention of the queries `[queries, heads * head_dim]`, which stand in the rows `query_rows`.
+    /// Adds the gradient of every row but the pseudo tokens `[rows, width]` to its word's.
+    pub(crate) fn embed_backward_words_add(&self, d_y: &Tensor, layout: &Layout, d_words: &mut Tensor) {
+        let (d_words, width) = (d_words.data_mut(), d_y.columns());
+        kernels::embed_backward_words_add(&self.context, d_words, d_y.data(), &layout.ids, &layout.pseudo, width);
+    }
+
+    /// The gradient of the position table, overwritten.
+    pub(crate) fn embed_backward_positions(
+        &self,
+        d_y: &Tensor,
+        layout: &Layout,
+        first: usize,
+        d_positions: &mut Tensor,
+    ) {
+        self.fill_zero(d_positions);
+        let (width, d_positions) = (d_y.columns(), d_positions.data_mut());
+        let used = &mut d_positions[first * width..];
+        kernels::add_rows_at(&self.context, used, d_y.data(), &layout.positions, width);
+    }
+
+    /// The gradient of the token types, overwritten: all rows are of type 0.
+    pub(crate) fn embed_backward_token_type(&self, d_y: &Tensor, d_types: &mut Tensor) {
+        let width = d_y.columns();
+        self.fill_zero(d_types);
+        kernels::column_sums(&self.context, &mut d_types.data_mut()[..width], d_y.data(), width);
+    }
+
+    /// Dropout of `x`, whose rows stand in the rows `rows` of the batch, in place; nothing where the batch asks for none.
+    pub(crate) fn dropout(&self, x: &mut Tensor, rows: &[u32], layout: &Layout, site: u32) {
+        if let Some(dropout) = layout.dropout_at(site) {
+            let columns = x.columns();
+            kernels::dropout_rows(&self.context, x.data_mut(), columns, rows, &layout.spans, &dropout);
+        }
+    }
+
+    /// The gradient of what [`Device::dropout`] was given; `None` where it is `d_y` itself.
+    pub(crate) fn dropout_backward(&self, d_y: &Tensor, rows: &[u32], layout: &Layout, site: u32) -> Option<Tensor> {
+        layout.dropout.as_ref()?;
+        let mut d_x = self.copy(d_y);
+        self.dropout(&mut d_x, rows, layout, site);
+        Some(d_x)
+    }
+
+    /// Attention of the queries `[queries, heads * head_dim]`, which stand in the rows `query_rows`. `layer` is dropout's
+    /// name of it.
     pub(crate) fn attention(
         &self,
         (q, k, v): (Tensor, Tensor, Tensor),
         layout: &Layout,
         query_rows: &[u32],
         shape: &AttentionShape,
+        layer: u32,
     ) -> (Tensor, AttentionSaved) {
         let rows = kernels::Layout { spans: &layout.spans, positions: &layout.positions, query_rows };
         let mut out = self.uninitialised(q.rows(), q.columns());
@@ -234,7 +391,7 @@ impl Device {
             keys_values,
             rows,
             *shape,
-            None,
+            layout.dropout_at(layer),
         );
         (out, AttentionSaved { q, k, v, log_sum_exp })
     }
@@ -247,6 +404,7 @@ impl Device {
         layout: &Layout,
         query_rows: &[u32],
         shape: &AttentionShape,
+        layer: u32,
     ) -> (Tensor, Tensor, Tensor) {
         let rows = kernels::Layout { spans: &layout.spans, positions: &layout.positions, query_rows };
         let mut d_q = self.uninitialised(saved.q.rows(), saved.q.columns());
@@ -268,7 +426,7 @@ impl Device {
             saved.log_sum_exp.data(),
             rows,
             *shape,
-            None,
+            layout.dropout_at(layer),
         );
         (d_q, d_k, d_v)
     }
@@ -298,6 +456,16 @@ impl Device {
     /// A copy of `x`.
     pub(crate) fn copy(&self, x: &Tensor) -> Tensor {
         self.upload(x.rows(), x.columns(), x.data())
+    }
+
+    /// `y = x`.
+    pub(crate) fn copy_into(&self, y: &mut Tensor, x: &Tensor) {
+        y.data_mut().copy_from_slice(x.data());
+    }
+
+    /// `y = 0`.
+    pub(crate) fn fill_zero(&self, y: &mut Tensor) {
+        y.data_mut().fill(0.0);
     }
 
     /// `y += x`.

@@ -7,7 +7,7 @@ use crate::checkpoint::ModelDirectory;
 use crate::data::{Encoded, Example};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Model};
+use crate::model::{Columns, Gradients, Model};
 use crate::tensor::{Device, Tensor};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
@@ -78,7 +78,7 @@ impl Predictor {
             return Err(Error::key(&file, "task.template", message));
         }
         task.encoder()?;
-        let model = Model::load(&directory, device, false, progress)?;
+        let model = Model::load(&directory, &loaded.tuned.open(adapter)?, device, Gradients::None, progress)?;
         let columns = model.columns(task.head.columns(false), false);
         let prompt = (loaded.rows > 0).then(|| device.upload(loaded.rows, loaded.width, &loaded.prompt));
         Ok(Predictor { task, device: device.clone(), model, columns, prompt })

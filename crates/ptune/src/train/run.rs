@@ -21,7 +21,7 @@ use std::path::Path;
 use crate::adapter::Base;
 use crate::checkpoint::ModelDirectory;
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Model};
+use crate::model::{Columns, Gradients, Model};
 use crate::tensor::{Device, Tensor};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
@@ -73,18 +73,25 @@ pub fn run(
     config.prompt.init.check(&task.template, &initial_words)?;
     let data = Data::read(config, &task, observe)?;
     let base = describe_base(&directory, &spec)?;
-    let trains = task.template.has_pseudo_tokens();
+    let (full, has_prompt) = (config.backbone.mode.is_full(), task.template.has_pseudo_tokens());
+    let trains = full || has_prompt;
     if trains {
         config.require_length(file)?;
     }
-    let model = Model::load(&directory, device, trains, &mut |done, total| observe(Event::Loading { done, total }))?;
+    let gradients = match (full, has_prompt) {
+        (true, _) => Gradients::Weights,
+        (false, true) => Gradients::Inputs,
+        (false, false) => Gradients::None,
+    };
+    let loading = &mut |done, total| observe(Event::Loading { done, total });
+    let model = Model::load(&directory, &[], device, gradients, loading)?;
     let prompt = new_prompt(config, file, device, &model, &initial_words)?;
 
     files::create_directory(out)?;
     files::write_atomically(&out.join("run.toml"), resolved.as_bytes())?;
     let columns = model.columns(task.head.columns(true), trains);
-    let run = Run { config, out, device, task: &task, data: &data, model: &model, columns: &columns, base };
-    let mut training = run.begin(prompt);
+    let run = Run { config, out, device, task: &task, data: &data, base };
+    let mut training = run.begin(model, columns, prompt);
     run.train(&mut training, observe)?;
     run.finish(training, observe)
 }
@@ -97,15 +104,13 @@ struct Run<'a> {
     device: &'a Device,
     task: &'a Task,
     data: &'a Data,
-    model: &'a Model,
-    columns: &'a Columns,
     base: Base,
 }
 
 impl Run<'_> {
     /// What scores rows with a prompt in place.
-    fn scorer<'s>(&'s self, prompt: Option<&'s Tensor>) -> Scorer<'s> {
-        let (model, columns, head) = (self.model, self.columns, &self.task.head);
+    fn scorer<'s>(&'s self, model: &'s Model, columns: &'s Columns, prompt: Option<&'s Tensor>) -> Scorer<'s> {
+        let head = &self.task.head;
         Scorer { device: self.device, model, columns, column_ids: head.columns(true), head, prompt }
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::{Compute, DataConfig, Metric, RunConfig, TaskConfig, TrainConfig};
+use super::{BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, RunConfig, TaskConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::{files, spelling};
 
@@ -32,9 +32,7 @@ pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[
     ("compute", "bf16", "auto or f32"),
     ("prompt.shapes", "superglue", "lama"),
     ("prompt.shapes", "peft", "lama"),
-    ("backbone.mode", "full", "frozen"),
-    ("backbone.mode", "lora", "frozen"),
-    ("train.optimizer", "adamw_hf", "adamw or adam"),
+    ("backbone.mode", "lora", "frozen or full"),
 ];
 
 impl RunConfig {
@@ -77,6 +75,9 @@ impl RunConfig {
             train: TrainConfig {
                 steps: Some(1),
                 epochs: Some(1),
+                backbone_learning_rate: Some(1.0),
+                head_learning_rate: Some(1.0),
+                backbone_weight_decay: Some(1.0),
                 eval_every: Some(1),
                 select: Some(Metric::Accuracy),
                 ..TrainConfig::default()
@@ -113,6 +114,12 @@ impl RunConfig {
             self.compute = Compute::F32;
         }
         self.train.select = Some(self.select());
+        if self.backbone.mode.is_full() {
+            let train = &mut self.train;
+            let rate = *train.backbone_learning_rate.get_or_insert(BACKBONE_LEARNING_RATE);
+            train.head_learning_rate.get_or_insert(rate);
+            train.backbone_weight_decay.get_or_insert(train.weight_decay);
+        }
         Ok(())
     }
 }
