@@ -3,6 +3,7 @@
 
 pub mod encoder;
 pub mod initial;
+pub mod nearest;
 pub mod template;
 pub mod verbalizer;
 pub mod vocabulary;
