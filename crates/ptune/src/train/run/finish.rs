@@ -1,0 +1,87 @@
+//! The end of a run, and how a prompt is kept: as the adapter on disk.
+
+use super::training::Training;
+use super::{Run, Summary};
+use crate::adapter::{Adapter, Description, Metrics as AdapterMetrics};
+use crate::method::{Head, Prompt};
+use crate::train::metrics::Metrics;
+use crate::train::{Event, diverged};
+use crate::{Result, files};
+
+impl Run<'_> {
+    /// Makes a prompt the kept one: writes the adapter, replacing an older one.
+    pub(super) fn keep(&self, prompt: &Prompt, step: usize, dev: Option<&Metrics>) -> Result<()> {
+        let rows = prompt.forward(self.device).rows().map_or(Vec::new(), |rows| rows.read().to_vec());
+        if rows.iter().any(|value| !value.is_finite()) {
+            return Err(diverged(step));
+        }
+        let width = self.base.width;
+        let description = self.describe(!rows.is_empty(), dev);
+        let adapter = Adapter { description, rows: rows.len() / width, width, prompt: rows };
+        adapter.save(&self.out.join("adapter"))
+    }
+
+    /// Evaluates the kept prompt on test and writes its adapter for the last time.
+    pub(super) fn finish(&self, training: Training<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
+        let Training { trainer, mut progress, start, .. } = training;
+        if progress.kept.is_none() {
+            // Without a dev set the last prompt is the kept one.
+            self.keep(&trainer.prompt, progress.step, None)?;
+        }
+        let directory = self.out.join("adapter");
+        let test = self.test(observe)?;
+        if let Some(test) = &test {
+            progress.write_line(&serde_json::json!({"test": test}), self.out)?;
+        }
+        Ok(Summary {
+            steps: progress.step,
+            seconds: start.elapsed().as_secs_f64(),
+            train_examples_per_s: progress.examples_per_s(),
+            trainable_parameters: trainer.prompt.trainable(),
+            frozen_parameters: self.model.parameters(),
+            adapter_bytes: files::directory_bytes(&directory)?,
+            dev: progress.kept,
+            test,
+        })
+    }
+
+    /// The kept prompt's metrics on test, which go into its adapter too.
+    fn test(&self, observe: &mut dyn FnMut(Event<'_>)) -> Result<Option<Metrics>> {
+        let Some(test) = &self.data.test else { return Ok(None) };
+        let directory = self.out.join("adapter");
+        let mut kept = Adapter::load(&directory)?;
+        let prompt = (kept.rows > 0).then(|| self.device.upload(kept.rows, kept.width, &kept.prompt));
+        let mut progress = |done, total| observe(Event::Evaluating { done, total });
+        let metrics = self.scorer(prompt.as_ref()).evaluate(test, &mut progress)?;
+        kept.description.metrics.test = metrics.to_map();
+        kept.save(&directory)?;
+        Ok(Some(metrics))
+    }
+
+    /// The words of the adapter.
+    fn describe(&self, has_rows: bool, dev: Option<&Metrics>) -> Description {
+        let config = self.config;
+        let encoder = has_rows.then_some(&config.prompt);
+        let (labels, loss, vocabulary) = match &self.task.head {
+            Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None),
+            Head::Vocabulary { candidates, .. } => {
+                let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
+                (Vec::new(), Some(config.task.loss.name().to_owned()), ids)
+            }
+        };
+        Description {
+            template: config.task.template.clone(),
+            target: config.task.target.clone(),
+            causal_tail: config.task.causal_tail,
+            max_tokens: self.task.max_tokens(),
+            compute: config.compute.name().into(),
+            encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),
+            shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
+            loss,
+            labels,
+            vocabulary,
+            base: self.base.clone(),
+            metrics: AdapterMetrics { dev: dev.map(Metrics::to_map).unwrap_or_default(), test: Default::default() },
+        }
+    }
+}
