@@ -106,7 +106,7 @@ train_refuses! {
         s.write("model/model.safetensors.index.json", json!({"weight_map": {TABLE: "../x.safetensors"}}).to_string());
     } => ["is not the plain name of a .safetensors file"];
 
-    missing_tokenizer: |s| s.remove(TOKENIZER) => ["model: the tokenizer is missing (tokenizer.json or vocab.txt)"];
+    missing_tokenizer: |s| s.remove(TOKENIZER) => ["model: the tokenizer is missing (tokenizer.json, or vocab.txt, or vocab.json with merges.txt)"];
     empty_tokenizer: |s| s.write(TOKENIZER, "") => ["tokenizer.json: this is not a tokenizer"];
     tokenizer_that_makes_its_library_panic: |s| s.json(TOKENIZER, |file| {
         file["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0});

@@ -20,10 +20,11 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     let config = directory.config();
     let Encoder { hidden, eps, embeddings, blocks } = encoder(config, "bert", 0)?;
     require_head(directory, "cls.predictions.transform.dense.weight", "cls.predictions.*", "Bert")?;
-    let tied = config.bool_or("tie_word_embeddings", true)?;
+    let (decoder, decoder_bias) = decoder(directory, "cls.predictions")?;
     Ok(ModelSpec {
         family: "bert",
         causal: false,
+        enclosed: true,
         hidden,
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("max_position_embeddings")?,
@@ -36,8 +37,8 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
                 activation: activation_named(config, "hidden_act")?,
                 norm: NormSpec { name: "cls.predictions.transform.LayerNorm".into(), eps },
             }),
-            decoder: (!tied).then(|| "cls.predictions.decoder.weight".into()),
-            decoder_bias: Some("cls.predictions.bias".into()),
+            decoder,
+            decoder_bias: Some(decoder_bias),
         },
     })
 }
@@ -117,6 +118,16 @@ fn refuse_unsupported(config: &Config) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The tensors of the decoder's weight, unless it is the word table, and of its bias, which files hold as `<head>.bias`,
+/// as `<head>.decoder.bias`, or as both; where both may differ, an untied decoder has the second.
+pub(super) fn decoder(directory: &ModelDirectory, head: &str) -> Result<(Option<String>, String)> {
+    let tied = directory.config().bool_or("tie_word_embeddings", true)?;
+    let [shared, own] = [format!("{head}.bias"), format!("{head}.decoder.bias")];
+    let has = |name: &String| directory.weights().contains(name);
+    let bias = if has(&own) && !(tied && has(&shared)) { own } else { shared };
+    Ok(((!tied).then(|| format!("{head}.decoder.weight")), bias))
 }
 
 /// Refuses a checkpoint without the head of `<class>ForMaskedLM`, which has the tensor `tensor`.

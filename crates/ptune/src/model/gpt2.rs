@@ -39,6 +39,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     Ok(ModelSpec {
         family: "gpt2",
         causal: true,
+        enclosed: false,
         hidden,
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("n_positions")?,

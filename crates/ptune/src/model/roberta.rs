@@ -3,7 +3,7 @@
 //! Follows `transformers/models/roberta/modeling_roberta.py`: a BERT whose positions start behind the padding's entry of
 //! the table, whose head has other names and always the exact GELU.
 
-use super::bert::{Encoder, encoder, require_head};
+use super::bert::{Encoder, decoder, encoder, require_head};
 use super::spec::{HeadSpec, LinearSpec, ModelSpec, NormSpec, TransformSpec};
 use crate::Result;
 use crate::checkpoint::ModelDirectory;
@@ -18,7 +18,7 @@ const PADDING: usize = 1;
 /// A key of `config.json` that is missing, of the wrong type or not implemented; a checkpoint without the
 /// masked-language-model head.
 pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
-    let (config, weights) = (directory.config(), directory.weights());
+    let config = directory.config();
     let vocabulary = config.usize("vocab_size")?;
     let padding = config.optional_usize_in("pad_token_id", 0..=vocabulary - 1)?.unwrap_or(PADDING);
     let (table, first_position) = (config.usize("max_position_embeddings")?, padding + 1);
@@ -28,12 +28,11 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     }
     let Encoder { hidden, eps, embeddings, blocks } = encoder(config, "roberta", first_position)?;
     require_head(directory, "lm_head.dense.weight", "lm_head.*", "Roberta")?;
-    let tied = config.bool_or("tie_word_embeddings", true)?;
-    // One tensor under two names; a file holds the one, or both, or (some converters) the other.
-    let bias = if weights.contains("lm_head.bias") { "lm_head.bias" } else { "lm_head.decoder.bias" };
+    let (decoder, decoder_bias) = decoder(directory, "lm_head")?;
     Ok(ModelSpec {
         family: "roberta",
         causal: false,
+        enclosed: true,
         hidden,
         vocabulary,
         positions: table - first_position,
@@ -46,8 +45,8 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
                 activation: Activation::Gelu,
                 norm: NormSpec { name: "lm_head.layer_norm".into(), eps },
             }),
-            decoder: (!tied).then(|| "lm_head.decoder.weight".into()),
-            decoder_bias: Some(bias.into()),
+            decoder,
+            decoder_bias: Some(decoder_bias),
         },
     })
 }

@@ -13,6 +13,8 @@ pub struct ModelSpec {
     pub family: &'static str,
     /// Whether a row sees only what stands before it: the answer is then predicted from the row before it.
     pub causal: bool,
+    /// Whether a text stands between the tokenizer's class token and its separator, as `[CLS]` and `[SEP]`.
+    pub enclosed: bool,
     /// Width of the rows between blocks.
     pub hidden: usize,
     /// Entries of the word table.
