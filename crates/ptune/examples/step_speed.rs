@@ -1,8 +1,9 @@
 //! Prints how long a training step takes on this machine, where the time goes, and how fast evaluation is.
 //!
-//! cargo run --release --example step_speed -- MODEL_DIR [lama|rte] [STEPS] [THREADS]
+//! cargo run --release --example step_speed -- MODEL_DIR [lama|rte] [STEPS] [THREADS] [frozen|full] [DROPOUT]
 //!
 //! The batch is made up: 8 rows. `lama`: 15 tokens each, 9 of them pseudo tokens, the loss over the whole vocabulary.
+//! `full` trains the model's weights too.
 //! `rte`: 82 to 160 tokens each, 9 of them pseudo tokens, two label words. The prompt encoder is the LSTM. The least
 //! time of the steps is what the machine can do; the median is what it does beside its other work.
 
@@ -16,18 +17,19 @@ use ptune::Device;
 use ptune::checkpoint::{Glue, ModelDirectory, Tokenizer};
 use ptune::data::{Encoded, Token, pack};
 use ptune::method::{Head, Prompt};
-use ptune::model::{Columns, Model};
+use ptune::model::{Columns, Gradients, Model};
 use ptune::ops::Layout;
 use ptune::prompt::Verbalizer;
 use ptune::prompt::encoder::{EncoderKind, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::OptimizerKind;
 use ptune::train::evaluate::Scorer;
-use ptune::train::{Optimizer, Trainer};
+use ptune::train::{GroupRecipe, Recipe, Trainer};
 
 const PSEUDO: usize = 9;
 const RATE: f64 = 1e-4;
-const PIECES: [&str; 6] = ["prompt forward", "model forward", "loss", "model backward", "prompt backward", "optimizer"];
+const PIECES: [&str; 7] =
+    ["prompt forward", "model forward", "loss", "model backward", "prompt backward", "optimizer", "repacking"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -39,25 +41,32 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let steps = arguments.next().map_or(Ok(100), |n| n.parse::<usize>())?.max(1);
     let device = Device::processor(arguments.next().map(|n| n.parse()).transpose()?);
+    let gradients = match arguments.next().as_deref() {
+        None | Some("frozen") => Gradients::Inputs,
+        Some("full") => Gradients::Weights,
+        Some(other) => return Err(format!("no backbone is called {other}").into()),
+    };
+    let dropout = arguments.next().map_or(Ok(0.0), |p| p.parse::<f32>())?;
 
     let directory = ModelDirectory::open(model.as_ref())?;
     let head = if rte { label_words(&directory)? } else { Head::Vocabulary { candidates: None, restrict_loss: false } };
-    let model = Model::load(&directory, &device, true, &mut |_, _| {})?;
+    let model = Model::load(&directory, &[], &device, gradients, &mut |_, _| {})?;
     let columns = model.columns(head.columns(true), true);
     let lengths = if rte { [82, 96, 104, 118, 127, 139, 150, 160] } else { [15; 8] };
     let rows: Vec<Encoded> = lengths.iter().map(|&length| row(length)).collect();
-    let (layout, targets) = (pack(&rows), vec![1; rows.len()]);
+    let layout = pack(&rows).with_dropout(dropout, 1, &[0, 1, 2, 3, 4, 5, 6, 7]);
+    let targets = vec![1; rows.len()];
     let set = device.instruction_set();
     println!("{set}, {} threads; {} rows of tokens, {} answers", device.threads(), layout.rows(), targets.len());
 
-    let mut trainer = trainer(&model, &columns, &head, &device);
+    let mut trainer = trainer(model, columns, &head, &device);
     for _ in 0..3 {
-        trainer.step(&layout, &targets, RATE);
+        trainer.step(&layout, &targets, 1.0);
     }
     let mut whole = Vec::with_capacity(steps);
     for _ in 0..steps {
         let start = Instant::now();
-        trainer.step(&layout, &targets, RATE);
+        trainer.step(&layout, &targets, 1.0);
         whole.push(milliseconds(start));
     }
     print_line("step", &mut whole);
@@ -92,11 +101,12 @@ fn label_words(directory: &ModelDirectory) -> Result<Head, Box<dyn Error>> {
     Ok(Head::Verbalizer(Verbalizer::new(Path::new("made up"), &labels, &tokenizer, Glue::Space)?))
 }
 
-fn trainer<'a>(model: &'a Model, columns: &'a Columns, head: &'a Head, device: &'a Device) -> Trainer<'a> {
+fn trainer<'a>(model: Model, columns: Columns, head: &'a Head, device: &'a Device) -> Trainer<'a> {
     let mut rng = Rng::new(0, Purpose::PromptInitialisation);
     let encoder = PromptEncoder::new(device, EncoderKind::Lstm, PSEUDO, model.embedding_width(), 1.0, &mut rng);
-    let optimizer = Optimizer::new(device, OptimizerKind::AdamW, 0.01, 0.0, encoder.parameters());
-    Trainer { model, columns, prompt: Prompt::Encoder(encoder), head, optimizer, device }
+    let group = GroupRecipe { learning_rate: RATE, weight_decay: 0.01 };
+    let recipe = Recipe { kind: OptimizerKind::AdamW, clip_norm: 0.0, prompt: group, backbone: group, head: group };
+    Trainer::new(model, columns, Prompt::Encoder(encoder), head, recipe, device)
 }
 
 /// `Trainer::step`, with the time of each of its calls.
@@ -110,21 +120,23 @@ fn pieces_of_step(t: &mut Trainer<'_>, layout: &Layout, targets: &[u32]) -> [f64
     let prompt = t.prompt.forward(t.device);
     ended(0);
     let inject = prompt.inject();
-    let (logits, saved) = t.model.forward(layout, &inject, t.columns);
+    let (logits, saved) = t.model.forward(layout, &inject, &t.columns);
     ended(1);
     let loss = t.head.loss(t.device, &logits, targets);
     ended(2);
-    let gradients = t.model.backward(&loss.d_logits, &saved, layout, &inject, t.columns);
+    let gradients = t.model.backward(&loss.d_logits, &saved, layout, &inject, &t.columns);
     ended(3);
     t.prompt.backward(t.device, gradients.prompt_embeds.as_ref(), prompt);
     ended(4);
-    t.optimizer.step(t.device, t.prompt.parameters_mut(), RATE);
+    t.optimizer.step(t.device, t.prompt.parameters_mut().iter_mut().chain(t.model.parameters_mut()), 1.0);
     ended(5);
+    t.model.repack(&mut t.columns);
+    ended(6);
     times
 }
 
 fn print_evaluation(trainer: &Trainer<'_>, rows: &[Encoded]) {
-    let Trainer { device, model, columns, head, .. } = *trainer;
+    let Trainer { device, model, columns, head, .. } = trainer;
     let prompt = trainer.prompt.forward(device);
     let scorer = Scorer { device, model, columns, column_ids: head.columns(true), head, prompt: prompt.rows() };
     let examples: Vec<&Encoded> = rows.iter().cycle().take(256).collect();

@@ -30,15 +30,25 @@ pub struct TrainedTensor<'a> {
     pub name: &'a str,
     /// Its shape.
     pub shape: &'a [usize],
-    parts: Vec<(&'a Tensor, &'a SavedAs)>,
+    parts: Vec<(&'a Parameter, &'a SavedAs)>,
 }
 
 impl TrainedTensor<'_> {
     /// Writes the numbers in row-major order into `out`, which keeps its memory between calls.
     pub fn read_into(&self, out: &mut Vec<f32>) {
+        self.collect(out, |parameter| &parameter.value);
+    }
+
+    /// The same with the gradients of the last backward.
+    pub fn read_gradient_into(&self, out: &mut Vec<f32>) {
+        self.collect(out, |parameter| &parameter.gradient);
+    }
+
+    fn collect(&self, out: &mut Vec<f32>, which: impl Fn(&Parameter) -> &Tensor) {
         out.clear();
         out.resize(self.shape.iter().product(), 0.0);
-        for (value, saved_as) in &self.parts {
+        for (parameter, saved_as) in &self.parts {
+            let value = which(parameter);
             let (first, numbers) = (saved_as.first, value.read());
             match *self.shape {
                 [_, outputs] if saved_as.transposed => {
@@ -64,7 +74,7 @@ pub(super) fn trained_tensors<'a>(
     for (parameter, saved_as) in parameters.iter().zip(saved_as).filter(|(parameter, _)| parameter.group == group) {
         let (name, shape) = (saved_as.name.as_str(), saved_as.shape.as_slice());
         let tensor = tensors.entry(name).or_insert_with(|| TrainedTensor { name, shape, parts: Vec::new() });
-        tensor.parts.push((&parameter.value, saved_as));
+        tensor.parts.push((parameter, saved_as));
     }
     tensors.into_values().collect()
 }

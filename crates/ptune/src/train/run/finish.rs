@@ -21,10 +21,8 @@ impl Run<'_> {
         }
         let (directory, width) = (self.out.join("adapter"), self.base.width);
         let description = self.describe(!rows.is_empty(), dev);
-        let tuned = match &trainer.model.parameters().is_empty() {
-            true => Tuned::default(),
-            false => Tuned::write(&directory, &trainer.model)?,
-        };
+        let trained = !trainer.model.parameters().is_empty();
+        let tuned = if trained { Tuned::write(&directory, &trainer.model)? } else { Tuned::default() };
         let adapter = Adapter { description, rows: rows.len() / width, width, prompt: rows, tuned };
         adapter.save(&directory)
     }
