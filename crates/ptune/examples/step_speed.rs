@@ -20,7 +20,7 @@ use ptune::method::{Head, Prompt};
 use ptune::model::{Columns, Gradients, Model};
 use ptune::ops::Layout;
 use ptune::prompt::Verbalizer;
-use ptune::prompt::encoder::{EncoderKind, PromptEncoder};
+use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::OptimizerKind;
 use ptune::train::evaluate::Scorer;
@@ -103,7 +103,8 @@ fn label_words(directory: &ModelDirectory) -> Result<Head, Box<dyn Error>> {
 
 fn trainer<'a>(model: Model, columns: Columns, head: &'a Head, device: &'a Device) -> Trainer<'a> {
     let mut rng = Rng::new(0, Purpose::PromptInitialisation);
-    let encoder = PromptEncoder::new(device, EncoderKind::Lstm, PSEUDO, model.embedding_width(), 1.0, &mut rng);
+    let shape = EncoderShape::lama(EncoderKind::Lstm);
+    let encoder = PromptEncoder::new(device, &shape, PSEUDO, model.embedding_width(), 1.0, &mut rng);
     let group = GroupRecipe { learning_rate: RATE, weight_decay: 0.01 };
     let recipe = Recipe { kind: OptimizerKind::AdamW, clip_norm: 0.0, prompt: group, backbone: group, head: group };
     Trainer::new(model, columns, Prompt::Encoder(encoder), head, recipe, device)

@@ -15,8 +15,8 @@ pub enum Group {
 
 /// A trainable matrix `[rows, columns]` (a vector has one row) with a gradient of the same shape.
 pub struct Parameter {
-    /// Its name: that of the same parameter in PyTorch (`lstm.weight_ih_l0`). A part of a fused tensor has the first of
-    /// its outputs behind it (`c_attn.weight.768`).
+    /// Its name: that of the same parameter in PyTorch (`lstm_head.weight_ih_l0`). A part of a fused tensor has the first
+    /// of its outputs behind it (`c_attn.weight.768`).
     pub name: String,
     /// Its group.
     pub group: Group,
