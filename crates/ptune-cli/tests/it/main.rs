@@ -11,4 +11,5 @@ mod contract;
 mod full_disk;
 mod same_bits;
 mod scene;
+mod tuned;
 mod words;

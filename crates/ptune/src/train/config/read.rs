@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::{
-    BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig,
-};
+use super::{BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::{files, spelling};
 
@@ -24,17 +22,13 @@ const VERBALIZER: &str = "task.verbalizer";
 pub(super) const LATER_KEYS: &[(&str, &str)] = &[
     ("backbone.lora_rank", "training the model with LoRA comes with a later release; remove the key"),
     ("backbone.lora_alpha", "training the model with LoRA comes with a later release; remove the key"),
-    ("train.backbone_learning_rate", "training the model's weights comes with a later release; remove the key"),
-    ("train.head_learning_rate", "training a head comes with a later release; remove the key"),
     ("prompt.dropout", "dropout in the prompt encoder comes with a later release; remove the key"),
     ("train.save_every", "saving the state and resuming come with a later release; remove the key"),
 ];
 
 /// Values that are designed but whose feature is not built, and what to write instead.
-pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[
-    ("compute", "bf16", "auto or f32"),
-    ("backbone.mode", "lora", "frozen or full"),
-];
+pub(super) const LATER_VALUES: &[(&str, &str, &str)] =
+    &[("compute", "bf16", "auto or f32"), ("backbone.mode", "lora", "frozen or full")];
 
 impl RunConfig {
     /// Reads a run file, applies `overrides` (`--set key=value`: a dotted key, and a value as TOML or else a text) as
