@@ -1,13 +1,16 @@
-//! Speed of the products with a frozen weight: GFLOP/s by shape, instruction set and threads, beside the peak of a loop
+//! Speed of the products of a layer: GFLOP/s by shape, instruction set and threads, beside the peak of a loop
 //! over registers. `warm`: one weight again and again; `cold`: a new one each time, out of 256 MB of them, as in a
-//! training step. Best of many.
+//! training step. Best of many. `gradient` is the product that gives a weight its gradient.
 //!
 //! `cargo run --release -p ptune-kernels --example matmul_speed [-- ISA [ROWS]]`
 #![allow(clippy::print_stdout)]
 
 use std::time::Instant;
 
-use ptune_kernels::{Context, Isa, Weight, matmul, matmul_backward_input, multiply_add_peak};
+use ptune_kernels::{
+    Context, Isa, Weight, matmul, matmul_backward_input, matmul_backward_weight, matmul_backward_weight_scratch_len,
+    multiply_add_peak,
+};
 
 /// Rows, inputs, outputs, backward.
 const SHAPES: [(usize, usize, usize, bool); 21] = [
@@ -72,6 +75,25 @@ fn measure(ctx: &Context, (rows, inputs, outputs, backward): (usize, usize, usiz
     2.0 * (rows * inputs * outputs * copies) as f64 / seconds / 1e9
 }
 
+/// Rows, inputs, outputs of a weight's gradient.
+const GRADIENTS: [(usize, usize, usize); 5] =
+    [(8, 768, 768), (650, 384, 384), (650, 768, 768), (650, 768, 3072), (650, 3072, 768)];
+
+/// GFLOP/s of a weight's gradient. Cold: another gradient is written each time.
+fn measure_gradient(ctx: &Context, (rows, inputs, outputs): (usize, usize, usize), cold: bool) -> f64 {
+    let numbers = inputs * outputs;
+    let copies = if cold { (256 << 20) / (4 * numbers) + 1 } else { 1 };
+    let mut gradients = vec![vec![0f32; numbers]; copies];
+    let (x, d_y) = (vec![0.25f32; rows * inputs], vec![0.25f32; rows * outputs]);
+    let mut scratch = vec![0f32; matmul_backward_weight_scratch_len(ctx, rows, outputs, inputs)];
+    let seconds = best_of(0.1, || {
+        for d_w in &mut gradients {
+            matmul_backward_weight(ctx, d_w, &d_y, &x, outputs, inputs, &mut scratch);
+        }
+    });
+    2.0 * (rows * numbers * copies) as f64 / seconds / 1e9
+}
+
 fn main() {
     let mut wanted = std::env::args().skip(1);
     let (isa_name, rows_only) = (wanted.next(), wanted.next().and_then(|rows| rows.parse::<usize>().ok()));
@@ -85,14 +107,24 @@ fn main() {
         println!("{:<26} {:>15} {:>15} {:>15} {:>15}", "", "1 warm", "1 cold", "2 warm", "2 cold");
         for shape in SHAPES.into_iter().filter(|shape| rows_only.is_none_or(|rows| rows == shape.0)) {
             let (rows, inputs, outputs, backward) = shape;
-            print!("{:<26}", format!("{rows} x {inputs} -> {outputs}{}", if backward { " back" } else { "" }));
-            for (ctx, peak) in contexts.iter().zip(&peaks) {
-                for cold in [false, true] {
-                    let speed = measure(ctx, shape, cold);
-                    print!(" {speed:>7.0} ({:>3.0} %)", 100.0 * speed / peak);
-                }
-            }
-            println!();
+            let name = format!("{rows} x {inputs} -> {outputs}{}", if backward { " back" } else { "" });
+            line(&name, &contexts, &peaks, |ctx, cold| measure(ctx, shape, cold));
+        }
+        for shape in GRADIENTS.into_iter().filter(|shape| rows_only.is_none_or(|rows| rows == shape.0)) {
+            let name = format!("{} x {} -> {} gradient", shape.0, shape.1, shape.2);
+            line(&name, &contexts, &peaks, |ctx, cold| measure_gradient(ctx, shape, cold));
         }
     }
+}
+
+/// Prints a shape's speed with 1 and 2 threads, warm and cold.
+fn line(name: &str, contexts: &[Context], peaks: &[f64], measure: impl Fn(&Context, bool) -> f64) {
+    print!("{name:<26}");
+    for (ctx, peak) in contexts.iter().zip(peaks) {
+        for cold in [false, true] {
+            let speed = measure(ctx, cold);
+            print!(" {speed:>7.0} ({:>3.0} %)", 100.0 * speed / peak);
+        }
+    }
+    println!();
 }
