@@ -51,5 +51,5 @@ pub use matmul::{
 };
 pub use norm::{layer_norm, layer_norm_backward_input, layer_norm_backward_weight};
 pub use optimizer::{AdamStep, Decay, adam, squared_norm};
-pub use peak::multiply_add_peak;
+pub use peak::{bf16_multiply_add_peak, multiply_add_peak};
 pub use philox::{philox, unit_f32};
