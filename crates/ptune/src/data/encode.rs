@@ -112,6 +112,35 @@ impl<'a> Encoder<'a> {
     /// Errors: a field is missing or has no text; the row does not fit into `max_tokens`; in a causal model, nothing is
     /// left before the answer.
     pub fn encode(&self, example: &Example) -> Result<Encoded> {
+        let (segments, mask_segment) = self.segments(example)?;
+        let mut tokens = self.start.clone();
+        let mut answer = 0;
+        for (i, segment) in segments.into_iter().enumerate() {
+            if i == mask_segment {
+                answer = tokens.len();
+            }
+            tokens.extend(segment.tokens);
+        }
+        if self.mask.is_empty() {
+            let message = "no token of this row stands before [MASK], so nothing can predict the answer";
+            answer = answer.checked_sub(1).ok_or_else(|| example.error(message))?;
+        }
+        tokens.extend(&self.end);
+        Ok(Encoded { tokens, answer })
+    }
+
+    /// The row of an example part by part, to show it: the family's start tokens, the tokens of each piece of the
+    /// template, the family's end tokens. Together they are the tokens of [`Encoder::encode`].
+    ///
+    /// Errors: as [`Encoder::encode`].
+    pub fn parts(&self, example: &Example) -> Result<Vec<Vec<Token>>> {
+        let (segments, _) = self.segments(example)?;
+        let pieces = segments.into_iter().map(|segment| segment.tokens);
+        Ok(std::iter::once(self.start.clone()).chain(pieces).chain([self.end.clone()]).collect())
+    }
+
+    /// The tokens of each piece, cut to fit, and which of them is the mask.
+    fn segments(&self, example: &Example) -> Result<(Vec<Segment>, usize)> {
         let mut segments = Vec::with_capacity(self.template.pieces().len());
         let mut mask_segment = 0;
         let (mut before, mut space) = (Glue::Start, false);
@@ -148,20 +177,7 @@ impl<'a> Encoder<'a> {
             segments.push(Segment { tokens, shorten });
         }
         self.shorten(&mut segments, example)?;
-        let mut tokens = self.start.clone();
-        let mut answer = 0;
-        for (i, segment) in segments.into_iter().enumerate() {
-            if i == mask_segment {
-                answer = tokens.len();
-            }
-            tokens.extend(segment.tokens);
-        }
-        if self.mask.is_empty() {
-            let message = "no token of this row stands before [MASK], so nothing can predict the answer";
-            answer = answer.checked_sub(1).ok_or_else(|| example.error(message))?;
-        }
-        tokens.extend(&self.end);
-        Ok(Encoded { tokens, answer })
+        Ok((segments, mask_segment))
     }
 
     /// For each prompt row the token of its initial word, `None` where the template gives no words.

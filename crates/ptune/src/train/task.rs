@@ -27,6 +27,8 @@ pub struct Task {
     target: String,
     max_tokens: usize,
     answer: AnswerForm,
+    /// Whether the family puts its class and separator tokens around a text.
+    enclosed: bool,
 }
 
 impl Task {
@@ -51,8 +53,8 @@ impl Task {
         } else {
             Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue)?)
         };
-        let answer = AnswerForm::one_token(spec.causal);
-        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, answer })
+        let (answer, enclosed) = (AnswerForm::one_token(spec.causal), spec.enclosed);
+        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, answer, enclosed })
     }
 
     /// The task of an adapter. `file` is its description, for messages.
@@ -84,8 +86,8 @@ impl Task {
             Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue)?)
         };
         let (target, max_tokens) = (description.target.clone(), description.max_tokens);
-        let answer = AnswerForm::one_token(spec.causal);
-        Ok(Task { template, tokenizer, head, target, max_tokens, answer })
+        let (answer, enclosed) = (AnswerForm::one_token(spec.causal), spec.enclosed);
+        Ok(Task { template, tokenizer, head, target, max_tokens, answer, enclosed })
     }
 
     /// The longest row that it accepts.
@@ -99,7 +101,8 @@ impl Task {
     /// A special token that the template needs and the model lacks; a template that a causal model cannot answer.
     pub fn encoder(&self) -> Result<Encoder<'_>> {
         let special = self.tokenizer.special();
-        let (start, end) = (special.cls.into_iter().collect(), special.sep.into_iter().collect());
+        let around = |token: Option<u32>| token.filter(|_| self.enclosed).into_iter().collect();
+        let (start, end) = (around(special.cls), around(special.sep));
         let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer };
         Encoder::new(&self.template, &self.tokenizer, form)
     }
