@@ -307,7 +307,8 @@ impl Bf16 for Avx512Bf16 {
 
     #[inline(always)]
     fn dot_pairs(self, x: __m512, w: __m512, sum: __m512) -> __m512 {
-        intrinsic!(_mm512_dpbf16_ps(sum, std::mem::transmute(x), std::mem::transmute(w)))
+        let pairs = |v: __m512| intrinsic!(std::mem::transmute::<__m512, __m512bh>(v));
+        intrinsic!(_mm512_dpbf16_ps(sum, pairs(x), pairs(w)))
     }
 
     #[inline(always)]
