@@ -26,7 +26,7 @@ pub struct Task {
     /// The field with the gold label or answer.
     target: String,
     max_tokens: usize,
-    answer: AnswerForm,
+    causal: bool,
 }
 
 impl Task {
@@ -49,10 +49,9 @@ impl Task {
             let candidates = task.vocabulary.as_deref().map(read).transpose()?;
             Head::Vocabulary { candidates, restrict_loss: task.loss == Loss::Vocabulary }
         } else {
-            Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue)?)
+            Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue, spec.causal)?)
         };
-        let answer = AnswerForm::one_token(spec.causal);
-        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, answer })
+        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, causal: spec.causal })
     }
 
     /// The task of an adapter. `file` is its description, for messages.
@@ -81,11 +80,10 @@ impl Task {
             Head::Vocabulary { candidates, restrict_loss: false }
         } else {
             let glue = template.answer_glue();
-            Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue)?)
+            Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue, spec.causal)?)
         };
         let (target, max_tokens) = (description.target.clone(), description.max_tokens);
-        let answer = AnswerForm::one_token(spec.causal);
-        Ok(Task { template, tokenizer, head, target, max_tokens, answer })
+        Ok(Task { template, tokenizer, head, target, max_tokens, causal: spec.causal })
     }
 
     /// The longest row that it accepts.
@@ -100,7 +98,11 @@ impl Task {
     pub fn encoder(&self) -> Result<Encoder<'_>> {
         let special = self.tokenizer.special();
         let (start, end) = (special.cls.into_iter().collect(), special.sep.into_iter().collect());
-        let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer };
+        let answer = match &self.head {
+            Head::Verbalizer(verbalizer) => verbalizer.form().clone(),
+            Head::Vocabulary { .. } => AnswerForm::one_token(self.causal),
+        };
+        let form = RowForm { max_tokens: self.max_tokens, start, end, answer };
         Encoder::new(&self.template, &self.tokenizer, form)
     }
 
