@@ -174,6 +174,17 @@ impl<'a> Encoder<'a> {
         Ok(encoded)
     }
 
+    /// The row of an example part by part, to show it: the family's start tokens, the tokens of each piece of the
+    /// template, the family's end tokens. Together they are the tokens of [`Encoder::encode`]; where that makes
+    /// several spans, those of the one with the most masks, or of the prefix.
+    ///
+    /// Errors: as [`Encoder::encode`].
+    pub fn parts(&self, example: &Example) -> Result<Vec<Vec<Token>>> {
+        let (segments, _) = self.segments(example)?;
+        let pieces = segments.into_iter().map(|segment| segment.tokens);
+        Ok(std::iter::once(self.start.clone()).chain(pieces).chain([self.end.clone()]).collect())
+    }
+
     /// The tokens of each piece, cut to fit, and which of them is `[MASK]`: it has the longest answer's masks, or in a
     /// causal model nothing.
     fn segments(&self, example: &Example) -> Result<(Vec<Segment>, usize)> {

@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod encoder;
 pub mod initial;
+pub mod nearest;
 pub mod template;
 pub mod verbalizer;
 pub mod vocabulary;
