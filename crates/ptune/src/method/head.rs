@@ -7,7 +7,7 @@
 //! vocabulary; candidates restrict evaluation, and training too with `loss = "vocabulary"`.
 
 use crate::ops::LogProbabilitiesSaved;
-use crate::prompt::{Verbalizer, Vocabulary};
+use crate::prompt::{AnswerForm, Verbalizer, Vocabulary};
 use crate::tensor::{Device, Tensor};
 
 /// What turns logits into answers.
@@ -32,6 +32,14 @@ pub struct Loss {
 }
 
 impl Head {
+    /// The rows that an example has for its answer.
+    pub fn answer_form(&self, causal: bool) -> AnswerForm {
+        match self {
+            Head::Verbalizer(verbalizer) => verbalizer.form().clone(),
+            Head::Vocabulary { .. } => AnswerForm::one_token(causal),
+        }
+    }
+
     /// The token ids of the logits' columns; `None` for the whole vocabulary in order. `training` needs the columns of
     /// the loss, otherwise those of the answers are enough.
     pub fn columns(&self, training: bool) -> Option<&[u32]> {

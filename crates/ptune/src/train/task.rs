@@ -26,7 +26,9 @@ pub struct Task {
     /// The field with the gold label or answer.
     target: String,
     max_tokens: usize,
-    causal: bool,
+    answer: AnswerForm,
+    /// Whether the family puts its class and separator tokens around a text.
+    enclosed: bool,
 }
 
 impl Task {
@@ -51,7 +53,8 @@ impl Task {
         } else {
             Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue, spec.causal)?)
         };
-        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, causal: spec.causal })
+        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
+        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, answer, enclosed })
     }
 
     /// The task of an adapter. `file` is its description, for messages.
@@ -83,7 +86,8 @@ impl Task {
             Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue, spec.causal)?)
         };
         let (target, max_tokens) = (description.target.clone(), description.max_tokens);
-        Ok(Task { template, tokenizer, head, target, max_tokens, causal: spec.causal })
+        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
+        Ok(Task { template, tokenizer, head, target, max_tokens, answer, enclosed })
     }
 
     /// The longest row that it accepts.
@@ -97,12 +101,9 @@ impl Task {
     /// A special token that the template needs and the model lacks; a template that a causal model cannot answer.
     pub fn encoder(&self) -> Result<Encoder<'_>> {
         let special = self.tokenizer.special();
-        let (start, end) = (special.cls.into_iter().collect(), special.sep.into_iter().collect());
-        let answer = match &self.head {
-            Head::Verbalizer(verbalizer) => verbalizer.form().clone(),
-            Head::Vocabulary { .. } => AnswerForm::one_token(self.causal),
-        };
-        let form = RowForm { max_tokens: self.max_tokens, start, end, answer };
+        let around = |token: Option<u32>| token.filter(|_| self.enclosed).into_iter().collect();
+        let (start, end) = (around(special.cls), around(special.sep));
+        let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer.clone() };
         Encoder::new(&self.template, &self.tokenizer, form)
     }
 

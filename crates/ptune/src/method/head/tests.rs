@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::checkpoint::{Glue, Tokenizer};
-use crate::prompt::AnswerForm;
 use crate::rng::{Purpose, Rng};
 
 const EXAMPLES: usize = 3;
