@@ -43,7 +43,9 @@ pub use embedding::{
 };
 pub use isa::Isa;
 pub use linear::{linear, linear_backward_input, linear_backward_input_add, linear_backward_weight};
-pub use loss::{softmax, softmax_cross_entropy, softmax_cross_entropy_backward};
+pub use loss::{
+    log_probabilities, log_probabilities_backward, softmax, softmax_cross_entropy, softmax_cross_entropy_backward,
+};
 pub use lstm::{LstmCell, LstmCellGradient, LstmShape, lstm, lstm_backward, lstm_saved_len, lstm_scratch_len};
 pub use matmul::{
     Weight, matmul, matmul_backward_input, matmul_backward_input_add, matmul_backward_weight,
@@ -51,5 +53,5 @@ pub use matmul::{
 };
 pub use norm::{layer_norm, layer_norm_backward_input, layer_norm_backward_weight};
 pub use optimizer::{AdamStep, Decay, adam, squared_norm};
-pub use peak::multiply_add_peak;
+pub use peak::{bf16_multiply_add_peak, multiply_add_peak};
 pub use philox::{philox, unit_f32};

@@ -34,7 +34,7 @@ fn examples() -> Vec<Encoded> {
         let length = 6 + (i * 11) % 25;
         let mut tokens: Vec<Token> = (0..length).map(|_| Token::Id(5 + rng.below(60) as u32)).collect();
         (0..PROMPT_ROWS).for_each(|row| tokens[(row * 5 + i) % length] = Token::Pseudo(row as u32));
-        Encoded { answer: (i * 7) % length, tokens }
+        Encoded::row(tokens, (i * 7) % length)
     };
     (0..5).map(example).collect()
 }

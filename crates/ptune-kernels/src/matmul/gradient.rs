@@ -36,7 +36,7 @@ pub fn matmul_backward_weight(
     panels.fill_from_columns(ctx, x, |row| row);
     let turned = &mut rest[..outputs * rows];
     turn(ctx, turned, d_y, rows, outputs);
-    product(ctx, d_w, turned, &panels.view(), ctx.isa().name(), Finish::Overwrite);
+    product(ctx, d_w, turned, &panels.view(), Finish::Overwrite);
 }
 
 /// `y[o, r] = x[r, o]`.

@@ -2,7 +2,7 @@
 //! memory strictly forward.
 //!
 //! `panels[p][k][c]` is the factor of `x[.., k]` in column `p * width + c` of the product. The last panel is filled up
-//! with zeros.
+//! with zeros. Panels of bf16 hold a pair of factors where others hold one: those of `x[.., 2k]` and `x[.., 2k + 1]`.
 
 use std::ops::{Deref, DerefMut, Range};
 
@@ -85,7 +85,7 @@ impl<D: DerefMut<Target = [f32]>> Panels<D> {
         });
     }
 
-    fn fill(&mut self, ctx: &Context, one: impl Fn(&mut [f32], usize, Range<usize>) + Sync) {
+    pub(super) fn fill(&mut self, ctx: &Context, one: impl Fn(&mut [f32], usize, Range<usize>) + Sync) {
         let (depth, columns, width) = (self.depth, self.columns, self.width);
         let panels = columns.div_ceil(width);
         let data = &mut self.data[..panels * depth * width];
