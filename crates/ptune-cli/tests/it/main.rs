@@ -11,6 +11,7 @@ mod bad_request;
 mod contract;
 mod families;
 mod full_disk;
+mod long_words;
 mod same_bits;
 mod scene;
 mod words;
