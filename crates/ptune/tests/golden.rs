@@ -28,11 +28,12 @@ const LIMIT: f64 = 1e-4;
 /// Gradients that are nothing but rounding are below this.
 const GRADIENT_FLOOR: f32 = 1e-7;
 
-/// A golden case, read.
+/// A golden case, read. Some have a second run, in which the model is trained too.
 struct Case {
     directory: PathBuf,
     json: Value,
     tensors: Vec<u8>,
+    weight_gradients: Option<Vec<u8>>,
 }
 
 impl Case {
@@ -40,11 +41,22 @@ impl Case {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
         let json = std::fs::read_to_string(directory.join("case.json")).expect("case.json");
         let tensors = std::fs::read(directory.join("golden.safetensors")).expect("golden.safetensors");
-        Case { directory, json: serde_json::from_str(&json).expect("valid JSON"), tensors }
+        Case { directory, json: serde_json::from_str(&json).expect("valid JSON"), tensors, weight_gradients: None }
+    }
+
+    /// The run that trains the model too: `full` of case.json in the place of the first run's, and the gradients of the
+    /// weights in a file of their own.
+    fn read_full(name: &str) -> Case {
+        let mut case = Case::read(name);
+        let Value::Object(full) = case.json["full"].take() else { panic!("{name} has no run with a trained model") };
+        full.into_iter().for_each(|(key, value)| case.json[&key] = value);
+        case.weight_gradients = Some(std::fs::read(case.directory.join("full.safetensors")).expect("full.safetensors"));
+        case
     }
 
     fn tensor(&self, name: &str) -> Vec<f32> {
-        let file = SafeTensors::deserialize(&self.tensors).expect("a safetensors file");
+        let bytes = self.weight_gradients.as_ref().filter(|_| name.starts_with("model_grad.")).unwrap_or(&self.tensors);
+        let file = SafeTensors::deserialize(bytes).expect("a safetensors file");
         let bytes = file.tensor(name).unwrap_or_else(|_| panic!("golden tensor {name}")).data().to_vec();
         bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     }
@@ -220,22 +232,29 @@ fn check_weight_gradients(case: &Case, model: &Model) {
 }
 
 fn check(name: &str) {
-    let case = Case::read(name);
+    check_case(&Case::read(name));
+}
+
+fn check_full(name: &str) {
+    check_case(&Case::read_full(name));
+}
+
+fn check_case(case: &Case) {
     let device = Device::processor(Some(2));
     let directory = ModelDirectory::open(&case.directory.join("model")).expect("a model directory");
     let tokenizer = Tokenizer::open(directory.path()).expect("a tokenizer");
     let template = Template::parse(case.text("template")).expect("a template");
     let spec = ModelSpec::read(&directory).expect("a model that is implemented");
-    let rows = encode(&case, &template, &tokenizer, &spec);
-    check_ids(&case, &rows);
-    let full = case.json["backbone"] == "full";
+    let rows = encode(case, &template, &tokenizer, &spec);
+    check_ids(case, &rows);
+    let full = case.weight_gradients.is_some();
     let gradients = if full { Gradients::Weights } else { Gradients::Inputs };
     let mut model = Model::load(&directory, &[], &device, gradients, &mut |_, _| {}).expect("a model");
     let layout = pack(&rows);
     let targets: Vec<u32> = case.numbers("gold").iter().map(|t| *t as u32).collect();
 
     // Forward, with the whole vocabulary.
-    let encoder = golden_encoder(&case, &device, template.pseudo_rows(), model.embedding_width());
+    let encoder = golden_encoder(case, &device, template.pseudo_rows(), model.embedding_width());
     let (prompt, _) = encoder.forward(&device);
     assert_close("prompt", prompt.read(), &case.tensor("prompt"));
     let everything = model.columns(None, false);
@@ -244,13 +263,13 @@ fn check(name: &str) {
     let before = logits.read().to_vec();
 
     // The first gradients.
-    let head = golden_head(&case, &template, &tokenizer);
+    let head = golden_head(case, &template, &tokenizer);
     let columns = model.columns(head.columns(true), true);
     let by_position = gradient_by_position(&device, &mut model, &head, &columns, &prompt, &layout, &targets);
     assert_close("pseudo.grad", &by_position, &case.tensor("pseudo.grad"));
 
     // Ten steps.
-    let (recipe, schedule) = recipe(&case);
+    let (recipe, schedule) = recipe(case);
     let prompt = Prompt::Encoder(encoder);
     let mut trainer = Trainer::new(model, columns, prompt, &head, recipe, &device);
     let mut buffers = None;
@@ -266,19 +285,19 @@ fn check(name: &str) {
                 let what = format!("encoder_grad.{}", parameter.name);
                 assert_close(&what, parameter.gradient.read(), &case.tensor(&what));
             }
-            check_weight_gradients(&case, &trainer.model);
+            check_weight_gradients(case, &trainer.model);
         }
+    }
+    if full {
+        return;
     }
     for parameter in trainer.prompt.parameters() {
         let what = format!("encoder_final.{}", parameter.name);
         assert_close(&what, parameter.value.read(), &case.tensor(&what));
     }
 
-    if full {
-        return;
-    }
     // The model itself has not moved: the first prompt gives the first logits, bit for bit.
-    let first = golden_encoder(&case, &device, template.pseudo_rows(), trainer.model.embedding_width());
+    let first = golden_encoder(case, &device, template.pseudo_rows(), trainer.model.embedding_width());
     let (prompt, _) = first.forward(&device);
     let (logits, _) = trainer.model.forward(&layout, &Inject { prompt_embeds: Some(&prompt) }, &everything);
     assert_eq!(logits.read(), before, "the frozen model changed");
@@ -362,4 +381,49 @@ fn peft_mlp() {
 #[test]
 fn superglue_lstm() {
     check("superglue_lstm");
+}
+
+#[test]
+fn embedding_shared_full() {
+    check_full("embedding_shared");
+}
+
+#[test]
+fn mlp_words_full() {
+    check_full("mlp_words");
+}
+
+#[test]
+fn lstm_one_row_full() {
+    check_full("lstm_one_row");
+}
+
+#[test]
+fn gpt2_embedding_full() {
+    check_full("gpt2_embedding");
+}
+
+#[test]
+fn gpt2_lstm_full() {
+    check_full("gpt2_lstm");
+}
+
+#[test]
+fn gpt2_mlp_full() {
+    check_full("gpt2_mlp");
+}
+
+#[test]
+fn roberta_embedding_full() {
+    check_full("roberta_embedding");
+}
+
+#[test]
+fn roberta_lstm_full() {
+    check_full("roberta_lstm");
+}
+
+#[test]
+fn roberta_mlp_full() {
+    check_full("roberta_mlp");
 }
