@@ -19,7 +19,7 @@ use ptune::method::{Head, Prompt};
 use ptune::model::{Columns, Model};
 use ptune::ops::Layout;
 use ptune::prompt::Verbalizer;
-use ptune::prompt::encoder::{EncoderKind, PromptEncoder};
+use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::OptimizerKind;
 use ptune::train::evaluate::Scorer;
@@ -94,7 +94,14 @@ fn label_words(directory: &ModelDirectory) -> Result<Head, Box<dyn Error>> {
 
 fn trainer<'a>(model: &'a Model, columns: &'a Columns, head: &'a Head, device: &'a Device) -> Trainer<'a> {
     let mut rng = Rng::new(0, Purpose::PromptInitialisation);
-    let encoder = PromptEncoder::new(device, EncoderKind::Lstm, PSEUDO, model.embedding_width(), 1.0, &mut rng);
+    let encoder = PromptEncoder::new(
+        device,
+        &EncoderShape::lama(EncoderKind::Lstm),
+        PSEUDO,
+        model.embedding_width(),
+        1.0,
+        &mut rng,
+    );
     let optimizer = Optimizer::new(device, OptimizerKind::AdamW, 0.01, 0.0, encoder.parameters());
     Trainer { model, columns, prompt: Prompt::Encoder(encoder), head, optimizer, device }
 }

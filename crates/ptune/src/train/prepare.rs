@@ -87,17 +87,20 @@ pub(super) fn new_prompt(
     model: &Model,
     initial_words: &[Option<u32>],
 ) -> Result<Prompt> {
-    let (rows, width, kind) = (initial_words.len(), model.embedding_width(), config.prompt.encoder);
+    let (rows, width, shape) = (initial_words.len(), model.embedding_width(), config.prompt.shape());
     if rows == 0 {
         return Ok(Prompt::Manual);
     }
-    if !kind.fits(width) {
-        let message = format!("an lstm in these shapes needs an even embedding width, and this model's is {width}");
+    if !shape.fits(width) {
+        let message = format!(
+            "an lstm in lama shapes needs an even embedding width, and this model's is {width}; \
+             prompt.shapes = \"superglue\" does not"
+        );
         return Err(Error::key(file, "prompt.encoder", message));
     }
     let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
     let deviation = deviation(model.word_table().read());
-    let mut encoder = PromptEncoder::new(device, kind, rows, width, deviation, &mut rng);
+    let mut encoder = PromptEncoder::new(device, &shape, rows, width, deviation, &mut rng);
     config.prompt.init.fill(encoder.table_mut(), initial_words, model.word_table(), &mut rng);
     Ok(Prompt::Encoder(encoder))
 }
