@@ -82,14 +82,14 @@ fn row(length: usize) -> Encoded {
     for (prompt_row, place) in places.enumerate() {
         tokens[place] = Token::Pseudo(prompt_row as u32);
     }
-    Encoded { tokens, answer }
+    Encoded::row(tokens, answer)
 }
 
 fn label_words(directory: &ModelDirectory) -> Result<Head, Box<dyn Error>> {
     let tokenizer = Tokenizer::open(directory.path())?;
     let labels = [("entailment", "yes"), ("not_entailment", "no")];
     let labels = labels.map(|(label, word)| (label.to_owned(), vec![word.to_owned()]));
-    Ok(Head::Verbalizer(Verbalizer::new(Path::new("made up"), &labels, &tokenizer, Glue::Space)?))
+    Ok(Head::Verbalizer(Verbalizer::new(Path::new("made up"), &labels, &tokenizer, Glue::Space, false)?))
 }
 
 fn trainer<'a>(model: &'a Model, columns: &'a Columns, head: &'a Head, device: &'a Device) -> Trainer<'a> {

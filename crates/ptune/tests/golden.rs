@@ -96,7 +96,7 @@ fn check_ids(case: &Case, rows: &[Encoded]) {
             })
             .collect();
         assert_eq!(got, numbers(want), "ids of example {i}");
-        assert_eq!(row.answer as f64, case.numbers("answer_rows")[i], "answer row of example {i}");
+        assert_eq!(row.answers[0] as f64, case.numbers("answer_rows")[i], "answer row of example {i}");
     }
 }
 
@@ -132,7 +132,7 @@ fn golden_head(case: &Case, template: &Template, tokenizer: &Tokenizer) -> Head 
     let words = |list: &Value| list.as_array().expect("words").iter().map(|w| w.as_str().unwrap().to_owned()).collect();
     let labels: Vec<(String, Vec<String>)> = labels.iter().map(|(label, list)| (label.clone(), words(list))).collect();
     let file = case.directory.join("case.json");
-    Head::Verbalizer(Verbalizer::new(&file, &labels, tokenizer, template.answer_glue()).expect("a verbalizer"))
+    Head::Verbalizer(Verbalizer::new(&file, &labels, tokenizer, template.answer_glue(), false).expect("a verbalizer"))
 }
 
 fn optimizer(case: &Case, device: &Device, parameters: &[Parameter]) -> (Optimizer, Schedule) {

@@ -34,7 +34,8 @@ fn examples() -> Vec<Encoded> {
         for row in 0..PROMPT_ROWS.min(length as u32 - 2) {
             tokens[(row as usize * 5 + i) % length] = Token::Pseudo(row);
         }
-        Encoded { answer: (i * 7) % tokens.len(), tokens }
+        let answer = (i * 7) % tokens.len();
+        Encoded::row(tokens, answer)
     };
     (0..9).map(example).collect()
 }
