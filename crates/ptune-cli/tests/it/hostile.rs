@@ -120,6 +120,7 @@ threats! {
     template_of_a_billion_pseudo_tokens TRAIN => ["the count should be 1 to 1000"];
     template_of_many_thousands_of_pseudo_tokens TRAIN => ["all pseudo tokens together are more than 65536, the longest row"];
     template_of_nested_brackets TRAIN => ["train.jsonl:1: this row has 7503 tokens"];
+    template_that_repeats_a_field TRAIN => ["train.jsonl:1: the template makes more than 8388608 bytes of this row's fields"];
     run_file_with_a_key_of_10_000_parts TRAIN => ["run.toml:1: not valid TOML: "];
     run_file_with_a_table_of_10_000_parts TRAIN => ["run.toml:1: not valid TOML: "];
     run_file_of_nested_tables TRAIN => ["run.toml:1: not valid TOML: "];

@@ -75,6 +75,12 @@ survives! {
     vocabularies_survive_damage: "vocabulary";
 }
 
+/// Configurations that never fit would leave the loader untested.
+#[test]
+fn the_configurations_of_the_seeds_are_those_of_whole_models() {
+    seeds("config").iter().for_each(|seed| assert!(entry::fits(seed), "{}", String::from_utf8_lossy(seed)));
+}
+
 #[test]
 fn every_entry_point_has_a_fuzz_target() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
