@@ -113,7 +113,7 @@ threats! {
     tokenizer_that_multiplies_texts TRAIN => ["tokenizer.json: its normalisers could make more than 1073741824 bytes of a text of "];
     tokenizer_whose_charsmap_claims_gigabytes TRAIN => ["precompiled_charsmap: its table should have 4294967292 bytes but 8 follow"];
     tokenizer_with_a_piece_without_end TRAIN => ["a piece of its vocabulary is 20000 bytes long, and at most 1000 can be"];
-    tokenizer_with_words_without_end TRAIN => ["max_input_chars_per_word is 1000000000000, and at most 1000 can be"];
+    tokenizer_with_words_without_end TRAIN => ["max_input_chars_per_word is 1000000000000, and at most 256 can be"];
     tokenizer_with_the_largest_id TRAIN => ["the tokenizer has 4294967296 tokens, but config.json says vocab_size 139"];
     tokenizer_nested_1_000_deep TRAIN => ["tokenizer.json: this is not a tokenizer", "recursion limit"];
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 /// The pieces of SentencePiece have at most 16 characters unless it is told otherwise.
 const LONGEST_PIECE: usize = 1000;
 /// 100 in every model of BERT's kind.
-const LONGEST_WORD: usize = 1000;
+const LONGEST_WORD: usize = 256;
 /// What a text may become before it is cut into tokens, in bytes.
 pub(super) const LARGEST_TEXT: u64 = 1 << 30;
 
