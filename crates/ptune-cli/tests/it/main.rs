@@ -12,6 +12,7 @@ mod cache;
 mod contract;
 mod families;
 mod full_disk;
+mod hostile;
 mod long_words;
 mod same_bits;
 mod scene;
