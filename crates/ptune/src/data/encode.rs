@@ -18,7 +18,7 @@ use crate::prompt::template::{Field, Piece, PieceKind, Template};
 use crate::{Error, Result};
 
 /// One token of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Token {
     /// A token of the vocabulary.
     Id(u32),
@@ -27,7 +27,7 @@ pub enum Token {
 }
 
 /// An example as a row of tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Encoded {
     /// The row, start and end tokens included.
     pub tokens: Vec<Token>,
