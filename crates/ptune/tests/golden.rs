@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ptune::checkpoint::{ModelDirectory, Tokenizer};
-use ptune::data::{Encoded, Encoder, Example, Token, pack};
+use ptune::data::{Encoded, Encoder, Example, RowForm, Token, pack};
 use ptune::method::{Head, Prompt};
 use ptune::model::{Columns, Inject, Model};
 use ptune::ops::Layout;
 use ptune::parameter::Parameter;
+use ptune::prompt::AnswerForm;
 use ptune::prompt::encoder::{EncoderKind, PromptEncoder};
 use ptune::prompt::template::Template;
 use ptune::prompt::verbalizer::Verbalizer;
@@ -73,7 +74,8 @@ fn encode(case: &Case, template: &Template, tokenizer: &Tokenizer) -> Vec<Encode
     let max_tokens = case.json["max_tokens"].as_u64().unwrap_or(512) as usize;
     let special = tokenizer.special();
     let (start, end) = (special.cls.expect("[CLS]"), special.sep.expect("[SEP]"));
-    let encoder = Encoder::new(template, tokenizer, max_tokens, &[start], &[end]).expect("a template that encodes");
+    let form = RowForm { max_tokens, start: vec![start], end: vec![end], answer: AnswerForm::one_token(false) };
+    let encoder = Encoder::new(template, tokenizer, form).expect("a template that encodes");
     let file: Arc<Path> = Path::new("case.json").into();
     let examples = case.json["examples"].as_array().expect("examples");
     let encode = |object: &Value| {

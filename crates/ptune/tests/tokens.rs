@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ptune::checkpoint::{Glue, Tokenizer};
-use ptune::data::{Encoder, Example, Token};
-use ptune::prompt::Template;
+use ptune::data::{Encoder, Example, RowForm, Token};
+use ptune::prompt::{AnswerForm, Template};
 use serde_json::Value;
 
 const TOKENIZERS: [&str; 6] =
@@ -50,7 +50,9 @@ fn rows_are_those_of_the_reference() {
         for case in golden[name]["rows"].as_array().unwrap() {
             let template = Template::parse(case["template"].as_str().unwrap()).unwrap();
             let max_tokens = case["max_tokens"].as_u64().unwrap() as usize;
-            let encoder = Encoder::new(&template, &tokenizer, max_tokens, &[cls], &[sep]).unwrap();
+            let answer = AnswerForm::one_token(false);
+            let form = RowForm { max_tokens, start: vec![cls], end: vec![sep], answer };
+            let encoder = Encoder::new(&template, &tokenizer, form).unwrap();
             let example = Example::parse(case["fields"].to_string().as_bytes(), &file, 7).unwrap();
             match encoder.encode(&example) {
                 Ok(row) => {

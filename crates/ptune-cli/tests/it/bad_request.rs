@@ -57,6 +57,8 @@ train_refuses! {
         => ["this '[' is not closed", "  a  b [P*2 {premise", "\n       ^\n"];
     initial_words_of_another_count(Scene::new()): |s| s.template("[P*3 \"the capital\"] [MASK]")
         => ["should be [P*2], not 3", "\n  ^\n"];
+    causal_tail_of_a_masked_model(Scene::new()): |s| s.edit("run.toml", "[task]", "[task]\ncausal_tail = \"drop\"")
+        => ["task.causal_tail: \"drop\" is for causal models; this one (bert) sees what stands behind [MASK]"];
 
     // The verbalizer.
     label_word_of_several_tokens(Scene::new()): |s| s.edit("run.toml", "[\"no\"]", "[\"slowness\"]")

@@ -43,11 +43,11 @@ fn from_the_start_nothing_half_written_stays() {
 #[test]
 fn in_the_middle_the_last_good_adapter_is_whole() {
     let scene = Scene::new();
-    // metrics.jsonl grows with every evaluation and is the first file over the limit.
+    // The event file grows with every evaluation and is the first over the limit.
     let run = "train run.toml --out out --set train.steps=40 --set train.eval_every=1 --set train.learning_rate=0.02";
     let said = limited(&scene, 4, run);
     assert_eq!((said.status, said.out.as_str()), (Some(1), ""), "{}", said.err);
-    assert!(said.err.contains("cannot write out/metrics.jsonl: File too large"), "{}", said.err);
+    assert!(said.err.contains("cannot write out/events.out.tfevents.ptune: File too large"), "{}", said.err);
     let log = scene.read("out/metrics.jsonl");
     assert!(log.lines().count() > 2 && log.ends_with('\n'), "{log}");
     log.lines().for_each(|line| drop(serde_json::from_str::<serde_json::Value>(line).unwrap()));

@@ -19,6 +19,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::prompt::CausalTail;
 
 /// A trained task: what it asks, and the rows that stand in for its pseudo tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +42,9 @@ pub struct Description {
     pub template: String,
     /// The field with the gold label or answer.
     pub target: String,
+    /// What happened to the pieces behind `[MASK]` in a causal model; written when they were left out.
+    #[serde(default, skip_serializing_if = "CausalTail::is_error")]
+    pub causal_tail: CausalTail,
     /// The longest row, special and pseudo tokens included.
     pub max_tokens: usize,
     /// The precision it was trained with; it is used with the same.

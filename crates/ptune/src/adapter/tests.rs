@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checkpoint::sha256;
+use crate::prompt::CausalTail;
 
 fn classifier() -> Adapter {
     let metrics = Metrics { dev: [("accuracy".into(), 0.9375)].into(), test: [("accuracy".into(), 1.0 / 3.0)].into() };
@@ -14,6 +15,7 @@ fn classifier() -> Adapter {
         description: Description {
             template: "[P*2] {text} = [MASK] \"é\"".into(),
             target: "label".into(),
+            causal_tail: CausalTail::Error,
             max_tokens: 128,
             compute: "f32".into(),
             encoder: Some("lstm".into()),
@@ -48,6 +50,7 @@ fn manual() -> Adapter {
     let mut adapter = classifier();
     (adapter.description.encoder, adapter.description.shapes) = (None, None);
     (adapter.prompt, adapter.rows) = (Vec::new(), 0);
+    adapter.description.causal_tail = CausalTail::Drop;
     adapter
 }
 

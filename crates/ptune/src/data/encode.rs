@@ -1,7 +1,8 @@
 //! An example through a template: a row of token ids and pseudo tokens.
 //!
 //! ```text
-//! row = start, piece*, end                       start and end are the family's own ([CLS] ... [SEP])
+//! row = start, piece*, end                       masked: start and end are the family's own ([CLS] ... [SEP])
+//! row = start, piece* up to [MASK]               causal: the last row predicts the answer
 //! ```
 //!
 //! Each piece is encoded alone. What stands before it decides its first token ([`Glue`]): white space of the template,
@@ -9,11 +10,15 @@
 //! at the start, a text begins anew. White space around a field's value is dropped, because the template alone decides
 //! where words are joined; a piece that makes no token (an empty field) leaves what stands before as it was.
 //!
+//! In a causal model `[MASK]` takes no row, and nothing stands behind it: no piece, no end token. White space before it
+//! belongs to the label word, as always.
+//!
 //! `max_tokens` counts the whole row. A row that is too long loses tokens from the end of its longest `shorten` field,
 //! one at a time (of equally long ones the last loses first), until it fits.
 
 use super::jsonl::Example;
 use crate::checkpoint::{Glue, Tokenizer};
+use crate::prompt::AnswerForm;
 use crate::prompt::template::{Field, Piece, PieceKind, Template};
 use crate::{Error, Result};
 
@@ -31,8 +36,21 @@ pub enum Token {
 pub struct Encoded {
     /// The row, start and end tokens included.
     pub tokens: Vec<Token>,
-    /// The index of the mask token in `tokens`.
+    /// The index in `tokens` of the row that gives the answer: the mask token, or in a causal model the last row.
     pub answer: usize,
+}
+
+/// What a template does not say about a row.
+#[derive(Clone, Debug)]
+pub struct RowForm {
+    /// The longest row, the family's tokens included.
+    pub max_tokens: usize,
+    /// The tokens that the family puts before a text.
+    pub start: Vec<u32>,
+    /// The tokens that the family puts behind a text; a causal row ends before its answer and has none.
+    pub end: Vec<u32>,
+    /// Where the answer is read.
+    pub answer: AnswerForm,
 }
 
 /// Encodes examples with one template.
@@ -43,7 +61,8 @@ pub struct Encoder<'a> {
     max_tokens: usize,
     start: Vec<Token>,
     end: Vec<Token>,
-    mask: u32,
+    /// What stands at the answer: the mask token, or nothing.
+    mask: Vec<Token>,
 }
 
 /// The tokens of one piece.
@@ -53,19 +72,16 @@ struct Segment {
 }
 
 impl<'a> Encoder<'a> {
-    /// `start` and `end` are the tokens that the family puts around a text; `max_tokens` counts them too.
+    /// An encoder of rows of this form.
     ///
-    /// Errors, with a caret: `[MASK]`, `[SEP]` or `[CLS]` in the template and no such token in the model.
-    pub fn new(
-        template: &'a Template,
-        tokenizer: &'a Tokenizer,
-        max_tokens: usize,
-        start: &[u32],
-        end: &[u32],
-    ) -> Result<Encoder<'a>> {
+    /// Errors, with a caret: `[MASK]` (unless the model is causal), `[SEP]` or `[CLS]` in the template and no such
+    /// token in the model; in a causal model a piece behind `[MASK]`, or no row before it.
+    pub fn new(template: &'a Template, tokenizer: &'a Tokenizer, form: RowForm) -> Result<Encoder<'a>> {
         let special = tokenizer.special();
+        let causal = form.answer == AnswerForm::Next;
         for piece in template.pieces() {
             let (name, id) = match piece.kind {
+                PieceKind::Mask if causal => continue,
                 PieceKind::Mask => ("mask", special.mask),
                 PieceKind::Sep => ("separator", special.sep),
                 PieceKind::Cls => ("class", special.cls),
@@ -75,9 +91,15 @@ impl<'a> Encoder<'a> {
                 return Err(template.error(piece, format!("this model's tokenizer has no {name} token")));
             }
         }
-        let ids = |ids: &[u32]| ids.iter().map(|id| Token::Id(*id)).collect();
-        let mask = special.mask.unwrap_or_default();
-        Ok(Encoder { template, tokenizer, max_tokens, start: ids(start), end: ids(end), mask })
+        if causal {
+            check_causal(template, &form)?;
+        }
+        let ids = |ids: Vec<u32>| ids.into_iter().map(Token::Id).collect();
+        let (mask, end) = match special.mask {
+            Some(mask) if !causal => (vec![Token::Id(mask)], ids(form.end)),
+            _ => (Vec::new(), Vec::new()),
+        };
+        Ok(Encoder { template, tokenizer, max_tokens: form.max_tokens, start: ids(form.start), end, mask })
     }
 
     /// The template.
@@ -87,8 +109,38 @@ impl<'a> Encoder<'a> {
 
     /// The row of an example.
     ///
-    /// Errors: a field is missing or has no text; the row does not fit into `max_tokens`.
+    /// Errors: a field is missing or has no text; the row does not fit into `max_tokens`; in a causal model, nothing is
+    /// left before the answer.
     pub fn encode(&self, example: &Example) -> Result<Encoded> {
+        let (segments, mask_segment) = self.segments(example)?;
+        let mut tokens = self.start.clone();
+        let mut answer = 0;
+        for (i, segment) in segments.into_iter().enumerate() {
+            if i == mask_segment {
+                answer = tokens.len();
+            }
+            tokens.extend(segment.tokens);
+        }
+        if self.mask.is_empty() {
+            let message = "no token of this row stands before [MASK], so nothing can predict the answer";
+            answer = answer.checked_sub(1).ok_or_else(|| example.error(message))?;
+        }
+        tokens.extend(&self.end);
+        Ok(Encoded { tokens, answer })
+    }
+
+    /// The row of an example part by part, to show it: the family's start tokens, the tokens of each piece of the
+    /// template, the family's end tokens. Together they are the tokens of [`Encoder::encode`].
+    ///
+    /// Errors: as [`Encoder::encode`].
+    pub fn parts(&self, example: &Example) -> Result<Vec<Vec<Token>>> {
+        let (segments, _) = self.segments(example)?;
+        let pieces = segments.into_iter().map(|segment| segment.tokens);
+        Ok(std::iter::once(self.start.clone()).chain(pieces).chain([self.end.clone()]).collect())
+    }
+
+    /// The tokens of each piece, cut to fit, and which of them is the mask.
+    fn segments(&self, example: &Example) -> Result<(Vec<Segment>, usize)> {
         let mut segments = Vec::with_capacity(self.template.pieces().len());
         let mut mask_segment = 0;
         let (mut before, mut space) = (Glue::Start, false);
@@ -114,7 +166,7 @@ impl<'a> Encoder<'a> {
                 PieceKind::Mask => {
                     mask_segment = segments.len();
                     before = Glue::JOINED;
-                    vec![Token::Id(self.mask)]
+                    self.mask.clone()
                 }
                 PieceKind::Sep | PieceKind::Cls => {
                     before = Glue::Start;
@@ -125,16 +177,7 @@ impl<'a> Encoder<'a> {
             segments.push(Segment { tokens, shorten });
         }
         self.shorten(&mut segments, example)?;
-        let mut tokens = self.start.clone();
-        let mut answer = 0;
-        for (i, segment) in segments.into_iter().enumerate() {
-            if i == mask_segment {
-                answer = tokens.len();
-            }
-            tokens.extend(segment.tokens);
-        }
-        tokens.extend(&self.end);
-        Ok(Encoded { tokens, answer })
+        Ok((segments, mask_segment))
     }
 
     /// For each prompt row the token of its initial word, `None` where the template gives no words.
@@ -195,6 +238,24 @@ impl<'a> Encoder<'a> {
             "this row has {length} tokens, max_tokens is {}, and {shortened}, or raise max_tokens",
             self.max_tokens
         ))
+    }
+}
+
+/// A causal model sees only what stands before: refuses a template that has something behind the answer, or nothing
+/// before it.
+fn check_causal(template: &Template, form: &RowForm) -> Result<()> {
+    if let Some(piece) = template.tail().first() {
+        let message = "this model reads from left to right and answers behind the last token: nothing can stand behind \
+                       [MASK]. Move it before, or leave it out with task.causal_tail = \"drop\"";
+        return Err(template.error(piece, message));
+    }
+    match template.pieces() {
+        [mask] if form.start.is_empty() => {
+            let message = "this model answers behind what it has read, and has no start token of its own: \
+                           write something before [MASK]";
+            Err(template.error(mask, message))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -157,6 +157,20 @@ impl Template {
         }
     }
 
+    /// The pieces behind `[MASK]`.
+    pub fn tail(&self) -> &[Piece] {
+        let mask = self.pieces.iter().position(|piece| piece.kind == PieceKind::Mask);
+        &self.pieces[mask.map_or(self.pieces.len(), |mask| mask + 1)..]
+    }
+
+    /// The template up to its `[MASK]`. Pseudo tokens that stand behind it alone have no prompt rows any more; as rows
+    /// are numbered in order of first occurrence, the others keep theirs.
+    pub fn without_tail(mut self) -> Template {
+        self.pieces.truncate(self.pieces.len() - self.tail().len());
+        self.pseudo_rows = self.pseudo().map(|(_, pseudo)| pseudo.first_row + pseudo.count).max().unwrap_or(0);
+        self
+    }
+
     /// Checks that the data has every field that the template names.
     ///
     /// Errors: the first field that is missing, with a caret under it and the fields that the data has.

@@ -19,6 +19,7 @@ pub use choices::{BackboneMode, Compute, Loss, Metric, OptimizerKind, ScheduleKi
 
 use crate::adapter::labels;
 use crate::error::{Error, Result};
+use crate::prompt::CausalTail;
 use crate::prompt::encoder::EncoderKind;
 use crate::prompt::initial::Init;
 
@@ -90,6 +91,8 @@ pub struct TaskConfig {
     pub vocabulary_key: Option<String>,
     /// Probing: which words the training loss compares the answer with.
     pub loss: Loss,
+    /// What happens to the pieces behind `[MASK]` in a causal model.
+    pub causal_tail: CausalTail,
     /// Labels and their words in the order of the file. Empty means probing.
     #[serde(with = "labels", skip_serializing_if = "Vec::is_empty")]
     pub verbalizer: Vec<(String, Vec<String>)>,
@@ -185,6 +188,7 @@ impl Default for TaskConfig {
             vocabulary: None,
             vocabulary_key: None,
             loss: Loss::Full,
+            causal_tail: CausalTail::Error,
             verbalizer: Vec::new(),
         }
     }

@@ -14,6 +14,8 @@
 
 pub mod config;
 pub mod evaluate;
+pub mod events;
+pub mod log;
 pub mod metrics;
 mod optimizer;
 mod prepare;

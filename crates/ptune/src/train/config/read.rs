@@ -22,7 +22,6 @@ const LABELS: &str = "verbalizer";
 
 /// Keys that are designed but whose feature is not built, and what to do.
 pub(super) const LATER_KEYS: &[(&str, &str)] = &[
-    ("task.causal_tail", "causal models come with a later release; remove the key"),
     ("backbone.lora_rank", "training the model with LoRA comes with a later release; remove the key"),
     ("backbone.lora_alpha", "training the model with LoRA comes with a later release; remove the key"),
     ("train.backbone_learning_rate", "training the model's weights comes with a later release; remove the key"),

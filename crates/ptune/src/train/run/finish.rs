@@ -87,6 +87,7 @@ impl Run<'_> {
         Description {
             template: config.task.template.clone(),
             target: config.task.target.clone(),
+            causal_tail: config.task.causal_tail,
             max_tokens: self.task.max_tokens(),
             compute: config.compute.name().into(),
             encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::train::Event;
+use crate::train::events;
 use crate::train::metrics::Metrics;
 use crate::{Result, files};
 
@@ -90,8 +91,9 @@ impl Progress {
         self.write_log(out)
     }
 
-    /// Writes `metrics.jsonl` as a whole.
+    /// Writes `metrics.jsonl` as a whole, and what TensorBoard reads after it.
     pub(super) fn write_log(&self, out: &Path) -> Result<()> {
-        files::write_atomically(&out.join("metrics.jsonl"), self.log.as_bytes())
+        files::write_atomically(&out.join("metrics.jsonl"), self.log.as_bytes())?;
+        events::update(out, &self.log, self.examples_per_s())
     }
 }

@@ -125,7 +125,7 @@ impl Run<'_> {
             Former::Nothing => return Ok(()),
             Former::Begun(_) => {
                 observe(Event::Note("nothing was saved yet: the run begins again"));
-                return files::remove_if_present(&self.out.join("metrics.jsonl"));
+                return training.progress.write_log(self.out); // empty: its lines come again
             }
             Former::Saved(file) => file,
         };
