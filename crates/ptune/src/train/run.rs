@@ -36,7 +36,7 @@ use crate::tensor::{Device, Tensor};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
-use crate::train::prepare::{Data, describe_base, new_prompt, tell_vocabulary};
+use crate::train::prepare::{Data, describe_base, new_prompt, tell_long_words, tell_vocabulary};
 use crate::train::state::Identity;
 use crate::train::{Event, Task};
 use crate::{Error, Result, files};
@@ -111,6 +111,7 @@ pub fn run_with(
     let task = Task::from_run(config, file, &directory, &spec)?;
     let resolved = RunConfig { data: config.data.with_max_tokens(task.max_tokens()), ..config.clone() };
     tell_vocabulary(config, &task, observe);
+    tell_long_words(&task, observe)?;
     let initial_words = task.encoder()?.initial_words()?;
     config.prompt.init.check(&task.template, &initial_words)?;
     let data = Data::read(config, &task, observe)?;

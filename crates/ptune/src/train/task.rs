@@ -51,9 +51,9 @@ impl Task {
             let candidates = task.vocabulary.as_deref().map(read).transpose()?;
             Head::Vocabulary { candidates, restrict_loss: task.loss == Loss::Vocabulary }
         } else {
-            Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue)?)
+            Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue, spec.causal)?)
         };
-        let (answer, enclosed) = (AnswerForm::one_token(spec.causal), spec.enclosed);
+        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
         Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, answer, enclosed })
     }
 
@@ -83,10 +83,10 @@ impl Task {
             Head::Vocabulary { candidates, restrict_loss: false }
         } else {
             let glue = template.answer_glue();
-            Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue)?)
+            Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue, spec.causal)?)
         };
         let (target, max_tokens) = (description.target.clone(), description.max_tokens);
-        let (answer, enclosed) = (AnswerForm::one_token(spec.causal), spec.enclosed);
+        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
         Ok(Task { template, tokenizer, head, target, max_tokens, answer, enclosed })
     }
 
@@ -103,7 +103,7 @@ impl Task {
         let special = self.tokenizer.special();
         let around = |token: Option<u32>| token.filter(|_| self.enclosed).into_iter().collect();
         let (start, end) = (around(special.cls), around(special.sep));
-        let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer };
+        let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer.clone() };
         Encoder::new(&self.template, &self.tokenizer, form)
     }
 
