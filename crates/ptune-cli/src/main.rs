@@ -8,6 +8,7 @@ mod evaluate;
 mod predict;
 mod progress;
 mod report;
+mod signals;
 mod train;
 
 use std::io::Write;

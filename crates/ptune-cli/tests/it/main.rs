@@ -14,6 +14,7 @@ mod families;
 mod full_disk;
 mod hostile;
 mod long_words;
+mod resume;
 mod same_bits;
 mod scene;
 mod tuned;

@@ -55,6 +55,26 @@ impl Optimizer {
         Optimizer { recipe, moments, steps: 0 }
     }
 
+    /// Steps made.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Goes on after so many steps; the moments must be those of that step.
+    pub(super) fn set_steps(&mut self, steps: u64) {
+        self.steps = steps;
+    }
+
+    /// First and second moments, in the order of the parameters.
+    pub(super) fn moments(&self) -> &[[Tensor; 2]] {
+        &self.moments
+    }
+
+    /// The moments, to restore them.
+    pub(super) fn moments_mut(&mut self) -> &mut [[Tensor; 2]] {
+        &mut self.moments
+    }
+
     /// One step on all parameters, which must be those it was made for, in the same order, at a `share` of each group's
     /// learning rate.
     pub fn step<'p>(&mut self, device: &Device, parameters: impl IntoIterator<Item = &'p mut Parameter>, share: f64) {

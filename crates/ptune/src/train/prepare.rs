@@ -74,19 +74,6 @@ impl Data {
     }
 }
 
-/// Never writes over a former run.
-pub(super) fn refuse_existing(out: &Path) -> Result<()> {
-    if out.join("run.toml").exists() || out.join("adapter").exists() {
-        let message = "holds a run already; give another directory with --out, or remove this one";
-        return Err(Error::file(out, message));
-    }
-    // What is there of the path must be directories, or creating the rest would fail after all the reading.
-    match out.ancestors().find(|path| path.exists()) {
-        Some(file) if !file.is_dir() => Err(Error::file(file, "is a file; a run needs a directory")),
-        _ => Ok(()),
-    }
-}
-
 /// Opens the model of a run. A name in the cache is pinned to the commit that it means today, so that the run as resolved
 /// can be repeated.
 pub(super) fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunConfig)> {

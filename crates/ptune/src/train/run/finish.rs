@@ -1,5 +1,8 @@
 //! The end of a run, and how what is trained is kept: as the adapter on disk.
 
+use std::time::Instant;
+
+use super::progress::Progress;
 use super::training::Training;
 use super::{Run, Summary};
 use crate::adapter::{Adapter, Description, Metrics as AdapterMetrics, Tuned};
@@ -8,8 +11,9 @@ use crate::method::Head;
 use crate::model::{Columns, Gradients, Model};
 use crate::parameter::Parameter;
 use crate::train::metrics::Metrics;
+use crate::train::state::State;
 use crate::train::{Event, Trainer, diverged};
-use crate::{Result, files};
+use crate::{Error, Result, files};
 
 impl Run<'_> {
     /// Keeps what is trained: writes the adapter, replacing an older one.
@@ -19,7 +23,7 @@ impl Run<'_> {
         if rows.iter().chain(weights).any(|value| !value.is_finite()) {
             return Err(diverged(step));
         }
-        let (directory, width) = (self.out.join("adapter"), self.base.width);
+        let (directory, width) = (self.adapter(), self.base.width);
         let description = self.describe(!rows.is_empty(), dev);
         let trained = !trainer.model.parameters().is_empty();
         let tuned = if trained { Tuned::write(&directory, &trainer.model)? } else { Tuned::default() };
@@ -29,39 +33,58 @@ impl Run<'_> {
 
     /// Evaluates the kept prompt on test and writes its adapter for the last time.
     pub(super) fn finish(&self, training: Training<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
-        let Training { trainer, mut progress, start, .. } = training;
+        let (since, mut progress) = (Instant::now(), training.progress());
         if progress.kept.is_none() {
             // Without a dev set the last prompt is the kept one.
-            self.keep(&trainer, progress.step, None)?;
+            self.keep(&training.trainer, progress.step, None)?;
         }
-        let directory = self.out.join("adapter");
+        let trainer = training.trainer;
         let trainable_parameters = trainer.parameters().map(Parameter::count).sum();
         let trained_of_model: usize = trainer.model.parameters().iter().map(Parameter::count).sum();
         let frozen_parameters = trainer.model.count() - trained_of_model;
-        let test = self.test(trainer, observe)?;
+        let optimizer_steps = trainer.optimizer.steps();
+        let test = self.test(trainer, &progress, observe)?;
         if let Some(test) = &test {
             progress.write_line(&serde_json::json!({"test": test}), self.out)?;
         }
-        Ok(Summary {
+        let progress = Progress { earlier: progress.earlier + since.elapsed(), ..progress };
+        let summary = Summary {
             steps: progress.step,
-            seconds: start.elapsed().as_secs_f64(),
+            seconds: progress.earlier.as_secs_f64(),
             train_examples_per_s: progress.examples_per_s(),
             trainable_parameters,
             frozen_parameters,
-            adapter_bytes: files::directory_bytes(&directory)?,
-            dev: progress.kept,
+            adapter_bytes: files::directory_bytes(&self.adapter())?,
+            dev: progress.kept.clone(),
             test,
-        })
+        };
+        // From here on the run is finished: what was needed to go on makes room.
+        let state = State::new(self.identity.clone(), progress, optimizer_steps);
+        state.finished(summary.clone()).write(&self.state(), &[])?;
+        Ok(summary)
     }
 
     /// The kept adapter's metrics on test, which go into it too.
-    fn test(&self, trainer: Trainer<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Option<Metrics>> {
+    fn test(
+        &self,
+        trainer: Trainer<'_>,
+        progress: &Progress,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<Metrics>> {
         let Some(test) = &self.data.test else { return Ok(None) };
-        let directory = self.out.join("adapter");
+        let directory = self.adapter();
         let mut kept = Adapter::load(&directory)?;
+        if kept.description.metrics.dev != progress.kept.as_ref().map(Metrics::to_map).unwrap_or_default() {
+            let message = "is not the best prompt of this run any more: it was replaced while the run was under way";
+            return Err(Error::file(&directory, message));
+        }
         let (model, columns) = self.kept_model(trainer, &kept.tuned)?;
+        let step = progress.step;
         let prompt = (kept.rows > 0).then(|| self.device.upload(kept.rows, kept.width, &kept.prompt));
-        let mut progress = |done, total| observe(Event::Evaluating { done, total });
+        let mut progress = |done, total| {
+            observe(Event::Evaluating { done, total });
+            self.check_stop(step)
+        };
         let metrics = self.scorer(&model, &columns, prompt.as_ref()).evaluate(test, &mut progress)?;
         kept.description.metrics.test = metrics.to_map();
         kept.save(&directory)?;
@@ -75,7 +98,7 @@ impl Run<'_> {
         }
         drop(trainer); // its memory is needed
         let directory = ModelDirectory::open(&self.config.model)?;
-        let tuned = tuned.open(&self.out.join("adapter"))?;
+        let tuned = tuned.open(&self.adapter())?;
         let model = Model::load(&directory, &tuned, self.device, Gradients::None, &mut |_, _| {})?;
         let columns = model.columns(self.task.head.columns(true), false);
         Ok((model, columns))
