@@ -5,9 +5,11 @@
 
 mod answers;
 mod bad_adapter;
+mod bad_family;
 mod bad_model;
 mod bad_request;
 mod contract;
+mod families;
 mod full_disk;
 mod long_words;
 mod same_bits;

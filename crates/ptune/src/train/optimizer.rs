@@ -6,7 +6,7 @@
 //! adam   g += decay * p before everything      (torch.optim.Adam: coupled L2, the paper's LAMA code)
 //! ```
 
-use ptune_kernels::AdamStep;
+use ptune_kernels::{AdamStep, Decay};
 
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
@@ -47,7 +47,10 @@ impl Optimizer {
             eps: ADAM_EPSILON,
             weight_decay: self.weight_decay,
             step: self.steps,
-            coupled: self.kind == OptimizerKind::Adam,
+            decay: match self.kind {
+                OptimizerKind::Adam => Decay::Coupled,
+                OptimizerKind::AdamW => Decay::Before,
+            },
             gradient_scale: self.clip_scale(device, parameters),
         };
         for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {
