@@ -19,14 +19,15 @@ mod training;
 use std::path::Path;
 
 use crate::adapter::Base;
-use crate::checkpoint::ModelDirectory;
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Model};
 use crate::tensor::{Device, Tensor};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
-use crate::train::prepare::{Data, describe_base, new_prompt, refuse_existing, tell_long_words, tell_vocabulary};
+use crate::train::prepare::{
+    Data, describe_base, new_prompt, open_model, refuse_existing, tell_long_words, tell_vocabulary,
+};
 use crate::train::{Event, Task};
 use crate::{Result, files};
 
@@ -64,7 +65,8 @@ pub fn run(
 ) -> Result<Summary> {
     refuse_existing(out)?;
     config.to_toml()?; // a path that TOML cannot name is refused before the others are opened
-    let directory = ModelDirectory::open(&config.model)?;
+    let (directory, config) = open_model(config, file)?;
+    let config = &config;
     let spec = ModelSpec::read(&directory)?;
     let task = Task::from_run(config, file, &directory, &spec)?;
     let resolved = RunConfig { data: config.data.with_max_tokens(task.max_tokens()), ..config.clone() }.to_toml()?;
