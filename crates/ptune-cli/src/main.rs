@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // commands talk to people
 
 mod evaluate;
+mod inspect;
 mod predict;
 mod progress;
 mod report;
@@ -48,6 +49,7 @@ enum Command {
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Inspect(inspect::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
+        Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
     };
     match done {
         Ok(status) => status,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use ptune::report::{self, Figures};
 use ptune::train::{Event, RunConfig, Summary};
 use ptune::{Device, Error};
 use serde_json::{Value, json};
@@ -67,7 +68,10 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
     let summary = ptune::train::run(&config, &arguments.run, &out, &device, &mut |event| show(&mut progress, event));
     progress.clear();
     let summary = summary?;
+    // The run is saved: its results are told even where the report cannot be written.
+    let report = report::write(&out, &Figures { summary: Some(&summary), peak_rss_mb: peak_rss_mb() });
     print(&if arguments.json { to_json(&summary, &out).to_string() } else { to_text(&summary, &out) })?;
+    report?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -151,6 +155,7 @@ fn to_text(summary: &Summary, out: &Path) -> String {
         }
     }
     lines.push(format!("adapter: {} ({} bytes)", out.join("adapter").display(), summary.adapter_bytes));
+    lines.push(format!("report: {}", out.join(report::FILE).display()));
     lines.join("\n")
 }
 

@@ -26,6 +26,7 @@ pub use config::RunConfig;
 pub use optimizer::{Optimizer, Schedule};
 pub use run::{Summary, run};
 pub use task::Task;
+pub(crate) use task::open_tokenizer;
 
 use crate::method::{Head, Prompt};
 use crate::model::{Columns, Model};
