@@ -130,6 +130,12 @@ def noise(single, double):
     return {k: float(f"{v:.2e}") for k, v in worst.items() if k != "encoder"}
 
 
+def encoder_keys(case):
+    """The encoder's shapes and sizes, where they are not those of the LAMA code."""
+    names = {"shapes": "shapes", "h": "encoder_hidden_size", "n": "encoder_layers"}
+    return {names[k]: v for k, v in case.get("encoder_shape", {}).items()}
+
+
 def write_case(name, case):
     torch.manual_seed(case["seed"])
     cased = case["tokenizer"] == "vocab-cased"
@@ -137,7 +143,7 @@ def write_case(name, case):
     tokenizer = template.wordpiece(vocab, lowercase=not cased)
     model = random_model(case, len(vocab))
     pieces, rows = template.parse(case["template"])
-    encoder = PromptEncoder(case["encoder"], rows, case["shape"]["hidden_size"])
+    encoder = PromptEncoder(case["encoder"], rows, case["shape"]["hidden_size"], **case.get("encoder_shape", {}))
 
     token = lambda word: vocab.index(word)
     words, target = case["verbalizer"], [example[case["target"]] for example in case["examples"]]
@@ -153,7 +159,7 @@ def write_case(name, case):
     save_file({k: single.tensors[k].clone() for k in sorted(single.tensors)}, directory / "golden.safetensors")
     keys = ("about", "template", "max_tokens", "target", "examples", "verbalizer", "encoder", "optimizer")
     write_json(directory / "case.json", {
-        **{k: case[k] for k in keys}, "steps": STEPS, "prompt_rows": rows, "ids": ids, "answer_rows": answers,
+        **{k: case[k] for k in keys}, **encoder_keys(case), "steps": STEPS, "prompt_rows": rows, "ids": ids, "answer_rows": answers,
         "tokens": [" ".join(vocab[i] if i >= 0 else f"<{-1 - i}>" for i in row) for row in ids],
         "label_words": label_words, "gold": gold, "learning_rates": single.rates, "losses": single.losses,
         "gradient_norms": single.gradient_norms, "noise_f32_against_f64": noise(single, double)})

@@ -89,4 +89,19 @@ CASES = {
         seed=7, shape=shape(36, 1, 3, 50), tokenizer="json", encoder="lstm", max_tokens=None, target="object",
         optimizer=optimizer(weight_decay=0.01, schedule="linear", warmup_steps=2), verbalizer=None,
         template="([[x {{ {subject}) the capital is [P*1] [MASK]", examples=FACTS),
+    "superglue_lstm": dict(
+        about="LSTM in the shapes of the few-shot SuperGLUE code (the whole width a direction); an odd width",
+        seed=8, shape=shape(15, 1, 3, 24), tokenizer="json", encoder="lstm", encoder_shape=dict(shapes="superglue"),
+        optimizer=optimizer(), max_tokens=None, target="label",
+        template="[P*2] {text} It was [P*1] [MASK] .", examples=REVIEWS, verbalizer={"positive": ["good"], "negative": ["bad"]}),
+    "peft_mlp": dict(
+        about="MLP in the shapes of PEFT: three linear layers, a hidden width of its own",
+        seed=9, shape=shape(layers=1), tokenizer="vocab", encoder="mlp", encoder_shape=dict(shapes="peft", h=21),
+        optimizer=optimizer(clip_norm=0.5), max_tokens=None, target="label",
+        template="[P*4] {text} [MASK] .", examples=REVIEWS, verbalizer={"positive": ["good"], "negative": ["bad"]}),
+    "peft_lstm": dict(
+        about="LSTM in the shapes of PEFT: a hidden width of its own, three layers",
+        seed=10, shape=shape(24, 1, 3, 40), tokenizer="vocab", encoder="lstm", encoder_shape=dict(shapes="peft", h=9, n=3),
+        optimizer=optimizer("adam", lr=1e-2), max_tokens=None, target="object",
+        template="{subject} is in [P*3] [MASK] .", examples=FACTS, verbalizer=None),
 }

@@ -37,7 +37,9 @@ pub use context::Context;
 pub use embedding::{add, column_sums, embed, embed_backward_prompt, gather_rows, scatter_rows, scatter_rows_add};
 pub use isa::Isa;
 pub use linear::{linear, linear_backward_input, linear_backward_input_add, linear_backward_weight};
-pub use loss::{softmax, softmax_cross_entropy, softmax_cross_entropy_backward};
+pub use loss::{
+    log_probabilities, log_probabilities_backward, softmax, softmax_cross_entropy, softmax_cross_entropy_backward,
+};
 pub use lstm::{LstmCell, LstmCellGradient, LstmShape, lstm, lstm_backward, lstm_saved_len, lstm_scratch_len};
 pub use matmul::{Weight, matmul, matmul_backward_input, matmul_backward_input_add};
 pub use norm::{layer_norm, layer_norm_backward_input};

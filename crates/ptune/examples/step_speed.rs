@@ -19,7 +19,7 @@ use ptune::method::{Head, Prompt};
 use ptune::model::{Columns, Model};
 use ptune::ops::Layout;
 use ptune::prompt::Verbalizer;
-use ptune::prompt::encoder::{EncoderKind, PromptEncoder};
+use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::OptimizerKind;
 use ptune::train::evaluate::Scorer;
@@ -82,19 +82,26 @@ fn row(length: usize) -> Encoded {
     for (prompt_row, place) in places.enumerate() {
         tokens[place] = Token::Pseudo(prompt_row as u32);
     }
-    Encoded { tokens, answer }
+    Encoded::row(tokens, answer)
 }
 
 fn label_words(directory: &ModelDirectory) -> Result<Head, Box<dyn Error>> {
     let tokenizer = Tokenizer::open(directory.path())?;
     let labels = [("entailment", "yes"), ("not_entailment", "no")];
     let labels = labels.map(|(label, word)| (label.to_owned(), vec![word.to_owned()]));
-    Ok(Head::Verbalizer(Verbalizer::new(Path::new("made up"), &labels, &tokenizer, Glue::Space)?))
+    Ok(Head::Verbalizer(Verbalizer::new(Path::new("made up"), &labels, &tokenizer, Glue::Space, false)?))
 }
 
 fn trainer<'a>(model: &'a Model, columns: &'a Columns, head: &'a Head, device: &'a Device) -> Trainer<'a> {
     let mut rng = Rng::new(0, Purpose::PromptInitialisation);
-    let encoder = PromptEncoder::new(device, EncoderKind::Lstm, PSEUDO, model.embedding_width(), 1.0, &mut rng);
+    let encoder = PromptEncoder::new(
+        device,
+        &EncoderShape::lama(EncoderKind::Lstm),
+        PSEUDO,
+        model.embedding_width(),
+        1.0,
+        &mut rng,
+    );
     let optimizer = Optimizer::new(device, OptimizerKind::AdamW, 0.01, 0.0, encoder.parameters());
     Trainer { model, columns, prompt: Prompt::Encoder(encoder), head, optimizer, device }
 }

@@ -74,6 +74,13 @@ pub struct LossSaved {
     targets: Vec<u32>,
 }
 
+/// What the backward of log-probabilities needs.
+pub(crate) struct LogProbabilitiesSaved {
+    log_sum_exp: Tensor,
+    /// `(row, column)` of each value.
+    places: Vec<(u32, u32)>,
+}
+
 /// What the backward of an LSTM needs.
 pub struct LstmSaved(Tensor);
 
@@ -333,6 +340,50 @@ impl Device {
             saved.log_sum_exp.data(),
             &saved.targets,
             scale,
+            logits.columns(),
+        );
+        d_logits
+    }
+
+    /// Log-probabilities at chosen places, `values[i] = log_softmax(logits[row_i])[column_i]`, as a matrix of `columns`
+    /// columns. A place may be chosen more than once.
+    pub(crate) fn log_probabilities(
+        &self,
+        logits: &Tensor,
+        places: Vec<(u32, u32)>,
+        columns: usize,
+    ) -> (Tensor, LogProbabilitiesSaved) {
+        let mut values = self.uninitialised(places.len() / columns, columns);
+        let mut log_sum_exp = self.uninitialised(logits.rows(), 1);
+        kernels::log_probabilities(
+            &self.context,
+            values.data_mut(),
+            log_sum_exp.data_mut(),
+            logits.data(),
+            &places,
+            logits.columns(),
+        );
+        (values, LogProbabilitiesSaved { log_sum_exp, places })
+    }
+
+    /// The gradient of the logits from that of the values.
+    pub(crate) fn log_probabilities_backward(
+        &self,
+        d_values: &Tensor,
+        logits: &Tensor,
+        saved: &LogProbabilitiesSaved,
+    ) -> Tensor {
+        // The kernel goes through rows and wants the places of each together.
+        let mut chosen: Vec<(u32, u32, f32)> = Vec::with_capacity(saved.places.len());
+        chosen.extend(saved.places.iter().zip(d_values.data()).map(|(&(row, column), &d)| (row, column, d)));
+        chosen.sort_by_key(|&(row, column, _)| (row, column));
+        let mut d_logits = self.uninitialised(logits.rows(), logits.columns());
+        kernels::log_probabilities_backward(
+            &self.context,
+            d_logits.data_mut(),
+            logits.data(),
+            saved.log_sum_exp.data(),
+            &chosen,
             logits.columns(),
         );
         d_logits

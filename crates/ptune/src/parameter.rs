@@ -11,7 +11,7 @@ pub enum Group {
 
 /// A trainable matrix `[rows, columns]` (a vector has one row) with a gradient of the same shape.
 pub struct Parameter {
-    /// Its name: that of the same parameter in PyTorch (`lstm.weight_ih_l0`).
+    /// Its name: that of the same parameter in PyTorch (`lstm_head.weight_ih_l0`).
     pub name: String,
     /// Its group.
     pub group: Group,

@@ -13,7 +13,7 @@ use ptune::model::{Columns, Inject, Model};
 use ptune::ops::Layout;
 use ptune::parameter::Parameter;
 use ptune::prompt::AnswerForm;
-use ptune::prompt::encoder::{EncoderKind, PromptEncoder};
+use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder, Shapes};
 use ptune::prompt::template::Template;
 use ptune::prompt::verbalizer::Verbalizer;
 use ptune::rng::{Purpose, Rng};
@@ -96,7 +96,7 @@ fn check_ids(case: &Case, rows: &[Encoded]) {
             })
             .collect();
         assert_eq!(got, numbers(want), "ids of example {i}");
-        assert_eq!(row.answer as f64, case.numbers("answer_rows")[i], "answer row of example {i}");
+        assert_eq!(row.answers[0] as f64, case.numbers("answer_rows")[i], "answer row of example {i}");
     }
 }
 
@@ -109,7 +109,15 @@ fn golden_encoder(case: &Case, device: &Device, rows: usize, width: usize) -> Pr
         other => panic!("encoder {other}"),
     };
     let mut rng = Rng::new(0, Purpose::PromptInitialisation);
-    let mut encoder = PromptEncoder::new(device, kind, rows, width, 1.0, &mut rng);
+    let shapes = match case.json["shapes"].as_str() {
+        None => Shapes::Lama,
+        Some("superglue") => Shapes::Superglue,
+        Some("peft") => Shapes::Peft,
+        Some(other) => panic!("shapes {other}"),
+    };
+    let size = |key: &str| case.json[key].as_u64().map(|size| size as usize);
+    let shape = EncoderShape { kind, shapes, hidden_size: size("encoder_hidden_size"), layers: size("encoder_layers") };
+    let mut encoder = PromptEncoder::new(device, &shape, rows, width, 1.0, &mut rng);
     for parameter in encoder.parameters_mut() {
         let value = case.tensor(&format!("encoder.{}", parameter.name));
         parameter.value = device.upload(parameter.value.rows(), parameter.value.columns(), &value);
@@ -124,7 +132,7 @@ fn golden_head(case: &Case, template: &Template, tokenizer: &Tokenizer) -> Head 
     let words = |list: &Value| list.as_array().expect("words").iter().map(|w| w.as_str().unwrap().to_owned()).collect();
     let labels: Vec<(String, Vec<String>)> = labels.iter().map(|(label, list)| (label.clone(), words(list))).collect();
     let file = case.directory.join("case.json");
-    Head::Verbalizer(Verbalizer::new(&file, &labels, tokenizer, template.answer_glue()).expect("a verbalizer"))
+    Head::Verbalizer(Verbalizer::new(&file, &labels, tokenizer, template.answer_glue(), false).expect("a verbalizer"))
 }
 
 fn optimizer(case: &Case, device: &Device, parameters: &[Parameter]) -> (Optimizer, Schedule) {
@@ -269,4 +277,19 @@ fn mlp_probing() {
 #[test]
 fn mlp_words() {
     check("mlp_words");
+}
+
+#[test]
+fn peft_lstm() {
+    check("peft_lstm");
+}
+
+#[test]
+fn peft_mlp() {
+    check("peft_mlp");
+}
+
+#[test]
+fn superglue_lstm() {
+    check("superglue_lstm");
 }

@@ -7,7 +7,7 @@ use ptune::checkpoint::ModelDirectory;
 use ptune::data::{Encoded, Token, pack};
 use ptune::method::{Head, Prompt};
 use ptune::model::{Inject, Model};
-use ptune::prompt::encoder::{EncoderKind, PromptEncoder};
+use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::OptimizerKind;
 use ptune::train::{Optimizer, Trainer};
@@ -34,7 +34,8 @@ fn examples() -> Vec<Encoded> {
         for row in 0..PROMPT_ROWS.min(length as u32 - 2) {
             tokens[(row as usize * 5 + i) % length] = Token::Pseudo(row);
         }
-        Encoded { answer: (i * 7) % tokens.len(), tokens }
+        let answer = (i * 7) % tokens.len();
+        Encoded::row(tokens, answer)
     };
     (0..9).map(example).collect()
 }
@@ -42,7 +43,8 @@ fn examples() -> Vec<Encoded> {
 fn prompt(device: &Device, model: &Model) -> Tensor {
     let mut rng = Rng::new(5, Purpose::PromptInitialisation);
     let width = model.embedding_width();
-    let encoder = PromptEncoder::new(device, EncoderKind::Mlp, PROMPT_ROWS as usize, width, 1.0, &mut rng);
+    let encoder =
+        PromptEncoder::new(device, &EncoderShape::lama(EncoderKind::Mlp), PROMPT_ROWS as usize, width, 1.0, &mut rng);
     encoder.forward(device).0
 }
 
@@ -86,7 +88,7 @@ fn trained(device: &Device) -> Vec<f32> {
     let head = Head::Vocabulary { candidates: None, restrict_loss: false };
     let mut rng = Rng::new(5, Purpose::PromptInitialisation);
     let (rows, width) = (PROMPT_ROWS as usize, model.embedding_width());
-    let encoder = PromptEncoder::new(device, EncoderKind::Lstm, rows, width, 1.0, &mut rng);
+    let encoder = PromptEncoder::new(device, &EncoderShape::lama(EncoderKind::Lstm), rows, width, 1.0, &mut rng);
     let optimizer = Optimizer::new(device, OptimizerKind::AdamW, 0.01, 1.0, encoder.parameters());
     let prompt = Prompt::Encoder(encoder);
     let mut trainer = Trainer { model: &model, columns: &columns, prompt, head: &head, optimizer, device };

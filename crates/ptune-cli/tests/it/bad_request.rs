@@ -61,8 +61,10 @@ train_refuses! {
         => ["task.causal_tail: \"drop\" is for causal models; this one (bert) sees what stands behind [MASK]"];
 
     // The verbalizer.
-    label_word_of_several_tokens(Scene::new()): |s| s.edit("run.toml", "[\"no\"]", "[\"slowness\"]")
-        => ["task.verbalizer.not_entailment: the label word 'slowness' is 2 tokens here (slow, ##ness)"];
+    label_word_of_unknown_parts(Scene::new()): |s| s.edit("run.toml", "[\"no\"]", "[\"slow 아니요\"]")
+        => ["task.verbalizer.not_entailment: a part of the label word 'slow 아니요' is unknown"];
+    label_words_of_the_same_tokens(Scene::new()): |s| s.edit("run.toml", "[\"no\"]", "[\"slowness\", \"Slowness\"]")
+        => ["'Slowness' makes the same tokens as 'slowness' of the label 'not_entailment'"];
     label_word_that_is_unknown(Scene::new()): |s| s.edit("run.toml", "[\"no\"]", "[\"아니요\"]")
         => ["task.verbalizer.not_entailment: the label word '아니요' is unknown"];
     two_labels_with_one_word(Scene::new()): |s| s.edit("run.toml", "[\"no\"]", "[\"YES\"]")

@@ -9,6 +9,7 @@ mod bad_model;
 mod bad_request;
 mod contract;
 mod full_disk;
+mod long_words;
 mod same_bits;
 mod scene;
 mod words;

@@ -1,4 +1,5 @@
-//! The tokenizer of a checkpoint directory: `tokenizer.json`, or `vocab.txt` as BERT wrote it.
+//! The tokenizer of a checkpoint directory: `tokenizer.json`, or `vocab.txt` as BERT wrote it, or `vocab.json` with
+//! `merges.txt` as GPT-2 and RoBERTa did.
 //!
 //! A template encodes each of its pieces alone, so the question here is always the same: *what stands before this
 //! text?* [`Glue`] says it, and each kind of tokenizer answers in its own way:
@@ -13,10 +14,11 @@
 //! inside a text are text: `"[MASK]"` in someone's data never becomes the mask token. Special tokens around a text are
 //! the caller's business, so the file's post-processor is not used.
 //!
-//! Not read: `vocab.json` with `merges.txt`, and SentencePiece's `.model`; transformers converts both.
+//! Not read: SentencePiece's `.model`; transformers converts it.
 
 mod contained;
 mod kind;
+mod vocab_json;
 mod vocab_txt;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +34,7 @@ use tokenizers::{
 
 use self::contained::contained;
 use self::kind::{Kind, METASPACE};
+use self::vocab_json::byte_level_tokenizer;
 use self::vocab_txt::bert_tokenizer;
 use super::special_tokens::{SpecialTokens, read_settings};
 use crate::{Error, Result, files};
@@ -70,10 +73,12 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Opens the tokenizer of a Hugging Face directory.
     ///
-    /// Errors: neither `tokenizer.json` nor `vocab.txt`; a file that cannot be read or parsed.
+    /// Errors: none of `tokenizer.json`, `vocab.txt`, and `vocab.json` with `merges.txt`; a file that cannot be read or
+    /// parsed.
     pub fn open(model_dir: &Path) -> Result<Tokenizer> {
         let settings = read_settings(model_dir)?;
-        let (file, text) = (model_dir.join("tokenizer.json"), model_dir.join("vocab.txt"));
+        let [file, text, vocab, merges] =
+            ["tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"].map(|name| model_dir.join(name));
         if file.exists() {
             let bytes = files::read_bytes(&file, LARGEST_FILE)?;
             let inner = contained(|| tokenizers::Tokenizer::from_bytes(&bytes))
@@ -82,18 +87,11 @@ impl Tokenizer {
         } else if text.exists() {
             let inner = bert_tokenizer(&text, &settings[0])?;
             Tokenizer::new(text, inner, &settings)
+        } else if vocab.exists() && merges.exists() {
+            let inner = byte_level_tokenizer(&vocab, &merges, &settings[0])?;
+            Tokenizer::new(vocab, inner, &settings)
         } else {
-            let found = ["vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"]
-                .into_iter()
-                .find(|name| model_dir.join(name).exists());
-            let hint = match found {
-                Some(name) => format!(
-                    "{name} is there, but this release does not read it: transformers' \
-                     AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes tokenizer.json"
-                ),
-                None => "copy it from where the model came from".to_string(),
-            };
-            Err(Error::file(model_dir, format!("the tokenizer is missing (tokenizer.json or vocab.txt); {hint}")))
+            Err(missing(model_dir))
         }
     }
 
@@ -311,6 +309,24 @@ impl Tokenizer {
         }
         Ok(())
     }
+}
+
+/// Why a directory without a tokenizer cannot be used, and what to do about it.
+fn missing(model_dir: &Path) -> Error {
+    let there = |name: &&str| model_dir.join(name).exists();
+    let hint = match ["vocab.json", "merges.txt"].iter().find(|name| there(name)) {
+        Some(&"vocab.json") => "vocab.json is there, but merges.txt, which belongs to it, is not".to_string(),
+        Some(_) => "merges.txt is there, but vocab.json, which belongs to it, is not".to_string(),
+        None => match ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"].iter().find(|name| there(name)) {
+            Some(name) => format!(
+                "{name} is there, but this release does not read it: transformers' \
+                 AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes tokenizer.json"
+            ),
+            None => "copy it from where the model came from".to_string(),
+        },
+    };
+    let wanted = "the tokenizer is missing (tokenizer.json, or vocab.txt, or vocab.json with merges.txt)";
+    Error::file(model_dir, format!("{wanted}; {hint}"))
 }
 
 fn model_unk(model: &ModelWrapper) -> Option<u32> {

@@ -1,8 +1,10 @@
-//! An example through a template: a row of token ids and pseudo tokens.
+//! An example through a template: token ids and pseudo tokens in a row, or in a few rows where its answer needs them.
 //!
 //! ```text
-//! row = start, piece*, end                       masked: start and end are the family's own ([CLS] ... [SEP])
-//! row = start, piece* up to [MASK]               causal: the last row predicts the answer
+//! masked   start, piece*, end                 start and end are the family's own ([CLS] ... [SEP]); a copy with
+//!                                             k masks for each length k of a label word
+//! causal   start, piece* up to [MASK]         the last row predicts the answer; label words of several tokens go on
+//!                                             behind it ([`AnswerForm`])
 //! ```
 //!
 //! Each piece is encoded alone. What stands before it decides its first token ([`Glue`]): white space of the template,
@@ -13,8 +15,11 @@
 //! In a causal model `[MASK]` takes no row, and nothing stands behind it: no piece, no end token. White space before it
 //! belongs to the label word, as always.
 //!
-//! `max_tokens` counts the whole row. A row that is too long loses tokens from the end of its longest `shorten` field,
-//! one at a time (of equally long ones the last loses first), until it fits.
+//! `max_tokens` counts the whole row, the longest label word included. A row that is too long loses tokens from the end
+//! of its longest `shorten` field, one at a time (of equally long ones the last loses first), until it fits. All copies
+//! of a row are cut alike: words of all lengths are asked about the same text.
+
+use std::ops::Range;
 
 use super::jsonl::Example;
 use crate::checkpoint::{Glue, Tokenizer};
@@ -31,13 +36,44 @@ pub enum Token {
     Pseudo(u32),
 }
 
-/// An example as a row of tokens.
+/// An example as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// The row, start and end tokens included.
+    /// The tokens, span behind span, start and end tokens included.
     pub tokens: Vec<Token>,
-    /// The index in `tokens` of the row that gives the answer: the mask token, or in a causal model the last row.
-    pub answer: usize,
+    /// The spans, a child somewhere behind its parent; they cover the tokens without gaps.
+    pub spans: Vec<TokenSpan>,
+    /// The indices in `tokens` of the rows that give the answer, ascending: masks, or in a causal model the rows before
+    /// the tokens of the answer. As many for every example of a task.
+    pub answers: Vec<usize>,
+}
+
+/// Tokens that see each other and those of their ancestors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenSpan {
+    /// Its tokens.
+    pub rows: Range<usize>,
+    /// The span that it continues: an index into the spans, smaller than its own.
+    pub parent: Option<usize>,
+    /// The position of its first token.
+    pub first_position: usize,
+}
+
+impl Encoded {
+    /// A single row with a single answer.
+    pub fn row(tokens: Vec<Token>, answer: usize) -> Encoded {
+        let mut encoded = Encoded { tokens: Vec::new(), spans: Vec::new(), answers: vec![answer] };
+        encoded.push(tokens, None);
+        encoded
+    }
+
+    fn push(&mut self, tokens: impl IntoIterator<Item = Token>, parent: Option<usize>) {
+        let start = self.tokens.len();
+        self.tokens.extend(tokens);
+        let end_of = |parent: usize| self.spans[parent].first_position + self.spans[parent].rows.len();
+        let first_position = parent.map_or(0, end_of);
+        self.spans.push(TokenSpan { rows: start..self.tokens.len(), parent, first_position });
+    }
 }
 
 /// What a template does not say about a row.
@@ -49,7 +85,7 @@ pub struct RowForm {
     pub start: Vec<u32>,
     /// The tokens that the family puts behind a text; a causal row ends before its answer and has none.
     pub end: Vec<u32>,
-    /// Where the answer is read.
+    /// The rows of the answer.
     pub answer: AnswerForm,
 }
 
@@ -61,8 +97,9 @@ pub struct Encoder<'a> {
     max_tokens: usize,
     start: Vec<Token>,
     end: Vec<Token>,
-    /// What stands at the answer: the mask token, or nothing.
-    mask: Vec<Token>,
+    answer: AnswerForm,
+    /// The mask token; not used in a causal model.
+    mask: Token,
 }
 
 /// The tokens of one piece.
@@ -78,7 +115,7 @@ impl<'a> Encoder<'a> {
     /// token in the model; in a causal model a piece behind `[MASK]`, or no row before it.
     pub fn new(template: &'a Template, tokenizer: &'a Tokenizer, form: RowForm) -> Result<Encoder<'a>> {
         let special = tokenizer.special();
-        let causal = form.answer == AnswerForm::Next;
+        let causal = matches!(form.answer, AnswerForm::Continuations(_));
         for piece in template.pieces() {
             let (name, id) = match piece.kind {
                 PieceKind::Mask if causal => continue,
@@ -94,12 +131,11 @@ impl<'a> Encoder<'a> {
         if causal {
             check_causal(template, &form)?;
         }
+        let RowForm { max_tokens, start, end, answer } = form;
         let ids = |ids: Vec<u32>| ids.into_iter().map(Token::Id).collect();
-        let (mask, end) = match special.mask {
-            Some(mask) if !causal => (vec![Token::Id(mask)], ids(form.end)),
-            _ => (Vec::new(), Vec::new()),
-        };
-        Ok(Encoder { template, tokenizer, max_tokens: form.max_tokens, start: ids(form.start), end, mask })
+        let end = if causal { Vec::new() } else { ids(end) };
+        let mask = Token::Id(special.mask.unwrap_or_default());
+        Ok(Encoder { template, tokenizer, max_tokens, start: ids(start), end, answer, mask })
     }
 
     /// The template.
@@ -107,30 +143,40 @@ impl<'a> Encoder<'a> {
         self.template
     }
 
-    /// The row of an example.
+    /// The rows of an example.
     ///
     /// Errors: a field is missing or has no text; the row does not fit into `max_tokens`; in a causal model, nothing is
     /// left before the answer.
     pub fn encode(&self, example: &Example) -> Result<Encoded> {
-        let (segments, mask_segment) = self.segments(example)?;
-        let mut tokens = self.start.clone();
-        let mut answer = 0;
-        for (i, segment) in segments.into_iter().enumerate() {
-            if i == mask_segment {
-                answer = tokens.len();
+        let (segments, mask) = self.segments(example)?;
+        let joined = |segments: &[Segment]| segments.iter().flat_map(|segment| segment.tokens.clone()).collect();
+        let before: Vec<Token> = [self.start.clone(), joined(&segments[..mask])].concat();
+        let mut encoded = Encoded { tokens: Vec::new(), spans: Vec::new(), answers: Vec::new() };
+        match &self.answer {
+            AnswerForm::Masks(counts) => {
+                let behind: Vec<Token> = [joined(&segments[mask + 1..]), self.end.clone()].concat();
+                for &count in counts {
+                    let first = encoded.tokens.len() + before.len();
+                    encoded.answers.extend(first..first + count);
+                    encoded.push([before.clone(), vec![self.mask; count], behind.clone()].concat(), None);
+                }
             }
-            tokens.extend(segment.tokens);
+            AnswerForm::Continuations(words) => {
+                let message = "no token of this row stands before [MASK], so nothing can predict the answer";
+                let last = before.len().checked_sub(1).ok_or_else(|| example.error(message))?;
+                encoded.push(before, None);
+                for word in words {
+                    encoded.push(word.iter().map(|id| Token::Id(*id)), Some(0));
+                }
+                encoded.answers.extend(last..encoded.tokens.len());
+            }
         }
-        if self.mask.is_empty() {
-            let message = "no token of this row stands before [MASK], so nothing can predict the answer";
-            answer = answer.checked_sub(1).ok_or_else(|| example.error(message))?;
-        }
-        tokens.extend(&self.end);
-        Ok(Encoded { tokens, answer })
+        Ok(encoded)
     }
 
     /// The row of an example part by part, to show it: the family's start tokens, the tokens of each piece of the
-    /// template, the family's end tokens. Together they are the tokens of [`Encoder::encode`].
+    /// template, the family's end tokens. Together they are the tokens of [`Encoder::encode`]; where that makes
+    /// several spans, those of the one with the most masks, or of the prefix.
     ///
     /// Errors: as [`Encoder::encode`].
     pub fn parts(&self, example: &Example) -> Result<Vec<Vec<Token>>> {
@@ -139,7 +185,8 @@ impl<'a> Encoder<'a> {
         Ok(std::iter::once(self.start.clone()).chain(pieces).chain([self.end.clone()]).collect())
     }
 
-    /// The tokens of each piece, cut to fit, and which of them is the mask.
+    /// The tokens of each piece, cut to fit, and which of them is `[MASK]`: it has the longest answer's masks, or in a
+    /// causal model nothing.
     fn segments(&self, example: &Example) -> Result<(Vec<Segment>, usize)> {
         let mut segments = Vec::with_capacity(self.template.pieces().len());
         let mut mask_segment = 0;
@@ -166,7 +213,10 @@ impl<'a> Encoder<'a> {
                 PieceKind::Mask => {
                     mask_segment = segments.len();
                     before = Glue::JOINED;
-                    self.mask.clone()
+                    match self.answer {
+                        AnswerForm::Masks(_) => vec![self.mask; self.answer.longest()],
+                        AnswerForm::Continuations(_) => Vec::new(),
+                    }
                 }
                 PieceKind::Sep | PieceKind::Cls => {
                     before = Glue::Start;
@@ -217,7 +267,11 @@ impl<'a> Encoder<'a> {
     }
 
     fn shorten(&self, segments: &mut [Segment], example: &Example) -> Result<()> {
-        let around = self.start.len() + self.end.len();
+        let behind = match &self.answer {
+            AnswerForm::Masks(_) => self.end.len(),
+            AnswerForm::Continuations(_) => self.answer.longest(),
+        };
+        let around = self.start.len() + behind;
         let length: usize = around + segments.iter().map(|segment| segment.tokens.len()).sum::<usize>();
         for removed in 0..length.saturating_sub(self.max_tokens) {
             let longest =

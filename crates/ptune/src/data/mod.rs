@@ -10,7 +10,7 @@ pub mod jsonl;
 use std::path::Path;
 
 pub use batch::pack;
-pub use encode::{Encoded, Encoder, RowForm, Token};
+pub use encode::{Encoded, Encoder, RowForm, Token, TokenSpan};
 pub use jsonl::Example;
 
 use crate::{Error, Result};

@@ -1,4 +1,4 @@
-//! Multi-head attention: `out = output(softmax(q k^T / sqrt(head_dim)) v)`.
+//! Multi-head attention: `out = output(softmax(scale q k^T) v)`, each row over the rows that it sees.
 
 use ptune_kernels::AttentionShape;
 
@@ -22,7 +22,7 @@ impl Attention {
             heads: spec.heads,
             kv_heads: spec.kv_heads,
             head_dim: spec.head_dim,
-            scale: 1.0 / (spec.head_dim as f32).sqrt(),
+            scale: spec.scale,
             causal: spec.causal,
             window: None,
         };

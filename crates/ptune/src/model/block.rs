@@ -52,13 +52,25 @@ impl Block {
     ) -> (Tensor, BlockSaved) {
         let chosen = queries.map(|rows| device.gather_rows(x, rows));
         let x_queries = chosen.as_ref().unwrap_or(x);
-        let (a, attention) = self.attention.forward(device, x, x_queries, layout, queries.unwrap_or(all_rows));
+        let query_rows = queries.unwrap_or(all_rows);
+        let queries = queries.map(<[u32]>::to_vec);
         match self.join {
             Join::Post => {
+                let (a, attention) = self.attention.forward(device, x, x_queries, layout, query_rows);
                 let (h, attention_norm) = device.layer_norm(&a, Some(x_queries), &self.attention_norm);
                 let (m, mlp_up) = self.mlp.forward(device, &h);
                 let (y, mlp_norm) = device.layer_norm(&m, Some(&h), &self.mlp_norm);
-                let queries = queries.map(<[u32]>::to_vec);
+                (y, BlockSaved { attention, attention_norm, mlp_up, mlp_norm, queries })
+            }
+            Join::Pre => {
+                let (n, attention_norm) = device.layer_norm(x, None, &self.attention_norm);
+                let chosen = queries.as_ref().map(|rows| device.gather_rows(&n, rows));
+                let n_queries = chosen.as_ref().unwrap_or(&n);
+                let (mut h, attention) = self.attention.forward(device, &n, n_queries, layout, query_rows);
+                device.add(&mut h, x_queries);
+                let (n, mlp_norm) = device.layer_norm(&h, None, &self.mlp_norm);
+                let (mut y, mlp_up) = self.mlp.forward(device, &n);
+                device.add(&mut y, &h);
                 (y, BlockSaved { attention, attention_norm, mlp_up, mlp_norm, queries })
             }
         }
@@ -75,28 +87,54 @@ impl Block {
         wanted: Option<&[u32]>,
     ) -> Tensor {
         let queries = saved.queries.as_deref();
-        // d_r is the gradient of `a` and of the residual `x_queries`.
-        let d_r = match self.join {
+        let query_rows = queries.unwrap_or(all_rows);
+        let attention_backward =
+            |d_a: &Tensor| self.attention.backward(device, d_a, &saved.attention, layout, query_rows, wanted);
+        match self.join {
             Join::Post => {
                 let d_m = device.layer_norm_backward(d_y, &saved.mlp_norm, &self.mlp_norm);
                 let mut d_h = self.mlp.backward(device, &d_m, &saved.mlp_up);
                 device.add(&mut d_h, &d_m);
-                device.layer_norm_backward(&d_h, &saved.attention_norm, &self.attention_norm)
+                // The gradient of the attention's output and of the residual x.
+                let d_a = device.layer_norm_backward(&d_h, &saved.attention_norm, &self.attention_norm);
+                let (mut d_queries, mut d_x) = attention_backward(&d_a);
+                device.add(&mut d_queries, &d_a);
+                add_queries(device, &mut d_x, &d_queries, queries, wanted, layout.rows());
+                d_x
             }
-        };
-        let query_rows = queries.unwrap_or(all_rows);
-        let (mut d_queries, mut d_x) =
-            self.attention.backward(device, &d_r, &saved.attention, layout, query_rows, wanted);
-        device.add(&mut d_queries, &d_r);
-        match (queries, wanted) {
-            (None, None) => device.add(&mut d_x, &d_queries),
-            (Some(rows), None) => device.scatter_rows_add(&mut d_x, &d_queries, rows),
-            (None, Some(rows)) => device.add(&mut d_x, &device.gather_rows(&d_queries, rows)),
-            (Some(rows), Some(wanted)) => {
-                let spread = device.scatter_rows(&d_queries, rows, layout.rows());
-                device.add(&mut d_x, &device.gather_rows(&spread, wanted));
+            Join::Pre => {
+                let d_n = self.mlp.backward(device, d_y, &saved.mlp_up);
+                let mut d_h = device.layer_norm_backward(&d_n, &saved.mlp_norm, &self.mlp_norm);
+                device.add(&mut d_h, d_y);
+                let (d_queries, mut d_n) = attention_backward(&d_h);
+                add_queries(device, &mut d_n, &d_queries, queries, wanted, layout.rows());
+                let chosen = wanted.map(|rows| device.gather_saved(&saved.attention_norm, rows));
+                let norm = chosen.as_ref().unwrap_or(&saved.attention_norm);
+                let mut d_x = device.layer_norm_backward(&d_n, norm, &self.attention_norm);
+                // The residual.
+                add_queries(device, &mut d_x, &d_h, queries, wanted, layout.rows());
+                d_x
             }
         }
-        d_x
+    }
+}
+
+/// Adds `d_queries`, which stand at `queries`, to `d_x`, which stands at `wanted`; `None` means all of the `rows` rows.
+fn add_queries(
+    device: &Device,
+    d_x: &mut Tensor,
+    d_queries: &Tensor,
+    queries: Option<&[u32]>,
+    wanted: Option<&[u32]>,
+    rows: usize,
+) {
+    match (queries, wanted) {
+        (None, None) => device.add(d_x, d_queries),
+        (Some(queries), None) => device.scatter_rows_add(d_x, d_queries, queries),
+        (None, Some(wanted)) => device.add(d_x, &device.gather_rows(d_queries, wanted)),
+        (Some(queries), Some(wanted)) => {
+            let spread = device.scatter_rows(d_queries, queries, rows);
+            device.add(d_x, &device.gather_rows(&spread, wanted));
+        }
     }
 }

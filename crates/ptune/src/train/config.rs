@@ -14,12 +14,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use choices::{BackboneMode, Compute, Loss, Metric, OptimizerKind, ScheduleKind, Shapes};
+pub use choices::{BackboneMode, Compute, Loss, Metric, OptimizerKind, ScheduleKind};
 
 use crate::adapter::labels;
 use crate::error::{Error, Result};
 use crate::prompt::CausalTail;
-use crate::prompt::encoder::EncoderKind;
+use crate::prompt::encoder::{EncoderKind, EncoderShape, Shapes};
 use crate::prompt::initial::Init;
 
 /// Adam's decay rates of the gradient's first and second moments. They are no keys: nobody tunes them for prompts.
@@ -105,6 +105,12 @@ pub struct PromptConfig {
     pub encoder: EncoderKind,
     /// Which published implementation the encoder's shapes follow.
     pub shapes: Shapes,
+    /// `peft`: the encoder's hidden width; without it, that of the model's word embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_size: Option<usize>,
+    /// `peft`: layers of the LSTM; without it, 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
     /// Where the rows of the pseudo tokens start.
     pub init: Init,
 }
@@ -193,7 +199,13 @@ impl Default for TaskConfig {
 
 impl Default for PromptConfig {
     fn default() -> Self {
-        PromptConfig { encoder: EncoderKind::Lstm, shapes: Shapes::Lama, init: Init::Random }
+        PromptConfig {
+            encoder: EncoderKind::Lstm,
+            shapes: Shapes::Lama,
+            hidden_size: None,
+            layers: None,
+            init: Init::Random,
+        }
     }
 }
 
@@ -220,6 +232,13 @@ impl Default for TrainConfig {
             patience: 0,
             select: None,
         }
+    }
+}
+
+impl PromptConfig {
+    /// The prompt encoder.
+    pub fn shape(&self) -> EncoderShape {
+        EncoderShape { kind: self.encoder, shapes: self.shapes, hidden_size: self.hidden_size, layers: self.layers }
     }
 }
 

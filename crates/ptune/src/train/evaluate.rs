@@ -13,6 +13,8 @@ use crate::{Error, Result};
 
 /// Packed rows computed together: enough to use every weight many times, few enough to stay in the cache.
 const PACKED_ROWS: usize = 1024;
+/// Answer rows computed together: the logits of a whole vocabulary take up to a megabyte a row.
+const PACKED_ANSWERS: usize = 128;
 
 const NOT_FINITE: &str = "the model's answers are not finite numbers; its weights or its config.json cannot be right, \
                           or the prompt was trained at too high a learning rate";
@@ -96,16 +98,18 @@ impl Scorer<'_> {
     }
 }
 
-/// Ranges of consecutive examples with about [`PACKED_ROWS`] rows together, at least one example each.
+/// Ranges of consecutive examples with up to [`PACKED_ROWS`] and [`PACKED_ANSWERS`] together, at least one example each.
 fn packs(examples: &[&Encoded]) -> Vec<Range<usize>> {
     let mut packs = Vec::new();
-    let (mut start, mut rows) = (0, 0);
+    let (mut start, mut rows, mut answers) = (0, 0, 0);
     for (i, example) in examples.iter().enumerate() {
-        if i > start && rows + example.tokens.len() > PACKED_ROWS {
+        let full = rows + example.tokens.len() > PACKED_ROWS || answers + example.answers.len() > PACKED_ANSWERS;
+        if i > start && full {
             packs.push(start..i);
-            (start, rows) = (i, 0);
+            (start, rows, answers) = (i, 0, 0);
         }
         rows += example.tokens.len();
+        answers += example.answers.len();
     }
     if start < examples.len() {
         packs.push(start..examples.len());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::adapter::Base;
-use crate::checkpoint::ModelDirectory;
+use crate::checkpoint::{Glue, ModelDirectory};
 use crate::data::Dataset;
 use crate::method::{Head, Prompt};
 use crate::model::Model;
@@ -27,6 +27,25 @@ pub(super) fn tell_vocabulary(config: &RunConfig, task: &Task, observe: &mut dyn
              {merged} merged with another"
         )));
     }
+}
+
+/// Says which label words have several tokens: they cost more than they seem to.
+pub(super) fn tell_long_words(task: &Task, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+    let Head::Verbalizer(verbalizer) = &task.head else { return Ok(()) };
+    let words = verbalizer.labels().iter().flat_map(|label| &label.words);
+    let long: Vec<_> = words.filter(|word| word.tokens.len() > 1).collect();
+    let Some(first) = long.first() else { return Ok(()) };
+    let others = if long.len() > 1 { format!(" and {} more", long.len() - 1) } else { String::new() };
+    let hint = match task.tokenizer.single_token(&first.word, Glue::Space)? {
+        Some(_) => "; with a space before [MASK] it is one",
+        None => "",
+    };
+    observe(Event::Note(&format!(
+        "label words of several tokens are scored over the whole vocabulary, which takes longer: '{}' ({}){others}{hint}",
+        first.word,
+        task.tokenizer.shown_tokens(&first.tokens),
+    )));
+    Ok(())
 }
 
 /// The rows of a run.
@@ -87,17 +106,20 @@ pub(super) fn new_prompt(
     model: &Model,
     initial_words: &[Option<u32>],
 ) -> Result<Prompt> {
-    let (rows, width, kind) = (initial_words.len(), model.embedding_width(), config.prompt.encoder);
+    let (rows, width, shape) = (initial_words.len(), model.embedding_width(), config.prompt.shape());
     if rows == 0 {
         return Ok(Prompt::Manual);
     }
-    if !kind.fits(width) {
-        let message = format!("an lstm in these shapes needs an even embedding width, and this model's is {width}");
+    if !shape.fits(width) {
+        let message = format!(
+            "an lstm in lama shapes needs an even embedding width, and this model's is {width}; \
+             prompt.shapes = \"superglue\" does not"
+        );
         return Err(Error::key(file, "prompt.encoder", message));
     }
     let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
     let deviation = deviation(model.word_table().read());
-    let mut encoder = PromptEncoder::new(device, kind, rows, width, deviation, &mut rng);
+    let mut encoder = PromptEncoder::new(device, &shape, rows, width, deviation, &mut rng);
     config.prompt.init.fill(encoder.table_mut(), initial_words, model.word_table(), &mut rng);
     Ok(Prompt::Encoder(encoder))
 }

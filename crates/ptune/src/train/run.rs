@@ -26,7 +26,7 @@ use crate::tensor::{Device, Tensor};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
-use crate::train::prepare::{Data, describe_base, new_prompt, refuse_existing, tell_vocabulary};
+use crate::train::prepare::{Data, describe_base, new_prompt, refuse_existing, tell_long_words, tell_vocabulary};
 use crate::train::{Event, Task};
 use crate::{Result, files};
 
@@ -69,6 +69,7 @@ pub fn run(
     let task = Task::from_run(config, file, &directory, &spec)?;
     let resolved = RunConfig { data: config.data.with_max_tokens(task.max_tokens()), ..config.clone() }.to_toml()?;
     tell_vocabulary(config, &task, observe);
+    tell_long_words(&task, observe)?;
     let initial_words = task.encoder()?.initial_words()?;
     config.prompt.init.check(&task.template, &initial_words)?;
     let data = Data::read(config, &task, observe)?;

@@ -27,6 +27,8 @@ pub struct Task {
     target: String,
     max_tokens: usize,
     answer: AnswerForm,
+    /// Whether the family puts its class and separator tokens around a text.
+    enclosed: bool,
 }
 
 impl Task {
@@ -49,10 +51,10 @@ impl Task {
             let candidates = task.vocabulary.as_deref().map(read).transpose()?;
             Head::Vocabulary { candidates, restrict_loss: task.loss == Loss::Vocabulary }
         } else {
-            Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue)?)
+            Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue, spec.causal)?)
         };
-        let answer = AnswerForm::one_token(spec.causal);
-        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, answer })
+        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
+        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, answer, enclosed })
     }
 
     /// The task of an adapter. `file` is its description, for messages.
@@ -81,11 +83,11 @@ impl Task {
             Head::Vocabulary { candidates, restrict_loss: false }
         } else {
             let glue = template.answer_glue();
-            Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue)?)
+            Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue, spec.causal)?)
         };
         let (target, max_tokens) = (description.target.clone(), description.max_tokens);
-        let answer = AnswerForm::one_token(spec.causal);
-        Ok(Task { template, tokenizer, head, target, max_tokens, answer })
+        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
+        Ok(Task { template, tokenizer, head, target, max_tokens, answer, enclosed })
     }
 
     /// The longest row that it accepts.
@@ -99,8 +101,9 @@ impl Task {
     /// A special token that the template needs and the model lacks; a template that a causal model cannot answer.
     pub fn encoder(&self) -> Result<Encoder<'_>> {
         let special = self.tokenizer.special();
-        let (start, end) = (special.cls.into_iter().collect(), special.sep.into_iter().collect());
-        let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer };
+        let around = |token: Option<u32>| token.filter(|_| self.enclosed).into_iter().collect();
+        let (start, end) = (around(special.cls), around(special.sep));
+        let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer.clone() };
         Encoder::new(&self.template, &self.tokenizer, form)
     }
 

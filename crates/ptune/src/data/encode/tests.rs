@@ -55,8 +55,8 @@ fn the_longest_shorten_field_loses_first_and_of_equal_ones_the_last() {
     let fields = [("a", "the film was good"), ("b", "a good city")];
     let example = Example::from_fields(fields.map(|(name, text)| (name.to_string(), text.to_string())));
     let whole = encoder(8).encode(&example).unwrap();
-    assert_eq!((whole.tokens.len(), whole.answer), (8, 4));
-    let lengths: Vec<_> = (1..8).map(|max| encoder(max).encode(&example).unwrap().answer).collect();
+    assert_eq!((whole.tokens.len(), whole.answers[0]), (8, 4));
+    let lengths: Vec<_> = (1..8).map(|max| encoder(max).encode(&example).unwrap().answers[0]).collect();
     // Tokens left of 'a' for rows of 1 to 7 tokens: 3+3 of 7, then b 2, a 2, b 1, a 1, b 0, a 0.
     assert_eq!(lengths, [0, 1, 1, 2, 2, 3, 3]);
 }
@@ -83,13 +83,47 @@ fn a_causal_row_ends_before_its_answer() {
     let want: Vec<Token> = [vec![Token::Pseudo(0)], ids("the", Glue::Space), ids("is", Glue::Space)].concat();
     for template in ["[P*1] {text} is [MASK]", "[P*1] {text} is[MASK]"] {
         let found = row(template, &[], "the").unwrap();
-        assert_eq!((&found.tokens, found.answer), (&want, want.len() - 1));
+        assert_eq!(found, Encoded::row(want.clone(), want.len() - 1));
     }
     // The last row may be a pseudo token, a field or the family's start token.
     assert_eq!(row("{text} [P*2] [MASK]", &[], "the").unwrap().tokens.last(), Some(&Token::Pseudo(1)));
-    assert_eq!(row("{text} [MASK]", &[7], "").unwrap(), Encoded { tokens: vec![Token::Id(7)], answer: 0 });
+    assert_eq!(row("{text} [MASK]", &[7], "").unwrap(), Encoded::row(vec![Token::Id(7)], 0));
     let message = row("{text} [MASK]", &[], " ").unwrap_err();
     assert_eq!(message, "no token of this row stands before [MASK], so nothing can predict the answer");
+}
+
+#[test]
+fn label_words_of_several_tokens_get_masks_of_their_own() {
+    let tokenizer = fixture("wordpiece-uncased");
+    let template = Template::parse("{text|shorten} [MASK] . [P*1]").unwrap();
+    let form = |max_tokens| RowForm { answer: AnswerForm::Masks(vec![1, 3]), ..masked(max_tokens, &[2], &[3]) };
+    let encode = |max| Encoder::new(&template, &tokenizer, form(max)).unwrap().encode(&example("the film was good"));
+    let found = encode(12).unwrap();
+    let spans: Vec<_> = found.spans.iter().map(|s| (s.rows.clone(), s.parent, s.first_position)).collect();
+    assert_eq!(spans, [(0..9, None, 0), (9..20, None, 0)]);
+    assert_eq!(found.answers, [5, 14, 15, 16]);
+    // All but the masks is the same in both; the longest row decides what is cut, and all are cut alike.
+    assert_eq!((&found.tokens[..6], &found.tokens[6..9]), (&found.tokens[9..15], &found.tokens[17..]));
+    let cut = encode(9).unwrap();
+    assert_eq!((cut.spans[0].rows.len(), cut.spans[1].rows.len()), (7, 9));
+    assert_eq!((&cut.tokens[..3], &cut.tokens[7..10]), (&found.tokens[..3], &found.tokens[..3]));
+    let message = encode(6).unwrap_err().to_string();
+    assert!(message.starts_with("this row has 11 tokens, max_tokens is 6, and cutting its shorten"), "{message}");
+}
+
+#[test]
+fn causal_label_words_of_several_tokens_go_on_behind_the_row() {
+    let tokenizer = fixture("byte-level");
+    let template = Template::parse("[P*2] {text|shorten} is [MASK]").unwrap();
+    let form = |max| RowForm { answer: AnswerForm::Continuations(vec![vec![7, 8], vec![9]]), ..causal(max, &[]) };
+    let encode = |max| Encoder::new(&template, &tokenizer, form(max)).unwrap().encode(&example("the city of the"));
+    let found = encode(9).unwrap();
+    let spans: Vec<_> = found.spans.iter().map(|s| (s.rows.clone(), s.parent, s.first_position)).collect();
+    assert_eq!(spans, [(0..7, None, 0), (7..9, Some(0), 7), (9..10, Some(0), 7)]);
+    assert_eq!((&found.answers, &found.tokens[7..]), (&vec![6, 7, 8, 9], &[7, 8, 9].map(Token::Id)[..]));
+    // The longest word counts: of 8 tokens, 2 are its own.
+    let cut = encode(8).unwrap();
+    assert_eq!((cut.spans[0].rows.clone(), cut.spans[1].first_position), (0..6, 6));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::prompt::encoder::{EncoderKind, Shapes};
+
 use super::{LARGEST_SEED, Loss, Metric, RunConfig};
 use crate::error::{Error, Result};
 
@@ -12,6 +14,9 @@ const MOST_EPOCHS: usize = 1_000_000;
 const MOST_EXAMPLES_A_STEP: usize = 65_536;
 const MOST_TOKENS: usize = 65_536;
 const MOST_THREADS: usize = 1024;
+/// An LSTM this wide has a thousand million numbers a layer.
+const LARGEST_ENCODER: usize = 8192;
+const MOST_ENCODER_LAYERS: usize = 16;
 /// No optimiser survives more; it is far inside f32, in which the training computes.
 const LARGEST_RATE: f64 = 1000.0;
 
@@ -19,7 +24,12 @@ impl RunConfig {
     /// Checks every value of the run file `file`.
     pub(super) fn check(&self, file: &Path) -> Result<()> {
         let checks = [self.check_top(), self.check_data(), self.check_task(), self.check_verbalizer()];
-        let mut checks = checks.into_iter().chain([self.check_backbone(), self.check_length(), self.check_train()]);
+        let mut checks = checks.into_iter().chain([
+            self.check_prompt(),
+            self.check_backbone(),
+            self.check_length(),
+            self.check_train(),
+        ]);
         match checks.find_map(std::result::Result::err) {
             Some((key, message)) => Err(Error::key(file, key, message)),
             None => Ok(()),
@@ -91,6 +101,21 @@ impl RunConfig {
             }
         }
         Ok(())
+    }
+
+    fn check_prompt(&self) -> Checked {
+        let prompt = &self.prompt;
+        let (peft, kind) = (prompt.shapes == Shapes::Peft, prompt.encoder);
+        let given = prompt.hidden_size.is_some();
+        let message = format!("is fixed in the shapes \"{}\"; it needs prompt.shapes = \"peft\"", prompt.shapes.name());
+        check(peft || !given, "prompt.hidden_size", &message)?;
+        check(peft || prompt.layers.is_none(), "prompt.layers", message)?;
+        let message = "an embedding has no hidden layer; remove the key";
+        check(!given || kind != EncoderKind::Embedding, "prompt.hidden_size", message)?;
+        let message = format!("is for the lstm; prompt.encoder is \"{}\"", kind.name());
+        check(prompt.layers.is_none() || kind == EncoderKind::Lstm, "prompt.layers", message)?;
+        optionally_within("prompt.hidden_size", prompt.hidden_size, LARGEST_ENCODER)?;
+        optionally_within("prompt.layers", prompt.layers, MOST_ENCODER_LAYERS)
     }
 
     fn check_backbone(&self) -> Checked {

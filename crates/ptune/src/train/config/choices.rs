@@ -15,14 +15,6 @@ pub enum Compute {
     F32,
 }
 
-/// Which published implementation the encoder's shapes follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Shapes {
-    /// The P-tuning authors' LAMA code: two layers, half the width a direction.
-    Lama,
-}
-
 /// What the training loss of a probing task compares the answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -88,15 +80,6 @@ impl Compute {
         match self {
             Compute::Auto => "auto",
             Compute::F32 => "f32",
-        }
-    }
-}
-
-impl Shapes {
-    /// The name in run files and adapters.
-    pub fn name(self) -> &'static str {
-        match self {
-            Shapes::Lama => "lama",
         }
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::{Compute, DataConfig, Metric, RunConfig, TaskConfig, TrainConfig};
+use super::{Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::{files, spelling};
 
@@ -24,14 +24,13 @@ pub(super) const LATER_KEYS: &[(&str, &str)] = &[
     ("backbone.lora_alpha", "training the model with LoRA comes with a later release; remove the key"),
     ("train.backbone_learning_rate", "training the model's weights comes with a later release; remove the key"),
     ("train.head_learning_rate", "training a head comes with a later release; remove the key"),
+    ("prompt.dropout", "dropout in the prompt encoder comes with a later release; remove the key"),
     ("train.save_every", "saving the state and resuming come with a later release; remove the key"),
 ];
 
 /// Values that are designed but whose feature is not built, and what to write instead.
 pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[
     ("compute", "bf16", "auto or f32"),
-    ("prompt.shapes", "superglue", "lama"),
-    ("prompt.shapes", "peft", "lama"),
     ("backbone.mode", "full", "frozen"),
     ("backbone.mode", "lora", "frozen"),
     ("train.optimizer", "adamw_hf", "adamw or adam"),
@@ -74,6 +73,7 @@ impl RunConfig {
                 verbalizer: vec![(String::new(), Vec::new())],
                 ..TaskConfig::default()
             },
+            prompt: PromptConfig { hidden_size: Some(1), layers: Some(1), ..PromptConfig::default() },
             train: TrainConfig {
                 steps: Some(1),
                 epochs: Some(1),

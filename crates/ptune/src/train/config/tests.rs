@@ -154,6 +154,13 @@ fn values_out_of_range_are_refused() {
         ("patience = 3", "train.patience"),
         ("select = \"accuracy\"", "train.select"),
         ("[backbone]\ndropout = 0.1", "backbone.dropout"),
+        ("[prompt]\nhidden_size = 8", "prompt.hidden_size"),
+        ("[prompt]\nshapes = \"superglue\"\nlayers = 1", "prompt.layers"),
+        ("[prompt]\nshapes = \"peft\"\nhidden_size = 0", "prompt.hidden_size"),
+        ("[prompt]\nshapes = \"peft\"\nhidden_size = 100000", "prompt.hidden_size"),
+        ("[prompt]\nshapes = \"peft\"\nlayers = 0", "prompt.layers"),
+        ("[prompt]\nshapes = \"peft\"\nencoder = \"mlp\"\nlayers = 2", "prompt.layers"),
+        ("[prompt]\nshapes = \"peft\"\nencoder = \"embedding\"\nhidden_size = 8", "prompt.hidden_size"),
         ("[task.verbalizer]\nyes = [\"yes\"]", "task.verbalizer"),
         ("[task.verbalizer]\na = [\"yes\"]\nb = []", "task.verbalizer.b"),
         ("[task.verbalizer]\na = [\"yes\"]\nb = [\" \"]", "task.verbalizer.b"),
@@ -174,6 +181,15 @@ fn values_out_of_range_are_refused() {
     ] {
         assert_says(read(&MINIMAL.replace(from, to)), &["run.toml", key]);
     }
+}
+
+#[test]
+fn the_free_sizes_of_peft_reach_the_encoder() {
+    let config = read(&minimal_and("[prompt]\nshapes = \"peft\"\nhidden_size = 48\nlayers = 3")).unwrap();
+    let (hidden_size, layers) = (Some(48), Some(3));
+    let shape = EncoderShape { kind: EncoderKind::Lstm, shapes: Shapes::Peft, hidden_size, layers };
+    assert_eq!(config.prompt.shape(), shape);
+    assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
 }
 
 #[test]
@@ -342,7 +358,9 @@ fn names_are_those_of_the_run_file() {
     for compute in [Compute::Auto, Compute::F32] {
         assert_eq!(compute.name(), written(Value::try_from(compute).unwrap()));
     }
-    assert_eq!(Shapes::Lama.name(), written(Value::try_from(Shapes::Lama).unwrap()));
+    for shapes in [Shapes::Lama, Shapes::Superglue, Shapes::Peft] {
+        assert_eq!(shapes.name(), written(Value::try_from(shapes).unwrap()));
+    }
 }
 
 proptest! {
