@@ -126,8 +126,8 @@ fn cards(facts: &RunFacts, figures: &Figures<'_>) -> Vec<Card> {
         }
     }
     if let Some(summary) = figures.summary {
-        let frozen = format!("trained, {} frozen", grouped(summary.frozen_parameters));
-        cards.push(card("Parameters", grouped(summary.trainable_parameters), frozen));
+        let frozen = format!("{} frozen", grouped(summary.frozen_parameters));
+        cards.push(card("Parameters trained", grouped(summary.trainable_parameters), frozen));
     }
     if let Some(adapter) = &facts.adapter {
         let what = match &adapter.prompt {
