@@ -128,6 +128,12 @@ fn of_run(run: &RunFacts) -> Vec<String> {
         lines.push(line("best dev", metrics_line(&best.dev)));
     }
     lines.extend(run.test.as_ref().map(|test| line("test", metrics_line(test))));
+    if let Some(summary) = &run.summary {
+        let (trained, frozen) = (summary.trainable_parameters, summary.frozen_parameters);
+        lines.push(line("parameters", format!("{trained} trained, {frozen} frozen")));
+        let speed = format!("{:.1} s, {:.1} examples/s", summary.seconds, summary.train_examples_per_s);
+        lines.push(line("time", speed));
+    }
     lines.push(String::new());
     match &run.adapter {
         Some(adapter) => lines.extend(of_adapter(adapter)),

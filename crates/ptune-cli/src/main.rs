@@ -9,6 +9,7 @@ mod inspect;
 mod predict;
 mod progress;
 mod report;
+mod signals;
 mod train;
 
 use std::io::Write;
@@ -39,6 +40,7 @@ is an adapter, a directory of a few kilobytes that \"eval\" and \"predict\" use.
 const EXAMPLES: &str = "\
 From nothing to answers:
   ptune train run.toml --out runs/first
+  ptune inspect runs/first
   ptune eval runs/first/adapter --data test.jsonl
   ptune predict runs/first/adapter --field text=\"the soup was cold\"
 

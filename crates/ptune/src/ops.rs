@@ -108,8 +108,7 @@ impl Device {
         rows: &[u32],
         gradient: bool,
     ) -> Linear {
-        let (outputs, inputs) = (weight.rows(), weight.columns());
-        let weight = kernels::Weight::pack_rows(&self.context, weight.data(), outputs, inputs, rows, gradient);
+        let weight = kernels::Weight::pack_rows(&self.context, weight.data(), weight.columns(), rows, gradient);
         let bias = bias.map(|b| {
             let chosen: Vec<f32> = rows.iter().map(|&r| b.data()[r as usize]).collect();
             self.upload(1, rows.len(), &chosen)

@@ -90,7 +90,10 @@ impl Predictor {
     /// A bad file or line; the whole file is checked first.
     pub fn evaluate(&self, file: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<Evaluation> {
         let data = self.task.dataset(file)?;
-        let metrics = self.scorer().evaluate(&data, progress)?;
+        let metrics = self.scorer().evaluate(&data, &mut |done, total| {
+            progress(done, total);
+            Ok(())
+        })?;
         Ok(Evaluation { examples: data.kept, metrics })
     }
 
@@ -106,7 +109,7 @@ impl Predictor {
         let encoded: Vec<Result<Encoded>> = examples.iter().map(|example| encoder.encode(example)).collect();
         let rows: Vec<&Encoded> = encoded.iter().filter_map(|row| row.as_ref().ok()).collect();
         let mut answers = Vec::with_capacity(rows.len());
-        let scored = self.scorer().score(&rows, &mut |_, _| {}, |_, scores| answers.push(self.answer(scores, top)));
+        let scored = self.scorer().score(&rows, &mut |_, _| Ok(()), |_, scores| answers.push(self.answer(scores, top)));
         // What was scored before the scores stopped being finite is still answered.
         let mut failed = scored.err();
         let mut answers = answers.into_iter();

@@ -28,7 +28,7 @@ use crate::prompt::template::{Field, Piece, PieceKind, Template};
 use crate::{Error, Result};
 
 /// One token of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Token {
     /// A token of the vocabulary.
     Id(u32),
@@ -37,7 +37,7 @@ pub enum Token {
 }
 
 /// An example as tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Encoded {
     /// The tokens, span behind span, start and end tokens included.
     pub tokens: Vec<Token>,
@@ -49,7 +49,7 @@ pub struct Encoded {
 }
 
 /// Tokens that see each other and those of their ancestors.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenSpan {
     /// Its tokens.
     pub rows: Range<usize>,

@@ -30,7 +30,7 @@ pub enum Inspection {
     /// A trained task.
     Adapter(AdapterFacts),
     /// A run directory.
-    Run(RunFacts),
+    Run(Box<RunFacts>),
 }
 
 /// Looks at a directory. `model` is where an adapter's base is, when it has moved. `progress(loaded, total)` counts the
@@ -48,7 +48,7 @@ pub fn inspect(
     if path.join("adapter.toml").exists() {
         Ok(Inspection::Adapter(AdapterFacts::read(path, model)?))
     } else if path.join("run.toml").exists() {
-        Ok(Inspection::Run(RunFacts::read(path, model)?))
+        Ok(Inspection::Run(Box::new(RunFacts::read(path, model)?)))
     } else if model.is_some() {
         let message = "holds neither an adapter nor a run, and --model says where the model of those is";
         Err(Error::file(path, message))

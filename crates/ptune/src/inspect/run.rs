@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::AdapterFacts;
 use crate::Result;
-use crate::train::RunConfig;
 use crate::train::log::{self, Line};
 use crate::train::metrics::Metrics;
+use crate::train::{self, RunConfig, Summary};
 
 /// What is known about a run.
 #[derive(Clone, Debug, Serialize)]
@@ -17,6 +17,8 @@ pub struct RunFacts {
     pub path: String,
     /// Whether it came to its end; an interrupted one may be resumed.
     pub finished: bool,
+    /// What a finished run came to.
+    pub summary: Option<Summary>,
     /// Steps made up to the last evaluation.
     pub steps: usize,
     /// Evaluations, that of step 0 included.
@@ -60,11 +62,13 @@ impl RunFacts {
         let lines = if log.exists() { log::read(&log)? } else { Vec::new() };
         let adapter = path.join("adapter");
         let adapter = adapter.join("adapter.toml").exists().then(|| AdapterFacts::read(&adapter, model)).transpose()?;
+        let summary = train::finished(path)?;
         let best = log::best(&lines);
         let test = lines.iter().find_map(|line| line.test.clone());
         Ok(RunFacts {
             path: path.to_string_lossy().into_owned(),
-            finished: false,
+            finished: summary.is_some(),
+            summary,
             steps: lines.iter().filter_map(|line| line.step).next_back().unwrap_or(0),
             evaluations: lines.iter().filter(|line| line.dev.is_some()).count(),
             select: config.select().name(),

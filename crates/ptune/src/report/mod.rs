@@ -2,7 +2,7 @@
 //!
 //! | file | part |
 //! |---|---|
-//! | `page.rs` | what stands on the page, from the facts of `inspect` and the figures of the process |
+//! | `page.rs` | what stands on the page, from the facts of `inspect` |
 //! | `chart.rs` | curves as SVG geometry |
 //! | `page.html`, `style.css` | how it looks |
 //!
@@ -19,29 +19,20 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 
 use crate::inspect::RunFacts;
-use crate::train::Summary;
 use crate::{Error, Result, files};
 use page::Page;
 
 /// The file's name in the run directory.
 pub const FILE: &str = "report.html";
 
-/// What the files of a run do not tell.
-#[derive(Clone, Default)]
-pub struct Figures<'a> {
-    /// What the run came to; none when it was interrupted.
-    pub summary: Option<&'a Summary>,
-    /// The most memory that the process has held, in MB.
-    pub peak_rss_mb: Option<u64>,
-}
-
-/// Writes the report of the run in `directory`, finished or not, and returns its path.
+/// Writes the report of the run in `directory`, finished or not, and returns its path. `peak_rss_mb` is what the files
+/// of a run do not tell: the most memory that the process held, in MB.
 ///
 /// # Errors
 /// As [`RunFacts::read`]; a failed write.
-pub fn write(directory: &Path, figures: &Figures<'_>) -> Result<PathBuf> {
+pub fn write(directory: &Path, peak_rss_mb: Option<u64>) -> Result<PathBuf> {
     let facts = RunFacts::read(directory, None)?;
-    let page = render(&Page::new(&facts, figures)?)?;
+    let page = render(&Page::new(&facts, peak_rss_mb)?)?;
     let file = directory.join(FILE);
     files::write_atomically(&file, page.as_bytes())?;
     Ok(file)

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::Figures;
 use super::chart::{Chart, Curve, Unit, written};
 use crate::Result;
 use crate::checkpoint::ModelDirectory;
@@ -73,7 +72,7 @@ struct Row {
 }
 
 impl Page {
-    pub(super) fn new(facts: &RunFacts, figures: &Figures<'_>) -> Result<Page> {
+    pub(super) fn new(facts: &RunFacts, peak_rss_mb: Option<u64>) -> Result<Page> {
         let config = &facts.run_file;
         let directory = Path::new(&facts.path);
         let named = |path: &Path| path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
@@ -81,12 +80,12 @@ impl Page {
         Ok(Page {
             version: env!("CARGO_PKG_VERSION"),
             name: named(&place),
-            finished: facts.finished,
+            finished: facts.summary.is_some(),
             steps: facts.steps,
             best_step: facts.best.as_ref().map(|best| best.step),
             about: about(facts, &named(&config.model)),
             template: config.task.template.clone(),
-            cards: cards(facts, figures),
+            cards: cards(facts, peak_rss_mb),
             results: results(facts),
             charts: charts(facts),
             adapter: facts.adapter.clone(),
@@ -114,7 +113,7 @@ fn about(facts: &RunFacts, model: &str) -> Vec<String> {
     vec![format!("{model}{family}"), task, prompt]
 }
 
-fn cards(facts: &RunFacts, figures: &Figures<'_>) -> Vec<Card> {
+fn cards(facts: &RunFacts, peak_rss_mb: Option<u64>) -> Vec<Card> {
     let card = |name: &str, value: String, beside: String| Card { name: name.into(), value, beside };
     let mut cards = Vec::new();
     let dev = facts.best.as_ref().map(|best| &best.dev);
@@ -125,7 +124,7 @@ fn cards(facts: &RunFacts, figures: &Figures<'_>) -> Vec<Card> {
             cards.push(card(&name, percent(value), majority.unwrap_or_default()));
         }
     }
-    if let Some(summary) = figures.summary {
+    if let Some(summary) = &facts.summary {
         let frozen = format!("{} frozen", grouped(summary.frozen_parameters));
         cards.push(card("Parameters trained", grouped(summary.trainable_parameters), frozen));
     }
@@ -136,14 +135,14 @@ fn cards(facts: &RunFacts, figures: &Figures<'_>) -> Vec<Card> {
         };
         cards.push(card("Adapter", bytes(adapter.bytes), what));
     }
-    if let Some(summary) = figures.summary {
+    if let Some(summary) = &facts.summary {
         let speed = match summary.train_examples_per_s {
             0.0 => String::new(),
             speed => format!("{speed:.0} examples/s"),
         };
         cards.push(card("Time", seconds(summary.seconds), speed));
     }
-    if let Some(mb) = figures.peak_rss_mb {
+    if let Some(mb) = peak_rss_mb {
         cards.push(card("Memory", format!("{} MB", grouped(mb as usize)), "at its peak".into()));
     }
     cards

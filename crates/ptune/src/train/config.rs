@@ -6,6 +6,7 @@
 //! there is either optional (`Option`) or required (empty until the file gives it, and refused when it stays so).
 //! A key or a value whose feature is not built is refused by name, never ignored.
 
+mod changes;
 mod check;
 mod choices;
 mod read;
@@ -154,6 +155,8 @@ pub struct TrainConfig {
     /// Steps between evaluations on `dev`; without it, one at the end of every epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_every: Option<usize>,
+    /// Steps between two saves of the state, from which `--resume` goes on.
+    pub save_every: usize,
     /// Evaluations without improvement before the run stops; 0 never stops it.
     pub patience: usize,
     /// The metric that picks the best adapter; always there after reading.
@@ -229,6 +232,7 @@ impl Default for TrainConfig {
             warmup_steps: 0,
             clip_norm: 1.0,
             eval_every: None,
+            save_every: 200,
             patience: 0,
             select: None,
         }

@@ -20,11 +20,12 @@ pub mod metrics;
 mod optimizer;
 mod prepare;
 mod run;
+mod state;
 mod task;
 
 pub use config::RunConfig;
 pub use optimizer::{Optimizer, Schedule};
-pub use run::{Summary, run};
+pub use run::{Options, Summary, finished, run, run_with};
 pub use task::Task;
 pub(crate) use task::open_tokenizer;
 
@@ -130,20 +131,34 @@ impl Order {
         rows.div_ceil(batch_size)
     }
 
+    /// Goes to where a new order is after `batches` batches.
+    pub fn go_to(&mut self, batches: usize) {
+        let a_epoch = Self::batches_per_epoch(self.rows.len(), self.batch_size).max(1);
+        (self.epoch, self.at) = (u32::try_from(batches / a_epoch).unwrap_or(u32::MAX), self.rows.len());
+        if !batches.is_multiple_of(a_epoch) {
+            self.begin_epoch();
+            self.at = batches % a_epoch * self.batch_size;
+        }
+    }
+
     /// The next batch's row numbers.
     pub fn next_batch(&mut self) -> &[usize] {
         if self.at >= self.rows.len() {
-            if let Some(seed) = self.seed {
-                // From file order each time: an epoch's order depends on its number alone.
-                self.rows.sort_unstable();
-                Rng::new(seed, Purpose::Shuffle(self.epoch)).shuffle(&mut self.rows);
-            }
-            self.epoch += 1;
-            self.at = 0;
+            self.begin_epoch();
         }
         let batch = self.at..self.rows.len().min(self.at + self.batch_size);
         self.at = batch.end;
         &self.rows[batch]
+    }
+
+    fn begin_epoch(&mut self) {
+        if let Some(seed) = self.seed {
+            // From file order each time: an epoch's order depends on its number alone.
+            self.rows.sort_unstable();
+            Rng::new(seed, Purpose::Shuffle(self.epoch)).shuffle(&mut self.rows);
+        }
+        self.epoch += 1;
+        self.at = 0;
     }
 }
 
@@ -169,6 +184,20 @@ mod tests {
         assert_ne!(first, second);
         first.sort_unstable();
         assert_eq!(first, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_order_goes_on_after_any_number_of_batches() {
+        for seed in [None, Some(5)] {
+            for batches in 0..10 {
+                let (mut order, mut resumed) = (Order::new(10, 4, seed), Order::new(10, 4, seed));
+                resumed.go_to(batches);
+                (0..batches).for_each(|_| drop(order.next_batch().to_vec()));
+                for _ in 0..7 {
+                    assert_eq!(order.next_batch(), resumed.next_batch(), "after {batches} batches");
+                }
+            }
+        }
     }
 
     #[test]

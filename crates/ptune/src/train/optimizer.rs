@@ -6,7 +6,7 @@
 //! adam   g += decay * p before everything      (torch.optim.Adam: coupled L2, the paper's LAMA code)
 //! ```
 
-use ptune_kernels::AdamStep;
+use ptune_kernels::{AdamStep, Decay};
 
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
@@ -37,6 +37,26 @@ impl Optimizer {
         Optimizer { kind, weight_decay, clip_norm, moments, steps: 0 }
     }
 
+    /// Steps made.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Goes on after so many steps; the moments must be those of that step.
+    pub(super) fn set_steps(&mut self, steps: u64) {
+        self.steps = steps;
+    }
+
+    /// First and second moments, in the order of the parameters.
+    pub(super) fn moments(&self) -> &[[Tensor; 2]] {
+        &self.moments
+    }
+
+    /// The moments, to restore them.
+    pub(super) fn moments_mut(&mut self) -> &mut [[Tensor; 2]] {
+        &mut self.moments
+    }
+
     /// One step on all parameters, which must be those it was made for, in the same order.
     pub fn step(&mut self, device: &Device, parameters: &mut [Parameter], learning_rate: f64) {
         self.steps += 1;
@@ -47,7 +67,10 @@ impl Optimizer {
             eps: ADAM_EPSILON,
             weight_decay: self.weight_decay,
             step: self.steps,
-            coupled: self.kind == OptimizerKind::Adam,
+            decay: match self.kind {
+                OptimizerKind::Adam => Decay::Coupled,
+                OptimizerKind::AdamW => Decay::Before,
+            },
             gradient_scale: self.clip_scale(device, parameters),
         };
         for (parameter, moments) in parameters.iter_mut().zip(&mut self.moments) {

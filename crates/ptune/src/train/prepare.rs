@@ -74,19 +74,6 @@ impl Data {
     }
 }
 
-/// Never writes over a former run.
-pub(super) fn refuse_existing(out: &Path) -> Result<()> {
-    if out.join("run.toml").exists() || out.join("adapter").exists() {
-        let message = "holds a run already; give another directory with --out, or remove this one";
-        return Err(Error::file(out, message));
-    }
-    // What is there of the path must be directories, or creating the rest would fail after all the reading.
-    match out.ancestors().find(|path| path.exists()) {
-        Some(file) if !file.is_dir() => Err(Error::file(file, "is a file; a run needs a directory")),
-        _ => Ok(()),
-    }
-}
-
 pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
     let path = std::fs::canonicalize(directory.path()).map_err(|e| Error::read(directory.path(), e))?;
     Ok(Base {

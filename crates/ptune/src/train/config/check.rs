@@ -145,6 +145,7 @@ impl RunConfig {
         }
         let message = format!("{}: must be above 0 and at most 1", train.decay);
         check(train.decay > 0.0 && train.decay <= 1.0, "train.decay", message)?;
+        within("train.save_every", train.save_every, 1, MOST_STEPS)?;
         within("train.patience", train.patience, 0, MOST_STEPS)?;
         let message = "stops on the dev examples; give data.dev or remove the key";
         check(train.patience == 0 || self.data.dev.is_some(), "train.patience", message)?;

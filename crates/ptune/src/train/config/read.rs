@@ -17,6 +17,8 @@ use crate::{files, spelling};
 const LARGEST_FILE: u64 = 16 << 20;
 /// The only table whose keys are the user's own.
 const VERBALIZER: &str = "task.verbalizer";
+/// Its own name.
+const LABELS: &str = "verbalizer";
 
 /// Keys that are designed but whose feature is not built, and what to do.
 pub(super) const LATER_KEYS: &[(&str, &str)] = &[
@@ -25,7 +27,6 @@ pub(super) const LATER_KEYS: &[(&str, &str)] = &[
     ("train.backbone_learning_rate", "training the model's weights comes with a later release; remove the key"),
     ("train.head_learning_rate", "training a head comes with a later release; remove the key"),
     ("prompt.dropout", "dropout in the prompt encoder comes with a later release; remove the key"),
-    ("train.save_every", "saving the state and resuming come with a later release; remove the key"),
 ];
 
 /// Values that are designed but whose feature is not built, and what to write instead.
@@ -89,9 +90,7 @@ impl RunConfig {
     pub(super) fn known_keys() -> Result<Vec<String>> {
         let table: Table = Table::try_from(Self::with_every_key())
             .map_err(|wrong| Error::Failed(format!("the keys of a run file cannot be listed: {wrong}")))?;
-        let mut keys = Vec::new();
-        list_keys(&table, "", &mut keys);
-        Ok(keys)
+        Ok(leaves(&table).into_iter().map(|(key, _)| key).collect())
     }
 
     /// Decides what depends on other keys and makes paths absolute.
@@ -178,15 +177,18 @@ fn suggestion(key: &str, known: &[String]) -> String {
     }
 }
 
-/// The dotted keys of a table's leaves. The verbalizer's labels are no keys of the run file.
-fn list_keys(table: &Table, prefix: &str, keys: &mut Vec<String>) {
+/// The values of a table by their dotted keys. The verbalizer is one value: its labels are no keys of the run file.
+pub(super) fn leaves(table: &Table) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
     for (key, value) in table {
-        let dotted = format!("{prefix}{key}");
         match value {
-            Value::Table(inner) if dotted != VERBALIZER => list_keys(inner, &format!("{dotted}."), keys),
-            _ => keys.push(dotted),
+            Value::Table(inner) if key != LABELS => {
+                found.extend(leaves(inner).into_iter().map(|(below, value)| (format!("{key}.{below}"), value)));
+            }
+            _ => found.push((key.clone(), value.clone())),
         }
     }
+    found
 }
 
 /// A dotted key, its value if that is a text, and the bytes it takes in the file.

@@ -1,12 +1,14 @@
 //! The end of a run, and how a prompt is kept: as the adapter on disk.
 
+use super::progress::Progress;
 use super::training::Training;
 use super::{Run, Summary};
 use crate::adapter::{Adapter, Description, Metrics as AdapterMetrics};
 use crate::method::{Head, Prompt};
 use crate::train::metrics::Metrics;
+use crate::train::state::State;
 use crate::train::{Event, diverged};
-use crate::{Result, files};
+use crate::{Error, Result, files};
 
 impl Run<'_> {
     /// Makes a prompt the kept one: writes the adapter, replacing an older one.
@@ -18,40 +20,53 @@ impl Run<'_> {
         let width = self.base.width;
         let description = self.describe(!rows.is_empty(), dev);
         let adapter = Adapter { description, rows: rows.len() / width, width, prompt: rows };
-        adapter.save(&self.out.join("adapter"))
+        adapter.save(&self.adapter())
     }
 
     /// Evaluates the kept prompt on test and writes its adapter for the last time.
     pub(super) fn finish(&self, training: Training<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
-        let Training { trainer, mut progress, start, .. } = training;
+        let prompt = &training.trainer.prompt;
+        let mut progress = training.progress();
         if progress.kept.is_none() {
             // Without a dev set the last prompt is the kept one.
-            self.keep(&trainer.prompt, progress.step, None)?;
+            self.keep(prompt, progress.step, None)?;
         }
-        let directory = self.out.join("adapter");
-        let test = self.test(observe)?;
+        let test = self.test(&progress, observe)?;
         if let Some(test) = &test {
             progress.write_line(&serde_json::json!({"test": test}), self.out)?;
         }
-        Ok(Summary {
+        let progress = Progress { earlier: training.progress().earlier, ..progress };
+        let summary = Summary {
             steps: progress.step,
-            seconds: start.elapsed().as_secs_f64(),
+            seconds: progress.earlier.as_secs_f64(),
             train_examples_per_s: progress.examples_per_s(),
-            trainable_parameters: trainer.prompt.trainable(),
+            trainable_parameters: prompt.trainable(),
             frozen_parameters: self.model.parameters(),
-            adapter_bytes: files::directory_bytes(&directory)?,
-            dev: progress.kept,
+            adapter_bytes: files::directory_bytes(&self.adapter())?,
+            dev: progress.kept.clone(),
             test,
-        })
+        };
+        // From here on the run is finished: what was needed to go on makes room.
+        let state = State::new(self.identity.clone(), progress, training.trainer.optimizer.steps());
+        state.finished(summary.clone()).write(&self.state(), &[])?;
+        Ok(summary)
     }
 
     /// The kept prompt's metrics on test, which go into its adapter too.
-    fn test(&self, observe: &mut dyn FnMut(Event<'_>)) -> Result<Option<Metrics>> {
+    fn test(&self, progress: &Progress, observe: &mut dyn FnMut(Event<'_>)) -> Result<Option<Metrics>> {
         let Some(test) = &self.data.test else { return Ok(None) };
-        let directory = self.out.join("adapter");
+        let directory = self.adapter();
         let mut kept = Adapter::load(&directory)?;
+        if kept.description.metrics.dev != progress.kept.as_ref().map(Metrics::to_map).unwrap_or_default() {
+            let message = "is not the best prompt of this run any more: it was replaced while the run was under way";
+            return Err(Error::file(&directory, message));
+        }
+        let step = progress.step;
         let prompt = (kept.rows > 0).then(|| self.device.upload(kept.rows, kept.width, &kept.prompt));
-        let mut progress = |done, total| observe(Event::Evaluating { done, total });
+        let mut progress = |done, total| {
+            observe(Event::Evaluating { done, total });
+            self.check_stop(step)
+        };
         let metrics = self.scorer(prompt.as_ref()).evaluate(test, &mut progress)?;
         kept.description.metrics.test = metrics.to_map();
         kept.save(&directory)?;
