@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::adapter::Adapter;
-use crate::checkpoint::ModelDirectory;
+use crate::adapter::{Adapter, Base};
+use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Example};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
@@ -46,7 +46,8 @@ pub enum Prediction {
 }
 
 impl Predictor {
-    /// Loads an adapter and its model: the one it was trained on, at `model` if that has moved.
+    /// Loads an adapter and its model: the one it was trained on; at `model`, a directory or a name as
+    /// [`hub::locate`] takes it, if that has moved.
     /// `progress(loaded, total)` counts the model's tensors.
     ///
     /// # Errors
@@ -59,14 +60,10 @@ impl Predictor {
     ) -> Result<Predictor> {
         let loaded = Adapter::load(adapter)?;
         let description = &loaded.description;
-        let model_path = model.map_or_else(|| PathBuf::from(&description.base.path), Path::to_path_buf);
-        if model.is_none() && !model_path.is_dir() {
-            let message = format!(
-                "its model '{}' is not at {} any more; say where it is with --model",
-                description.base.name, description.base.path
-            );
-            return Err(Error::file(adapter, message));
-        }
+        let model_path = match model {
+            Some(model) => hub::locate(model, Path::new(""))?,
+            None => find_base(adapter, &description.base)?,
+        };
         let directory = ModelDirectory::open(&model_path)?;
         let spec = ModelSpec::read(&directory)?;
         loaded.check_base(&directory.fingerprint(&spec.embeddings.words)?, &model_path)?;
@@ -145,6 +142,15 @@ impl Predictor {
             prompt: self.prompt.as_ref(),
         }
     }
+}
+
+/// Where the model of an adapter is now.
+fn find_base(adapter: &Path, base: &Base) -> Result<PathBuf> {
+    hub::locate_again(Path::new(&base.path), &base.name).ok_or_else(|| {
+        let message =
+            format!("its model '{}' is not at {} any more; say where it is with --model", base.name, base.path);
+        Error::file(adapter, message)
+    })
 }
 
 fn unanswered() -> Error {

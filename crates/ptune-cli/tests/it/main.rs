@@ -7,6 +7,7 @@ mod answers;
 mod bad_adapter;
 mod bad_model;
 mod bad_request;
+mod cache;
 mod contract;
 mod full_disk;
 mod inspect;

@@ -81,7 +81,8 @@ pub struct Base {
     pub model_type: String,
     /// Width of the word embeddings.
     pub width: usize,
-    /// A name for people: the last part of the directory's path.
+    /// A name for people: the last part of the directory's path; for a model of the Hugging Face cache its name and commit
+    /// there, which find it again when the cache has moved.
     pub name: String,
     /// Where the directory was.
     pub path: String,

@@ -6,6 +6,7 @@
 
 mod config;
 mod fingerprint;
+pub mod hub;
 mod shard;
 pub mod special_tokens;
 pub mod tokenizer;

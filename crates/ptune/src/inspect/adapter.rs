@@ -3,13 +3,13 @@
 //! Of the base only the tokenizer and the word table are read. Where the base is not at its place or has changed, the
 //! facts that need it are left out and `base.note` says why.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::{PieceFacts, pieces};
 use crate::adapter::{Adapter, Metrics};
-use crate::checkpoint::ModelDirectory;
+use crate::checkpoint::{ModelDirectory, hub};
 use crate::model::spec::ModelSpec;
 use crate::prompt::nearest;
 use crate::train::Task;
@@ -102,7 +102,7 @@ pub struct BaseFacts {
     pub name: String,
     /// Its family.
     pub family: String,
-    /// Where it was looked for.
+    /// Where it is, or was.
     pub path: String,
     /// Its fingerprint.
     pub fingerprint: String,
@@ -125,13 +125,18 @@ impl AdapterFacts {
     pub fn read(path: &Path, model: Option<&Path>) -> Result<AdapterFacts> {
         let adapter = Adapter::load(path)?;
         let described = &adapter.description;
-        let place = model.map_or_else(|| PathBuf::from(&described.base.path), Path::to_path_buf);
-        let (base, note) = match open_base(&adapter, path, &place) {
-            Ok(base) => (Some(base), None),
-            Err(wrong) if model.is_some() => return Err(wrong),
-            Err(_) if !place.is_dir() => (None, Some("is not there any more; --model DIR says where it is".into())),
-            Err(wrong) => (None, Some(wrong.to_string())),
+        let former = Path::new(&described.base.path);
+        let place = match model {
+            Some(model) => Some(hub::locate(model, Path::new(""))?),
+            None => hub::locate_again(former, &described.base.name),
         };
+        let (base, note) = match place.as_deref().map(|place| open_base(&adapter, path, place)) {
+            Some(Ok(base)) => (Some(base), None),
+            Some(Err(wrong)) if model.is_some() => return Err(wrong),
+            Some(Err(wrong)) => (None, Some(wrong.to_string())),
+            None => (None, Some("is not there any more; --model DIR says where it is".into())),
+        };
+        let place = place.as_deref().unwrap_or(former);
         let base = base.as_ref();
         Ok(AdapterFacts {
             path: path.to_string_lossy().into_owned(),

@@ -18,6 +18,7 @@ pub use pieces::PieceFacts;
 pub(crate) use pieces::pieces;
 pub use run::{BestFacts, RunFacts};
 
+use crate::checkpoint::hub;
 use crate::tensor::Device;
 use crate::{Error, Result, spelling};
 
@@ -33,7 +34,7 @@ pub enum Inspection {
     Run(Box<RunFacts>),
 }
 
-/// Looks at a directory. `model` is where an adapter's base is, when it has moved. `progress(loaded, total)` counts the
+/// Looks at a directory, or at a model by its name in the Hugging Face cache. `model` is where an adapter's base is, when it has moved. `progress(loaded, total)` counts the
 /// tensors of a model, which is loaded to find out whether it can be.
 ///
 /// # Errors
@@ -55,7 +56,11 @@ pub fn inspect(
     } else if path.join("config.json").exists() {
         Ok(Inspection::Model(ModelFacts::read(path, device, progress)))
     } else {
-        Err(unknown(path))
+        // Not here; a name may stand for a model in the cache.
+        match hub::locate(path, Path::new("")) {
+            Ok(found) if found != path => Ok(Inspection::Model(ModelFacts::read(&found, device, progress))),
+            _ => Err(unknown(path)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::chart::{Chart, Curve, Unit, written};
 use crate::Result;
-use crate::checkpoint::ModelDirectory;
+use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::Example;
 use crate::data::jsonl::Lines;
 use crate::inspect::{AdapterFacts, PieceFacts, RunFacts, pieces};
@@ -201,9 +201,10 @@ fn example(facts: &RunFacts) -> Option<Row> {
     let config = &facts.run_file;
     let file = std::fs::File::open(&config.data.train).ok()?;
     let first: Example = Lines::new(std::io::BufReader::new(file), &config.data.train).next()?.ok()?;
-    let directory = ModelDirectory::open(&config.model).ok()?;
+    let run_directory = Path::new(&facts.path);
+    let directory = ModelDirectory::open(&hub::locate(&config.model, run_directory).ok()?).ok()?;
     let spec = ModelSpec::read(&directory).ok()?;
-    let task = Task::from_run(config, &Path::new(&facts.path).join("run.toml"), &directory, &spec).ok()?;
+    let task = Task::from_run(config, &run_directory.join("run.toml"), &directory, &spec).ok()?;
     let mut pieces = pieces(&task, Some(&first)).ok()?;
     let tokens = pieces.iter().map(|piece| piece.tokens.len()).sum();
     let mut left = MOST_TOKENS;

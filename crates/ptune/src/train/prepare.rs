@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::adapter::Base;
-use crate::checkpoint::{Glue, ModelDirectory};
+use crate::checkpoint::{Glue, ModelDirectory, hub};
 use crate::data::Dataset;
 use crate::method::{Head, Prompt};
 use crate::model::Model;
@@ -74,13 +74,22 @@ impl Data {
     }
 }
 
+/// Opens the model of a run. A name in the cache is pinned to the commit that it means today, so that the run as resolved
+/// can be repeated.
+pub(super) fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunConfig)> {
+    let beside = file.parent().unwrap_or(Path::new(""));
+    let path = hub::locate(&config.model, beside)?;
+    let pinned = if hub::is_name(&config.model, beside) { hub::name_of(&path).into() } else { config.model.clone() };
+    Ok((ModelDirectory::open(&path)?, RunConfig { model: pinned, ..config.clone() }))
+}
+
 pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
     let path = std::fs::canonicalize(directory.path()).map_err(|e| Error::read(directory.path(), e))?;
     Ok(Base {
         fingerprint: directory.fingerprint(&spec.embeddings.words)?,
         model_type: spec.family.into(),
         width: spec.hidden,
-        name: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        name: hub::name_of(&path),
         path: path.to_string_lossy().into_owned(),
     })
 }

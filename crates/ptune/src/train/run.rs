@@ -29,14 +29,13 @@ use serde::{Deserialize, Serialize};
 pub(super) use progress::Progress;
 
 use crate::adapter::Base;
-use crate::checkpoint::ModelDirectory;
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Model};
 use crate::tensor::{Device, Tensor};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
-use crate::train::prepare::{Data, describe_base, new_prompt, tell_long_words, tell_vocabulary};
+use crate::train::prepare::{Data, describe_base, new_prompt, open_model, tell_long_words, tell_vocabulary};
 use crate::train::state::Identity;
 use crate::train::{Event, Task};
 use crate::{Error, Result, files};
@@ -107,7 +106,8 @@ pub fn run_with(
 ) -> Result<Summary> {
     let (former, lock) = Former::find(out, options.resume)?;
     config.to_toml()?; // a path that TOML cannot name is refused before the others are opened
-    let directory = ModelDirectory::open(&config.model)?;
+    let (directory, config) = open_model(config, file)?;
+    let config = &config;
     let spec = ModelSpec::read(&directory)?;
     let task = Task::from_run(config, file, &directory, &spec)?;
     let resolved = RunConfig { data: config.data.with_max_tokens(task.max_tokens()), ..config.clone() };

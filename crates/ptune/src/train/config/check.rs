@@ -49,7 +49,11 @@ impl RunConfig {
     }
 
     fn check_top(&self) -> Checked {
-        required("model", !self.model.as_os_str().is_empty(), "the path of a Hugging Face model directory")?;
+        required(
+            "model",
+            !self.model.as_os_str().is_empty(),
+            "the path of a Hugging Face model directory, or its name in the cache",
+        )?;
         within("seed", self.seed, 0, LARGEST_SEED)?;
         optionally_within("threads", self.threads, MOST_THREADS)
     }

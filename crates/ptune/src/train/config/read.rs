@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::{Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
+use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::{files, spelling};
 
@@ -40,8 +41,8 @@ pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[
 impl RunConfig {
     /// Reads a run file, applies `overrides` (`--set key=value`: a dotted key, and a value as TOML or else a text) as
     /// if they stood in the file, and checks everything. `train.steps` and `train.epochs` replace each other.
-    /// Relative paths are taken from the run file's directory; `model`, `data.*` and `task.vocabulary` come back
-    /// absolute, `compute` and `train.select` decided.
+    /// Relative paths are taken from the run file's directory; `model` (unless there is no such
+    /// path and it can be a name in the Hugging Face cache), `data.*` and `task.vocabulary` come back absolute, `compute` and `train.select` decided.
     ///
     /// # Errors
     /// Syntax and unknown keys with the file, the line and the closest key; a wrong type or value with its key; a
@@ -103,7 +104,9 @@ impl RunConfig {
             }
             Ok(())
         };
-        absolute(&mut self.model)?;
+        if !hub::is_name(&self.model, directory) {
+            absolute(&mut self.model)?;
+        }
         absolute(&mut self.data.train)?;
         for path in [&mut self.data.dev, &mut self.data.test, &mut self.task.vocabulary].into_iter().flatten() {
             absolute(path)?;

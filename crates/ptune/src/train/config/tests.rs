@@ -89,10 +89,16 @@ fn relative_paths_are_taken_from_the_directory_of_the_run_file() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("run.toml");
     fs::write(&file, MINIMAL).unwrap();
+    fs::create_dir(directory.path().join("model")).unwrap();
     let config = RunConfig::read(&file, &[("data.dev".into(), "dev.jsonl".into())]).unwrap();
     assert_eq!(config.model, directory.path().join("model"));
     assert_eq!(config.data.train, directory.path().join("train.jsonl"));
     assert_eq!(config.data.dev, Some(directory.path().join("dev.jsonl")));
+    // Where there is no such directory, it may be a name in the cache, and stays one.
+    fs::remove_dir(directory.path().join("model")).unwrap();
+    assert_eq!(RunConfig::read(&file, &[]).unwrap().model, Path::new("model"));
+    fs::write(&file, MINIMAL.replace("model = \"model\"", "model = \"../model\"")).unwrap();
+    assert!(RunConfig::read(&file, &[]).unwrap().model.is_absolute());
 }
 
 #[test]
