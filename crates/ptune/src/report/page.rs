@@ -83,7 +83,8 @@ impl Page {
             finished: facts.summary.is_some(),
             steps: facts.steps,
             best_step: facts.best.as_ref().map(|best| best.step),
-            about: about(facts, &named(&config.model)),
+            // Without the commit that a name in the cache carries; the run file below has it.
+            about: about(facts, named(&config.model).split('@').next().unwrap_or_default()),
             template: config.task.template.clone(),
             cards: cards(facts, peak_rss_mb),
             results: results(facts),
