@@ -10,6 +10,7 @@ mod bad_request;
 mod cache;
 mod contract;
 mod full_disk;
+mod hostile;
 mod inspect;
 mod long_words;
 mod resume;
