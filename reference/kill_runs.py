@@ -29,9 +29,11 @@ def main():
         while killed < kills:
             moment = moments.uniform(0, seconds)
             process = subprocess.Popen(train(name), **quiet)
+            begin = time.monotonic()
             try:
                 if process.wait(moment) != 0:
                     sys.exit(f"{name}: status {process.returncode}")
+                seconds = min(seconds, time.monotonic() - begin)
                 break
             except subprocess.TimeoutExpired:
                 process.kill()
