@@ -183,6 +183,9 @@ fn of_adapter(adapter: &AdapterFacts) -> Vec<String> {
             lines.push(line(name, cells.join("   ")));
         }
     }
+    for part in &adapter.trained {
+        lines.push(line("trained", format!("{}: {} numbers in {} tensors", part.file, part.numbers, part.tensors)));
+    }
     match &adapter.prompt {
         Some(prompt) => lines.extend(of_prompt(prompt)),
         None => lines.push(line("prompt", "none: a manual template")),

@@ -77,6 +77,22 @@ fn for_people() {
 }
 
 #[test]
+fn trained_weights_are_counted() {
+    let scene = Scene::new().trained();
+    assert_eq!(inspected(&scene, "out/adapter", "An adapter")["trained"], serde_json::json!([]));
+    let model = scene.run(&["inspect", "model", "--json"]).object();
+    fs::copy(scene.path("model/model.safetensors"), scene.path("out/adapter/backbone.safetensors")).unwrap();
+    let trained = &inspected(&scene, "out/adapter", "An adapter")["trained"];
+    assert_eq!(
+        (&trained[0]["file"], &trained[0]["numbers"]),
+        (&"backbone.safetensors".into(), &model["parameters"]["total"])
+    );
+    assert!(scene.run(&["inspect", "out"]).done().contains("trained      backbone.safetensors: 33003 numbers"));
+    scene.write("out/adapter/backbone.safetensors", "short");
+    scene.refused(&["inspect", "out/adapter"], &["backbone.safetensors"]);
+}
+
+#[test]
 fn a_manual_template_has_no_pseudo_tokens() {
     let scene = Scene::new();
     scene.template("{premise|shorten} [MASK] . {hypothesis}");

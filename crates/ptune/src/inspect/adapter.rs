@@ -1,15 +1,16 @@
 //! An adapter: its task, and what its pseudo tokens resemble in its base model.
 //!
-//! Of the base only the tokenizer and the word table are read. Where the base is not at its place or has changed, the
+//! Of the base only the tokenizer and the word table are read; words are looked for in that table, also where a copy of it
+//! was trained. Where the base is not at its place or has changed, the
 //! facts that need it are left out and `base.note` says why.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::{PieceFacts, pieces};
 use crate::adapter::{Adapter, Metrics};
-use crate::checkpoint::{ModelDirectory, hub};
+use crate::checkpoint::{ModelDirectory, Shard, hub};
 use crate::model::spec::ModelSpec;
 use crate::prompt::nearest;
 use crate::train::Task;
@@ -17,6 +18,8 @@ use crate::{Error, Result, files};
 
 /// Words shown for each pseudo token.
 const NEAREST: usize = 5;
+/// Where a tuned model's weights are.
+const TRAINED_FILES: [&str; 2] = ["backbone.safetensors", "head.safetensors"];
 
 /// What is known about an adapter.
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +46,8 @@ pub struct AdapterFacts {
     pub candidates: Option<usize>,
     /// The trained prompt; none for a manual one.
     pub prompt: Option<PromptFacts>,
+    /// The weights of the model that were trained with it, by their files; none over a frozen model.
+    pub trained: Vec<TrainedFacts>,
     /// The model.
     pub base: BaseFacts,
     /// What the run measured.
@@ -93,6 +98,19 @@ pub struct WordFacts {
     pub word: String,
     /// Its cosine with the row.
     pub cosine: f64,
+}
+
+/// A file of trained weights.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainedFacts {
+    /// Its name in the adapter.
+    pub file: String,
+    /// Tensors in it.
+    pub tensors: usize,
+    /// Numbers in these.
+    pub numbers: usize,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 /// The model of an adapter.
@@ -150,6 +168,7 @@ impl AdapterFacts {
             loss: described.loss.clone(),
             candidates: described.vocabulary.as_ref().map(Vec::len),
             prompt: (adapter.rows > 0).then(|| PromptFacts::of(&adapter, base)),
+            trained: trained(path)?,
             base: BaseFacts {
                 name: described.base.name.clone(),
                 family: described.base.model_type.clone(),
@@ -177,6 +196,22 @@ fn open_base(adapter: &Adapter, path: &Path, place: &Path) -> Result<Base> {
     let mut table = Vec::new();
     directory.weights().read_into(&spec.embeddings.words, &[spec.vocabulary, adapter.width], &mut table)?;
     Ok(Base { task, table })
+}
+
+/// The files of trained weights in an adapter. Only their headers are read.
+fn trained(adapter: &Path) -> Result<Vec<TrainedFacts>> {
+    let present = TRAINED_FILES.iter().map(|name| adapter.join(name)).filter(|file| file.exists());
+    let facts = |file: PathBuf| {
+        let (_, metadata) = Shard::open(&file)?;
+        let tensors = metadata.tensors();
+        Ok(TrainedFacts {
+            file: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            tensors: tensors.len(),
+            numbers: tensors.values().map(|tensor| tensor.shape.iter().product::<usize>()).sum(),
+            bytes: file.metadata().map_err(|source| Error::read(&file, source))?.len(),
+        })
+    };
+    present.map(facts).collect()
 }
 
 impl LabelFacts {

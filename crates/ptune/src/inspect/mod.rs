@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use adapter::{AdapterFacts, BaseFacts, LabelFacts, PromptFacts, PseudoFacts, WordFacts};
+pub use adapter::{AdapterFacts, BaseFacts, LabelFacts, PromptFacts, PseudoFacts, TrainedFacts, WordFacts};
 pub use model::{ModelFacts, ModelParameters, ModelShape, TokenizerFacts};
 pub use pieces::PieceFacts;
 pub(crate) use pieces::pieces;

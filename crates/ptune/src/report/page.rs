@@ -134,6 +134,7 @@ fn cards(facts: &RunFacts, peak_rss_mb: Option<u64>) -> Vec<Card> {
             Some(prompt) => format!("{} rows of {}", prompt.rows, prompt.width),
             None => "no prompt rows".into(),
         };
+        let what = if adapter.trained.is_empty() { what } else { format!("{what}, trained weights") };
         cards.push(card("Adapter", bytes(adapter.bytes), what));
     }
     if let Some(summary) = &facts.summary {
