@@ -68,7 +68,7 @@ pub struct ModelParameters {
     pub blocks: usize,
     /// The language-model head, and the norm before it where there is one; without a decoder that is the word table.
     pub head: usize,
-    /// Tensors that are of no use here: a pooler, another head, a copy of the word table.
+    /// Tensors that are of no use here: a pooler, another head, a mask, a copy of the word table.
     pub unused: usize,
     /// All of these.
     pub total: usize,
@@ -143,12 +143,15 @@ impl ModelParameters {
         let tied = spec.head.decoder.is_none();
         let mut sums = ModelParameters::default();
         for name in weights.names() {
-            let numbers: usize = weights.shape(name).unwrap_or_default().iter().product();
+            let shape = weights.shape(name).unwrap_or_default();
+            let numbers: usize = shape.iter().product();
+            // Parameters are vectors and matrices; a GPT-2 may carry its causal mask, [1, 1, n, n].
+            let buffer = !(1..=2).contains(&shape.len());
             let in_block = name.split('.').any(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
             let copy = tied && (name.ends_with("decoder.weight") || name == "lm_head.weight");
             let strange = ["pooler", "seq_relationship", "position_ids"].iter().any(|part| name.contains(part));
             *match () {
-                () if copy || strange => &mut sums.unused,
+                () if copy || strange || buffer => &mut sums.unused,
                 () if in_block => &mut sums.blocks,
                 () if name.contains("embeddings.") || tables.contains(&Some(&name.to_owned())) => &mut sums.embeddings,
                 () => &mut sums.head,
