@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // commands talk to people
 
 mod evaluate;
+mod inspect;
 mod predict;
 mod progress;
 mod report;
@@ -39,6 +40,7 @@ is an adapter, a directory of a few kilobytes that \"eval\" and \"predict\" use.
 const EXAMPLES: &str = "\
 From nothing to answers:
   ptune train run.toml --out runs/first
+  ptune inspect runs/first
   ptune eval runs/first/adapter --data test.jsonl
   ptune predict runs/first/adapter --field text=\"the soup was cold\"
 
@@ -49,6 +51,7 @@ enum Command {
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Inspect(inspect::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
+        Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
     };
     match done {
         Ok(status) => status,
