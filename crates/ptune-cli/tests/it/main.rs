@@ -10,6 +10,7 @@ mod bad_request;
 mod cache;
 mod contract;
 mod full_disk;
+mod hostile;
 mod long_words;
 mod same_bits;
 mod scene;
