@@ -9,6 +9,7 @@ use ptune_kernels::{self as kernels, AttentionShape, KeysValues};
 
 pub use ptune_kernels::{Activation, Span};
 
+use crate::profile::{Doing, Operation};
 use crate::tensor::{Device, Tensor};
 
 /// A linear layer `y = x W^T + b`, packed for this device's products.
@@ -132,7 +133,7 @@ impl Device {
         inputs: usize,
         gradient: bool,
     ) -> Linear {
-        let weight = kernels::Weight::pack(&self.context, weight, outputs, inputs, gradient);
+        let weight = kernels::Weight::pack(&self.doing(Operation::Packing), weight, outputs, inputs, gradient);
         Linear { weight, bias: bias.map(|b| self.upload(1, outputs, b)) }
     }
 
@@ -144,7 +145,13 @@ impl Device {
         rows: &[u32],
         gradient: bool,
     ) -> Linear {
-        let weight = kernels::Weight::pack_rows(&self.context, weight.data(), weight.columns(), rows, gradient);
+        let weight = kernels::Weight::pack_rows(
+            &self.doing(Operation::Packing),
+            weight.data(),
+            weight.columns(),
+            rows,
+            gradient,
+        );
         let bias = bias.map(|b| {
             let chosen: Vec<f32> = rows.iter().map(|&r| b.data()[r as usize]).collect();
             self.upload(1, rows.len(), &chosen)
@@ -154,7 +161,7 @@ impl Device {
 
     /// Packs other numbers into the same memory.
     pub(crate) fn repack_linear(&self, layer: &mut Linear, weight: &Tensor, bias: Option<&Tensor>) {
-        layer.weight.repack(&self.context, weight.data());
+        layer.weight.repack(&self.doing(Operation::Packing), weight.data());
         if let (Some(to), Some(from)) = (&mut layer.bias, bias) {
             self.copy_into(to, from);
         }
@@ -162,44 +169,66 @@ impl Device {
 
     /// Packs the given rows of other numbers into the same memory.
     pub(crate) fn repack_linear_rows(&self, layer: &mut Linear, weight: &Tensor, bias: Option<&Tensor>, rows: &[u32]) {
-        layer.weight.repack_rows(&self.context, weight.data(), rows);
+        layer.weight.repack_rows(&self.doing(Operation::Packing), weight.data(), rows);
         if let (Some(to), Some(from)) = (&mut layer.bias, bias) {
             let chosen = rows.iter().map(|&row| from.data()[row as usize]);
             to.data_mut().iter_mut().zip(chosen).for_each(|(to, x)| *to = x);
         }
     }
 
+    /// A product of `rows` rows with a layer's weight.
+    fn product(&self, operation: Operation, rows: usize, layer: &Linear) -> Doing<'_> {
+        self.doing_sums(operation, rows * layer.weight.inputs() * layer.weight.outputs())
+    }
+
     /// `y [rows, outputs] = x [rows, inputs] W^T + b`.
     pub(crate) fn linear(&self, x: &Tensor, layer: &Linear) -> Tensor {
         let mut y = self.uninitialised(x.rows(), layer.weight.outputs());
-        kernels::matmul(&self.context, y.data_mut(), x.data(), &layer.weight, layer.bias.as_ref().map(Tensor::data));
+        kernels::matmul(
+            &self.product(Operation::Products, x.rows(), layer),
+            y.data_mut(),
+            x.data(),
+            &layer.weight,
+            layer.bias.as_ref().map(Tensor::data),
+        );
         y
     }
 
     /// `d_x = d_y W`.
     pub(crate) fn linear_backward(&self, d_y: &Tensor, layer: &Linear) -> Tensor {
         let mut d_x = self.uninitialised(d_y.rows(), layer.weight.inputs());
-        kernels::matmul_backward_input(&self.context, d_x.data_mut(), d_y.data(), &layer.weight);
+        kernels::matmul_backward_input(
+            &self.product(Operation::ProductsBackward, d_y.rows(), layer),
+            d_x.data_mut(),
+            d_y.data(),
+            &layer.weight,
+        );
         d_x
     }
 
     /// `d_x += d_y W`.
     pub(crate) fn linear_backward_add(&self, d_x: &mut Tensor, d_y: &Tensor, layer: &Linear) {
-        kernels::matmul_backward_input_add(&self.context, d_x.data_mut(), d_y.data(), &layer.weight);
+        kernels::matmul_backward_input_add(
+            &self.product(Operation::ProductsBackward, d_y.rows(), layer),
+            d_x.data_mut(),
+            d_y.data(),
+            &layer.weight,
+        );
     }
 
     /// `d_weight [outputs, inputs] = d_y^T x`, overwritten.
     pub(crate) fn linear_backward_weight(&self, d_y: &Tensor, x: &Tensor, d_weight: &mut Tensor) {
         let (rows, outputs, inputs) = (x.rows(), d_y.columns(), x.columns());
-        let scratch = kernels::matmul_backward_weight_scratch_len(&self.context, rows, outputs, inputs);
+        let doing = self.doing_sums(Operation::ProductsWeight, rows * outputs * inputs);
+        let scratch = kernels::matmul_backward_weight_scratch_len(&doing, rows, outputs, inputs);
         let mut scratch = self.uninitialised(1, scratch);
         let (d_weight, scratch) = (d_weight.data_mut(), scratch.data_mut());
-        kernels::matmul_backward_weight(&self.context, d_weight, d_y.data(), x.data(), outputs, inputs, scratch);
+        kernels::matmul_backward_weight(&doing, d_weight, d_y.data(), x.data(), outputs, inputs, scratch);
     }
 
     /// The sum of the rows of `x`, which is the gradient of a bias; `y` is overwritten.
     pub(crate) fn column_sums(&self, x: &Tensor, y: &mut Tensor) {
-        kernels::column_sums(&self.context, y.data_mut(), x.data(), x.columns());
+        kernels::column_sums(&self.doing(Operation::Rows), y.data_mut(), x.data(), x.columns());
     }
 
     /// The gradient of a whole decoder `[vocabulary, inputs]` of which only the rows `ids` were used (all when `None`):
@@ -215,7 +244,13 @@ impl Device {
         let mut d_rows = self.uninitialised(ids.len(), x.columns());
         self.linear_backward_weight(d_logits, x, &mut d_rows);
         self.fill_zero(d_decoder);
-        kernels::add_rows_at(&self.context, d_decoder.data_mut(), d_rows.data(), ids, x.columns());
+        kernels::add_rows_at(
+            &self.doing(Operation::ProductsWeight),
+            d_decoder.data_mut(),
+            d_rows.data(),
+            ids,
+            x.columns(),
+        );
     }
 
     /// The gradient of a decoder's bias `[vocabulary]`, as [`Device::decoder_backward_weight`].
@@ -224,7 +259,7 @@ impl Device {
         let mut sums = self.uninitialised(1, ids.len());
         self.column_sums(d_logits, &mut sums);
         self.fill_zero(d_bias);
-        kernels::add_rows_at(&self.context, d_bias.data_mut(), sums.data(), ids, 1);
+        kernels::add_rows_at(&self.doing(Operation::Rows), d_bias.data_mut(), sums.data(), ids, 1);
     }
 
     /// The layer norm of `x + residual`, row by row.
@@ -234,7 +269,7 @@ impl Device {
         let mut normalized = self.uninitialised(rows, columns);
         let mut inverse_deviation = self.uninitialised(rows, 1);
         kernels::layer_norm(
-            &self.context,
+            &self.doing(Operation::Norms),
             y.data_mut(),
             normalized.data_mut(),
             inverse_deviation.data_mut(),
@@ -252,7 +287,7 @@ impl Device {
     pub(crate) fn layer_norm_backward(&self, d_y: &Tensor, saved: &NormSaved, norm: &LayerNorm) -> Tensor {
         let mut d_x = self.uninitialised(d_y.rows(), d_y.columns());
         kernels::layer_norm_backward_input(
-            &self.context,
+            &self.doing(Operation::Norms),
             d_x.data_mut(),
             d_y.data(),
             saved.normalized.data(),
@@ -274,7 +309,7 @@ impl Device {
         let (d_gamma, d_beta) = (d_gamma.data_mut(), d_beta.data_mut());
         let columns = d_y.columns();
         kernels::layer_norm_backward_weight(
-            &self.context,
+            &self.doing(Operation::Norms),
             d_gamma,
             d_beta,
             d_y.data(),
@@ -294,14 +329,14 @@ impl Device {
     /// An activation, element by element.
     pub(crate) fn activation(&self, x: &Tensor, kind: Activation) -> Tensor {
         let mut y = self.uninitialised(x.rows(), x.columns());
-        kernels::activation(&self.context, y.data_mut(), x.data(), kind);
+        kernels::activation(&self.doing(Operation::Activations), y.data_mut(), x.data(), kind);
         y
     }
 
     /// `d_x = d_y f'(x)`.
     pub(crate) fn activation_backward(&self, d_y: &Tensor, x: &Tensor, kind: Activation) -> Tensor {
         let mut d_x = self.uninitialised(x.rows(), x.columns());
-        kernels::activation_backward(&self.context, d_x.data_mut(), d_y.data(), x.data(), kind);
+        kernels::activation_backward(&self.doing(Operation::Activations), d_x.data_mut(), d_y.data(), x.data(), kind);
         d_x
     }
 
@@ -310,7 +345,7 @@ impl Device {
         let width = tables.words.columns();
         let mut y = self.uninitialised(layout.rows(), width);
         kernels::embed(
-            &self.context,
+            &self.doing(Operation::Embedding),
             y.data_mut(),
             &layout.ids,
             tables.words.data(),
@@ -328,14 +363,27 @@ impl Device {
     pub(crate) fn embed_backward(&self, d_pseudo: &Tensor, layout: &Layout, prompt_rows: usize) -> Tensor {
         let width = d_pseudo.columns();
         let mut d_prompt = self.uninitialised(prompt_rows, width);
-        kernels::embed_backward_prompt(&self.context, d_prompt.data_mut(), d_pseudo.data(), &layout.pseudo, width);
+        kernels::embed_backward_prompt(
+            &self.doing(Operation::Embedding),
+            d_prompt.data_mut(),
+            d_pseudo.data(),
+            &layout.pseudo,
+            width,
+        );
         d_prompt
     }
 
     /// Adds the gradient of every row but the pseudo tokens `[rows, width]` to its word's.
     pub(crate) fn embed_backward_words_add(&self, d_y: &Tensor, layout: &Layout, d_words: &mut Tensor) {
         let (d_words, width) = (d_words.data_mut(), d_y.columns());
-        kernels::embed_backward_words_add(&self.context, d_words, d_y.data(), &layout.ids, &layout.pseudo, width);
+        kernels::embed_backward_words_add(
+            &self.doing(Operation::Embedding),
+            d_words,
+            d_y.data(),
+            &layout.ids,
+            &layout.pseudo,
+            width,
+        );
     }
 
     /// The gradient of the position table, overwritten.
@@ -349,21 +397,28 @@ impl Device {
         self.fill_zero(d_positions);
         let (width, d_positions) = (d_y.columns(), d_positions.data_mut());
         let used = &mut d_positions[first * width..];
-        kernels::add_rows_at(&self.context, used, d_y.data(), &layout.positions, width);
+        kernels::add_rows_at(&self.doing(Operation::Embedding), used, d_y.data(), &layout.positions, width);
     }
 
     /// The gradient of the token types, overwritten: all rows are of type 0.
     pub(crate) fn embed_backward_token_type(&self, d_y: &Tensor, d_types: &mut Tensor) {
         let width = d_y.columns();
         self.fill_zero(d_types);
-        kernels::column_sums(&self.context, &mut d_types.data_mut()[..width], d_y.data(), width);
+        kernels::column_sums(&self.doing(Operation::Embedding), &mut d_types.data_mut()[..width], d_y.data(), width);
     }
 
     /// Dropout of `x`, whose rows stand in the rows `rows` of the batch, in place; nothing where the batch asks for none.
     pub(crate) fn dropout(&self, x: &mut Tensor, rows: &[u32], layout: &Layout, site: u32) {
         if let Some(dropout) = layout.dropout_at(site) {
             let columns = x.columns();
-            kernels::dropout_rows(&self.context, x.data_mut(), columns, rows, &layout.spans, &dropout);
+            kernels::dropout_rows(
+                &self.doing(Operation::Dropout),
+                x.data_mut(),
+                columns,
+                rows,
+                &layout.spans,
+                &dropout,
+            );
         }
     }
 
@@ -389,9 +444,9 @@ impl Device {
         let mut out = self.uninitialised(q.rows(), q.columns());
         let mut log_sum_exp = self.uninitialised(q.rows(), shape.heads);
         let keys_values = KeysValues { k: k.data(), v: v.data(), past_k: &[], past_v: &[] };
-        self.context.reserve(kernels::attention_scratch_len(&rows, shape));
+        self.reserve(kernels::attention_scratch_len(&rows, shape));
         kernels::attention(
-            &self.context,
+            &self.doing(Operation::Attention),
             out.data_mut(),
             log_sum_exp.data_mut(),
             q.data(),
@@ -419,9 +474,9 @@ impl Device {
         let mut d_v = self.uninitialised(saved.v.rows(), saved.v.columns());
         let mut delta = self.uninitialised(saved.q.rows(), shape.heads);
         let keys_values = KeysValues { k: saved.k.data(), v: saved.v.data(), past_k: &[], past_v: &[] };
-        self.context.reserve(kernels::attention_scratch_len(&rows, shape));
+        self.reserve(kernels::attention_scratch_len(&rows, shape));
         kernels::attention_backward(
-            &self.context,
+            &self.doing(Operation::AttentionBackward),
             d_q.data_mut(),
             d_k.data_mut(),
             d_v.data_mut(),
@@ -443,21 +498,21 @@ impl Device {
     /// These rows of `x`.
     pub(crate) fn gather_rows(&self, x: &Tensor, rows: &[u32]) -> Tensor {
         let mut y = self.uninitialised(rows.len(), x.columns());
-        kernels::gather_rows(&self.context, y.data_mut(), x.data(), rows, x.columns());
+        kernels::gather_rows(&self.doing(Operation::Rows), y.data_mut(), x.data(), rows, x.columns());
         y
     }
 
     /// A matrix of `total` rows: `x` at `rows` (ascending), zeros elsewhere.
     pub(crate) fn scatter_rows(&self, x: &Tensor, rows: &[u32], total: usize) -> Tensor {
         let mut y = self.uninitialised(total, x.columns());
-        kernels::scatter_rows(&self.context, y.data_mut(), x.data(), rows, x.columns());
+        kernels::scatter_rows(&self.doing(Operation::Rows), y.data_mut(), x.data(), rows, x.columns());
         y
     }
 
     /// `y[rows] += x`, `rows` ascending.
     pub(crate) fn scatter_rows_add(&self, y: &mut Tensor, x: &Tensor, rows: &[u32]) {
         let columns = x.columns();
-        kernels::scatter_rows_add(&self.context, y.data_mut(), x.data(), rows, columns);
+        kernels::scatter_rows_add(&self.doing(Operation::Rows), y.data_mut(), x.data(), rows, columns);
     }
 
     /// A copy of `x`.
@@ -472,12 +527,13 @@ impl Device {
 
     /// `y = 0`.
     pub(crate) fn fill_zero(&self, y: &mut Tensor) {
+        let _doing = self.doing(Operation::Rows);
         y.data_mut().fill(0.0);
     }
 
     /// `y += x`.
     pub(crate) fn add(&self, y: &mut Tensor, x: &Tensor) {
-        kernels::add(&self.context, y.data_mut(), x.data());
+        kernels::add(&self.doing(Operation::Rows), y.data_mut(), x.data());
     }
 
     // ---- loss ----------------------------------------------------------------------------------------------------
@@ -487,7 +543,7 @@ impl Device {
         let mut losses = self.uninitialised(logits.rows(), 1);
         let mut log_sum_exp = self.uninitialised(logits.rows(), 1);
         kernels::softmax_cross_entropy(
-            &self.context,
+            &self.doing(Operation::Loss),
             losses.data_mut(),
             log_sum_exp.data_mut(),
             logits.data(),
@@ -501,7 +557,7 @@ impl Device {
     pub(crate) fn cross_entropy_backward(&self, logits: &Tensor, saved: &LossSaved, scale: f32) -> Tensor {
         let mut d_logits = self.uninitialised(logits.rows(), logits.columns());
         kernels::softmax_cross_entropy_backward(
-            &self.context,
+            &self.doing(Operation::Loss),
             d_logits.data_mut(),
             logits.data(),
             saved.log_sum_exp.data(),
@@ -523,7 +579,7 @@ impl Device {
         let mut values = self.uninitialised(places.len() / columns, columns);
         let mut log_sum_exp = self.uninitialised(logits.rows(), 1);
         kernels::log_probabilities(
-            &self.context,
+            &self.doing(Operation::Loss),
             values.data_mut(),
             log_sum_exp.data_mut(),
             logits.data(),
@@ -546,7 +602,7 @@ impl Device {
         chosen.sort_by_key(|&(row, column, _)| (row, column));
         let mut d_logits = self.uninitialised(logits.rows(), logits.columns());
         kernels::log_probabilities_backward(
-            &self.context,
+            &self.doing(Operation::Loss),
             d_logits.data_mut(),
             logits.data(),
             saved.log_sum_exp.data(),
@@ -562,7 +618,15 @@ impl Device {
     pub(crate) fn dense(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
         let (outputs, inputs) = (weight.rows(), weight.columns());
         let mut y = self.uninitialised(x.rows(), outputs);
-        kernels::linear(&self.context, y.data_mut(), x.data(), weight.data(), Some(bias.data()), outputs, inputs);
+        kernels::linear(
+            &self.doing(Operation::PromptEncoder),
+            y.data_mut(),
+            x.data(),
+            weight.data(),
+            Some(bias.data()),
+            outputs,
+            inputs,
+        );
         y
     }
 
@@ -577,9 +641,16 @@ impl Device {
     ) -> Tensor {
         let (outputs, inputs) = (weight.rows(), weight.columns());
         let mut d_x = self.uninitialised(d_y.rows(), inputs);
-        kernels::linear_backward_input(&self.context, d_x.data_mut(), d_y.data(), weight.data(), outputs, inputs);
+        kernels::linear_backward_input(
+            &self.doing(Operation::PromptEncoder),
+            d_x.data_mut(),
+            d_y.data(),
+            weight.data(),
+            outputs,
+            inputs,
+        );
         kernels::linear_backward_weight(
-            &self.context,
+            &self.doing(Operation::PromptEncoder),
             d_weight.data_mut(),
             Some(d_bias.data_mut()),
             d_y.data(),
@@ -599,8 +670,8 @@ impl Device {
     ) -> (Tensor, LstmSaved) {
         let mut y = self.uninitialised(x.rows(), 2 * shape.hidden);
         let mut saved = self.uninitialised(1, kernels::lstm_saved_len(shape));
-        self.context.reserve(kernels::lstm_scratch_len(shape));
-        kernels::lstm(&self.context, y.data_mut(), saved.data_mut(), x.data(), cells, shape);
+        self.reserve(kernels::lstm_scratch_len(shape));
+        kernels::lstm(&self.doing(Operation::PromptEncoder), y.data_mut(), saved.data_mut(), x.data(), cells, shape);
         (y, LstmSaved(saved))
     }
 
@@ -615,9 +686,9 @@ impl Device {
         shape: &kernels::LstmShape,
     ) -> Tensor {
         let mut d_x = self.uninitialised(x.rows(), x.columns());
-        self.context.reserve(kernels::lstm_scratch_len(shape));
+        self.reserve(kernels::lstm_scratch_len(shape));
         kernels::lstm_backward(
-            &self.context,
+            &self.doing(Operation::PromptEncoder),
             d_x.data_mut(),
             d_cells,
             d_y.data(),
@@ -638,11 +709,18 @@ impl Device {
         step: &kernels::AdamStep,
     ) {
         let [m, v] = moments;
-        kernels::adam(&self.context, value.data_mut(), gradient.data(), m.data_mut(), v.data_mut(), step);
+        kernels::adam(
+            &self.doing(Operation::Optimizer),
+            value.data_mut(),
+            gradient.data(),
+            m.data_mut(),
+            v.data_mut(),
+            step,
+        );
     }
 
     /// The sum of squares of a tensor.
     pub(crate) fn squared_norm(&self, x: &Tensor) -> f64 {
-        kernels::squared_norm(&self.context, x.data())
+        kernels::squared_norm(&self.doing(Operation::Optimizer), x.data())
     }
 }

@@ -13,7 +13,7 @@ use ptune_kernels::{AdamStep, Decay};
 
 use crate::parameter::{Group, Parameter};
 use crate::tensor::{Device, Tensor};
-use crate::train::config::{ADAM_BETAS, ADAM_EPSILON, OptimizerKind, ScheduleKind};
+use crate::train::config::{ADAM_BETAS, ADAM_EPSILON, OptimizerKind, ScheduleKind, TrainConfig};
 
 /// What an optimiser does.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,23 @@ pub struct Recipe {
     pub backbone: GroupRecipe,
     /// Of the language-model head's own, where it is trained.
     pub head: GroupRecipe,
+}
+
+impl Recipe {
+    /// What a run file asks for.
+    pub fn of(config: &TrainConfig) -> Recipe {
+        let group = |rate: Option<f64>, decay: Option<f64>| GroupRecipe {
+            learning_rate: rate.unwrap_or(config.learning_rate),
+            weight_decay: decay.unwrap_or(config.weight_decay),
+        };
+        Recipe {
+            kind: config.optimizer,
+            clip_norm: config.clip_norm,
+            prompt: group(None, None),
+            backbone: group(config.backbone_learning_rate, config.backbone_weight_decay),
+            head: group(config.head_learning_rate, config.backbone_weight_decay),
+        }
+    }
 }
 
 /// What is done to one group of parameters.

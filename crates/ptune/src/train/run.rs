@@ -35,7 +35,7 @@ use crate::tensor::{Device, Tensor};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
-use crate::train::prepare::{Data, describe_base, new_prompt, open_model, tell_long_words, tell_vocabulary};
+use crate::train::prepare::{Data, describe_base, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary};
 use crate::train::state::Identity;
 use crate::train::{Event, Task};
 use crate::{Error, Result, files};
@@ -117,8 +117,8 @@ pub fn run_with(
     config.prompt.init.check(&task.template, &initial_words)?;
     let data = Data::read(config, &task, observe)?;
     let base = describe_base(&directory, &spec)?;
-    let (full, has_prompt) = (config.backbone.mode.is_full(), task.template.has_pseudo_tokens());
-    let trains = full || has_prompt;
+    let gradients = gradients(config, &task);
+    let trains = gradients != Gradients::None;
     if trains {
         config.require_length(file)?;
     }
@@ -128,11 +128,6 @@ pub fn run_with(
         observe(Event::Note(&format!("{}: this run is finished; nothing is left to do", out.display())));
         return Ok(summary.clone());
     }
-    let gradients = match (full, has_prompt) {
-        (true, _) => Gradients::Weights,
-        (false, true) => Gradients::Inputs,
-        (false, false) => Gradients::None,
-    };
     let loading = &mut |done, total| observe(Event::Loading { done, total });
     let model = Model::load(&directory, &[], device, gradients, loading)?;
     let prompt = new_prompt(config, file, device, &model, &initial_words)?;

@@ -18,11 +18,10 @@ use super::progress::Progress;
 use crate::data::{Dataset, pack};
 use crate::method::Prompt;
 use crate::model::{Columns, Model};
-use crate::ops::Layout;
-use crate::rng::{Purpose, Rng};
 use crate::train::metrics::Metrics;
+use crate::train::prepare::with_dropout;
 use crate::train::state::State;
-use crate::train::{Event, GroupRecipe, Order, Recipe, Schedule, Trainer, check_loss};
+use crate::train::{Event, Order, Recipe, Schedule, Trainer, check_loss};
 use crate::{Error, Result};
 
 /// What moves while a run trains.
@@ -69,28 +68,12 @@ impl Run<'_> {
         };
         let seed = self.config.data.shuffle.then_some(self.config.seed);
         Training {
-            trainer: Trainer::new(model, columns, prompt, &self.task.head, self.recipe(), self.device),
+            trainer: Trainer::new(model, columns, prompt, &self.task.head, Recipe::of(config), self.device),
             schedule,
             order: Order::new(rows, config.batch_size, seed),
             progress: Progress::default(),
             saved: Progress::default().done(),
             start: Instant::now(),
-        }
-    }
-
-    /// What the optimiser does.
-    fn recipe(&self) -> Recipe {
-        let config = &self.config.train;
-        let group = |rate: Option<f64>, decay: Option<f64>| GroupRecipe {
-            learning_rate: rate.unwrap_or(config.learning_rate),
-            weight_decay: decay.unwrap_or(config.weight_decay),
-        };
-        Recipe {
-            kind: config.optimizer,
-            clip_norm: config.clip_norm,
-            prompt: group(None, None),
-            backbone: group(config.backbone_learning_rate, config.backbone_weight_decay),
-            head: group(config.head_learning_rate, config.backbone_weight_decay),
         }
     }
 
@@ -102,13 +85,6 @@ impl Run<'_> {
             (Some(steps), _) => steps,
             (None, epochs) => epochs.unwrap_or(1).saturating_mul(steps_per_epoch),
         }
-    }
-
-    /// The batch with what the model drops in this step.
-    fn with_dropout(&self, layout: Layout, step: usize, batch: &[usize]) -> Layout {
-        let step = u32::try_from(step).unwrap_or(u32::MAX);
-        let seed = Rng::new(self.config.seed, Purpose::Dropout(step)).next_u64();
-        layout.with_dropout(self.config.backbone.dropout as f32, seed, batch)
     }
 
     /// Trains to the last step, or until the patience ends. Asked to stop, it saves its state first.
@@ -159,7 +135,7 @@ impl Run<'_> {
         let rows = &self.data.train.examples;
         let batch = order.next_batch();
         let layout = pack(batch.iter().map(|&row| &rows[row].encoded));
-        let layout = self.with_dropout(layout, progress.step, batch);
+        let layout = with_dropout(self.config, layout, progress.step, batch);
         let targets: Vec<u32> = batch.iter().map(|&row| rows[row].target).collect();
         let loss = trainer.step(&layout, &targets, schedule.share(progress.step));
         check_loss(loss, progress.step)?;
