@@ -2,11 +2,15 @@
 //!
 //! Models and encoders call these and never touch a slice. An operation takes what it reads and returns what it
 //! writes; `*_backward` turns the gradient of the output into that of the input (`d_x` is the gradient of `x`).
-//! A model's layers have the gradients of their weights apart (`*_backward_weight`), because a frozen one has none; the
+//! A model's layers have the gradients of their weights apart (`ops/weights.rs`), because a frozen one has none; the
 //! prompt encoder's (`dense`, `lstm`) write those of their parameters too.
+
+mod dropout;
+mod weights;
 
 use ptune_kernels::{self as kernels, AttentionShape, KeysValues};
 
+pub use dropout::Dropout;
 pub use ptune_kernels::{Activation, Span};
 
 use crate::profile::{Doing, Operation};
@@ -58,39 +62,7 @@ pub struct Layout {
     pub dropout: Option<Dropout>,
 }
 
-/// Dropout of one batch. What is dropped follows from the seed, the place in the model, the span's key, and the row and
-/// column within, never from the place of a span in its batch.
-#[derive(Clone, Debug)]
-pub struct Dropout {
-    /// Share of the numbers that is set to zero, above 0 and below 1.
-    pub probability: f32,
-    /// Of the run and the step.
-    pub seed: u64,
-    /// For each span a number that goes with its example.
-    pub span_keys: Vec<u64>,
-}
-
 impl Layout {
-    /// The same with dropout: `examples` are the numbers of the batch's examples, in its order. No dropout where
-    /// `probability` is 0.
-    pub fn with_dropout(mut self, probability: f32, seed: u64, examples: &[usize]) -> Layout {
-        // Every example of a task has as many spans.
-        let spans = self.spans.len().checked_div(examples.len()).unwrap_or(0);
-        let keys = |&example: &usize| (0..spans as u64).map(move |span| (example as u64) << 16 | span);
-        self.dropout = (probability > 0.0).then(|| Dropout {
-            probability,
-            seed,
-            span_keys: examples.iter().flat_map(keys).collect(),
-        });
-        self
-    }
-
-    /// The dropout of one place in a model.
-    fn dropout_at(&self, layer: u32) -> Option<kernels::Dropout<'_>> {
-        let Dropout { probability, seed, span_keys } = self.dropout.as_ref()?;
-        Some(kernels::Dropout { probability: *probability, seed: *seed, layer, span_keys })
-    }
-
     /// Rows of the batch.
     pub fn rows(&self) -> usize {
         self.ids.len()
@@ -159,23 +131,6 @@ impl Device {
         Linear { weight, bias }
     }
 
-    /// Packs other numbers into the same memory.
-    pub(crate) fn repack_linear(&self, layer: &mut Linear, weight: &Tensor, bias: Option<&Tensor>) {
-        layer.weight.repack(&self.doing(Operation::Packing), weight.data());
-        if let (Some(to), Some(from)) = (&mut layer.bias, bias) {
-            self.copy_into(to, from);
-        }
-    }
-
-    /// Packs the given rows of other numbers into the same memory.
-    pub(crate) fn repack_linear_rows(&self, layer: &mut Linear, weight: &Tensor, bias: Option<&Tensor>, rows: &[u32]) {
-        layer.weight.repack_rows(&self.doing(Operation::Packing), weight.data(), rows);
-        if let (Some(to), Some(from)) = (&mut layer.bias, bias) {
-            let chosen = rows.iter().map(|&row| from.data()[row as usize]);
-            to.data_mut().iter_mut().zip(chosen).for_each(|(to, x)| *to = x);
-        }
-    }
-
     /// A product of `rows` rows with a layer's weight.
     fn product(&self, operation: Operation, rows: usize, layer: &Linear) -> Doing<'_> {
         self.doing_sums(operation, rows * layer.weight.inputs() * layer.weight.outputs())
@@ -216,52 +171,6 @@ impl Device {
         );
     }
 
-    /// `d_weight [outputs, inputs] = d_y^T x`, overwritten.
-    pub(crate) fn linear_backward_weight(&self, d_y: &Tensor, x: &Tensor, d_weight: &mut Tensor) {
-        let (rows, outputs, inputs) = (x.rows(), d_y.columns(), x.columns());
-        let doing = self.doing_sums(Operation::ProductsWeight, rows * outputs * inputs);
-        let scratch = kernels::matmul_backward_weight_scratch_len(&doing, rows, outputs, inputs);
-        let mut scratch = self.uninitialised(1, scratch);
-        let (d_weight, scratch) = (d_weight.data_mut(), scratch.data_mut());
-        kernels::matmul_backward_weight(&doing, d_weight, d_y.data(), x.data(), outputs, inputs, scratch);
-    }
-
-    /// The sum of the rows of `x`, which is the gradient of a bias; `y` is overwritten.
-    pub(crate) fn column_sums(&self, x: &Tensor, y: &mut Tensor) {
-        kernels::column_sums(&self.doing(Operation::Rows), y.data_mut(), x.data(), x.columns());
-    }
-
-    /// The gradient of a whole decoder `[vocabulary, inputs]` of which only the rows `ids` were used (all when `None`):
-    /// zeros elsewhere.
-    pub(crate) fn decoder_backward_weight(
-        &self,
-        d_logits: &Tensor,
-        x: &Tensor,
-        ids: Option<&[u32]>,
-        d_decoder: &mut Tensor,
-    ) {
-        let Some(ids) = ids else { return self.linear_backward_weight(d_logits, x, d_decoder) };
-        let mut d_rows = self.uninitialised(ids.len(), x.columns());
-        self.linear_backward_weight(d_logits, x, &mut d_rows);
-        self.fill_zero(d_decoder);
-        kernels::add_rows_at(
-            &self.doing(Operation::ProductsWeight),
-            d_decoder.data_mut(),
-            d_rows.data(),
-            ids,
-            x.columns(),
-        );
-    }
-
-    /// The gradient of a decoder's bias `[vocabulary]`, as [`Device::decoder_backward_weight`].
-    pub(crate) fn decoder_backward_bias(&self, d_logits: &Tensor, ids: Option<&[u32]>, d_bias: &mut Tensor) {
-        let Some(ids) = ids else { return self.column_sums(d_logits, d_bias) };
-        let mut sums = self.uninitialised(1, ids.len());
-        self.column_sums(d_logits, &mut sums);
-        self.fill_zero(d_bias);
-        kernels::add_rows_at(&self.doing(Operation::Rows), d_bias.data_mut(), sums.data(), ids, 1);
-    }
-
     /// The layer norm of `x + residual`, row by row.
     pub(crate) fn layer_norm(&self, x: &Tensor, residual: Option<&Tensor>, norm: &LayerNorm) -> (Tensor, NormSaved) {
         let (rows, columns) = (x.rows(), x.columns());
@@ -296,26 +205,6 @@ impl Device {
             d_y.columns(),
         );
         d_x
-    }
-
-    /// The gradients of gamma and beta, overwritten.
-    pub(crate) fn layer_norm_backward_weight(
-        &self,
-        d_y: &Tensor,
-        saved: &NormSaved,
-        d_gamma: &mut Tensor,
-        d_beta: &mut Tensor,
-    ) {
-        let (d_gamma, d_beta) = (d_gamma.data_mut(), d_beta.data_mut());
-        let columns = d_y.columns();
-        kernels::layer_norm_backward_weight(
-            &self.doing(Operation::Norms),
-            d_gamma,
-            d_beta,
-            d_y.data(),
-            saved.normalized.data(),
-            columns,
-        );
     }
 
     /// Only these rows of what a layer norm saved.
@@ -371,63 +260,6 @@ impl Device {
             width,
         );
         d_prompt
-    }
-
-    /// Adds the gradient of every row but the pseudo tokens `[rows, width]` to its word's.
-    pub(crate) fn embed_backward_words_add(&self, d_y: &Tensor, layout: &Layout, d_words: &mut Tensor) {
-        let (d_words, width) = (d_words.data_mut(), d_y.columns());
-        kernels::embed_backward_words_add(
-            &self.doing(Operation::Embedding),
-            d_words,
-            d_y.data(),
-            &layout.ids,
-            &layout.pseudo,
-            width,
-        );
-    }
-
-    /// The gradient of the position table, overwritten.
-    pub(crate) fn embed_backward_positions(
-        &self,
-        d_y: &Tensor,
-        layout: &Layout,
-        first: usize,
-        d_positions: &mut Tensor,
-    ) {
-        self.fill_zero(d_positions);
-        let (width, d_positions) = (d_y.columns(), d_positions.data_mut());
-        let used = &mut d_positions[first * width..];
-        kernels::add_rows_at(&self.doing(Operation::Embedding), used, d_y.data(), &layout.positions, width);
-    }
-
-    /// The gradient of the token types, overwritten: all rows are of type 0.
-    pub(crate) fn embed_backward_token_type(&self, d_y: &Tensor, d_types: &mut Tensor) {
-        let width = d_y.columns();
-        self.fill_zero(d_types);
-        kernels::column_sums(&self.doing(Operation::Embedding), &mut d_types.data_mut()[..width], d_y.data(), width);
-    }
-
-    /// Dropout of `x`, whose rows stand in the rows `rows` of the batch, in place; nothing where the batch asks for none.
-    pub(crate) fn dropout(&self, x: &mut Tensor, rows: &[u32], layout: &Layout, site: u32) {
-        if let Some(dropout) = layout.dropout_at(site) {
-            let columns = x.columns();
-            kernels::dropout_rows(
-                &self.doing(Operation::Dropout),
-                x.data_mut(),
-                columns,
-                rows,
-                &layout.spans,
-                &dropout,
-            );
-        }
-    }
-
-    /// The gradient of what [`Device::dropout`] was given; `None` where it is `d_y` itself.
-    pub(crate) fn dropout_backward(&self, d_y: &Tensor, rows: &[u32], layout: &Layout, site: u32) -> Option<Tensor> {
-        layout.dropout.as_ref()?;
-        let mut d_x = self.copy(d_y);
-        self.dropout(&mut d_x, rows, layout, site);
-        Some(d_x)
     }
 
     /// Attention of the queries `[queries, heads * head_dim]`, which stand in the rows `query_rows`. `layer` is dropout's
