@@ -9,7 +9,7 @@ use ptune_kernels::{self as kernels, AttentionShape, KeysValues};
 
 pub use ptune_kernels::{Activation, Span};
 
-use crate::tensor::{Device, Tensor};
+use crate::tensor::{Device, Precision, Tensor};
 
 /// A frozen linear layer `y = x W^T + b`, packed for this device's products.
 pub struct Linear {
@@ -87,7 +87,7 @@ pub struct LstmSaved(Tensor);
 impl Device {
     // ---- frozen layers -------------------------------------------------------------------------------------------
 
-    /// Packs a weight `[outputs, inputs]`; with `gradient`, also for the backward.
+    /// Packs a weight `[outputs, inputs]` in the device's precision; with `gradient`, also for the backward.
     pub(crate) fn pack_linear(
         &self,
         weight: &[f32],
@@ -96,7 +96,11 @@ impl Device {
         inputs: usize,
         gradient: bool,
     ) -> Linear {
-        let weight = kernels::Weight::pack(&self.context, weight, outputs, inputs, gradient);
+        let pack = match self.precision {
+            Precision::F32 => kernels::Weight::pack,
+            Precision::Bf16 => kernels::Weight::pack_bf16,
+        };
+        let weight = pack(&self.context, weight, outputs, inputs, gradient);
         Linear { weight, bias: bias.map(|b| self.upload(1, outputs, b)) }
     }
 
@@ -108,7 +112,11 @@ impl Device {
         rows: &[u32],
         gradient: bool,
     ) -> Linear {
-        let weight = kernels::Weight::pack_rows(&self.context, weight.data(), weight.columns(), rows, gradient);
+        let pack = match self.precision {
+            Precision::F32 => kernels::Weight::pack_rows,
+            Precision::Bf16 => kernels::Weight::pack_rows_bf16,
+        };
+        let weight = pack(&self.context, weight.data(), weight.columns(), rows, gradient);
         let bias = bias.map(|b| {
             let chosen: Vec<f32> = rows.iter().map(|&r| b.data()[r as usize]).collect();
             self.upload(1, rows.len(), &chosen)
@@ -118,6 +126,7 @@ impl Device {
 
     /// `y [rows, outputs] = x [rows, inputs] W^T + b`.
     pub(crate) fn linear(&self, x: &Tensor, layer: &Linear) -> Tensor {
+        self.context.reserve_shared(layer.weight.rounded_rows_len(x.rows()));
         let mut y = self.uninitialised(x.rows(), layer.weight.outputs());
         kernels::matmul(&self.context, y.data_mut(), x.data(), &layer.weight, layer.bias.as_ref().map(Tensor::data));
         y
@@ -125,6 +134,7 @@ impl Device {
 
     /// `d_x = d_y W`.
     pub(crate) fn linear_backward(&self, d_y: &Tensor, layer: &Linear) -> Tensor {
+        self.context.reserve_shared(layer.weight.rounded_rows_len(d_y.rows()));
         let mut d_x = self.uninitialised(d_y.rows(), layer.weight.inputs());
         kernels::matmul_backward_input(&self.context, d_x.data_mut(), d_y.data(), &layer.weight);
         d_x
@@ -132,6 +142,7 @@ impl Device {
 
     /// `d_x += d_y W`.
     pub(crate) fn linear_backward_add(&self, d_x: &mut Tensor, d_y: &Tensor, layer: &Linear) {
+        self.context.reserve_shared(layer.weight.rounded_rows_len(d_y.rows()));
         kernels::matmul_backward_input_add(&self.context, d_x.data_mut(), d_y.data(), &layer.weight);
     }
 

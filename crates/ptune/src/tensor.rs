@@ -13,7 +13,40 @@ use ptune_kernels::{Aligned, Context, Isa};
 #[derive(Clone)]
 pub struct Device {
     pub(crate) context: Arc<Context>,
+    pub(crate) precision: Precision,
     free: Arc<FreeList>,
+}
+
+/// The precision of frozen weights and of the rows they are multiplied with. Everything else is f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits: the reference.
+    F32,
+    /// bf16 numbers, f32 sums.
+    Bf16,
+}
+
+impl Precision {
+    /// Both.
+    pub const ALL: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
+    /// The name in run files and adapters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.name() == name)
+    }
+
+    /// The fastest for frozen weights on this processor.
+    pub fn fastest() -> Self {
+        if Isa::detect().multiplies_bf16() { Precision::Bf16 } else { Precision::F32 }
+    }
 }
 
 /// A row-major matrix `[rows, columns]` of f32.
@@ -37,7 +70,12 @@ impl Device {
 
     /// A device with a chosen instruction set and number of threads.
     pub fn with_context(context: Context) -> Self {
-        Device { context: Arc::new(context), free: Arc::default() }
+        Device { context: Arc::new(context), precision: Precision::F32, free: Arc::default() }
+    }
+
+    /// The same device, packing frozen weights in `precision`.
+    pub fn with_precision(&self, precision: Precision) -> Self {
+        Device { precision, ..self.clone() }
     }
 
     /// The name of the instruction set; results have the same bits only where it is the same.

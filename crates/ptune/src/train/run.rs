@@ -80,6 +80,7 @@ pub fn run(
     if trains {
         config.require_length(file)?;
     }
+    let device = &device.with_precision(config.compute.precision());
     let model = Model::load(&directory, device, trains, &mut |done, total| observe(Event::Loading { done, total }))?;
     let prompt = new_prompt(config, file, device, &model, &initial_words)?;
 
