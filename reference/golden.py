@@ -1,6 +1,6 @@
 """Writes the golden cases: `python reference/golden.py [CASE ...]`. Rerunning gives the same bytes.
 
-For each case a random tiny BERT (f32, dropout off) is built, and ten full-batch updates of its prompt encoder are made with
+For each case a random tiny model (f32, dropout off) is built, and ten full-batch updates of its prompt encoder are made with
 PyTorch. What a case directory holds stands in README.md beside this file. Every number is computed a second time in f64 from
 the same initial values; the largest differences are recorded, so that a tolerance can be told from noise.
 """
@@ -12,12 +12,11 @@ import sys
 
 import torch
 from safetensors.torch import save_file
-from tokenizers.processors import TemplateProcessing
 from torch.nn.functional import cross_entropy
-from transformers import BertConfig, BertForMaskedLM
 
 import template
-from golden_cases import CASES, HANGUL, LATIN
+from families import FAMILIES, byte_level, write_byte_level, write_json, write_wordpiece
+from golden_cases import BYTE_LEVEL_SPECIAL, BYTE_LEVEL_WORDS, CASES, HANGUL, LATIN
 from prompt_encoder import PromptEncoder, answer_logits, label_scores, learning_rate
 
 TREE = pathlib.Path(__file__).parent.parent / "crates/ptune/tests/golden"
@@ -25,46 +24,47 @@ STEPS = 10
 
 
 def random_model(case, vocab):
-    """A BERT whose every parameter matters: no zero bias, no unit scale, no zero padding row."""
-    config = BertConfig(vocab_size=vocab, initializer_range=0.2, architectures=["BertForMaskedLM"], **case["shape"])
+    """A model whose every parameter matters: no zero bias, no unit scale, no zero padding row."""
+    family = FAMILIES[case["family"]]
+    config = family.config(vocab_size=vocab, initializer_range=0.2, architectures=[family.model.__name__], **case["shape"])
     config._attn_implementation = "eager"
-    model = BertForMaskedLM(config).eval()
+    model = family.model(config).eval()
+    scales = {name + ".weight" for name, module in model.named_modules() if isinstance(module, torch.nn.LayerNorm)}
     with torch.no_grad():
         for name, p in sorted(model.named_parameters()):
             noise = torch.randn(p.shape) * 0.2
-            p.copy_(noise + 1.0 if "LayerNorm.weight" in name else noise)
+            p.copy_(noise + 1.0 if name in scales else noise)
     return model.requires_grad_(False)
 
 
-def write_json(path, value):
-    """One line a key."""
-    lines = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in value.items())
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-
-
-def write_model(directory, case, model, tokenizer, vocab):
-    """A checkpoint directory as the hub has them."""
+def write_model(directory, case, model):
+    """config.json and model.safetensors as the hub has them."""
     directory.mkdir(parents=True, exist_ok=True)
     config = {k: v for k, v in model.config.to_dict().items() if not k.startswith("_") and v is not None}
     write_json(directory / "config.json", dict(sorted(config.items())))
-    weights = {k: v for k, v in model.state_dict().items() if k != "cls.predictions.decoder.weight"}
-    weights.pop("cls.predictions.decoder.bias", None)
+    tied = FAMILIES[case["family"]].tied if model.config.tie_word_embeddings else []
+    weights = {k: v for k, v in model.state_dict().items() if k not in tied}
+    if case.get("old_names"):
+        # As OpenAI's own file has them: no prefix, and the causal mask of every block among the weights.
+        weights = {k.removeprefix("transformer."): v for k, v in weights.items()}
+        n = model.config.n_positions
+        for i in range(model.config.n_layer):
+            weights[f"h.{i}.attn.bias"] = torch.ones(n, n, dtype=torch.bool).tril()[None, None]
+            weights[f"h.{i}.attn.masked_bias"] = torch.tensor(-1e4)
     save_file({k: weights[k].contiguous() for k in sorted(weights)}, directory / "model.safetensors", metadata={"format": "pt"})
-    cased = case["tokenizer"] == "vocab-cased"
-    write_json(directory / "tokenizer_config.json", {
-        "tokenizer_class": "BertTokenizer", "do_lower_case": not cased, "strip_accents": None, "tokenize_chinese_chars": True,
-        "unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
-        "model_max_length": case["shape"]["max_position_embeddings"]})
-    if case["tokenizer"] != "json":
-        (directory / "vocab.txt").write_text("".join(token + "\n" for token in vocab), encoding="utf-8")
-        return
-    tokenizer = copy.deepcopy(tokenizer)
-    tokenizer.add_special_tokens(vocab[:5])
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    tokenizer.enable_padding(length=40)
-    tokenizer.enable_truncation(8)
-    tokenizer.save(str(directory / "tokenizer.json"))
+
+
+def make_tokenizer(case):
+    """The tokenizer, its vocabulary as a list, and what writes it into a directory."""
+    if case["family"] == "bert":
+        cased = case["tokenizer"] == "vocab-cased"
+        vocab = HANGUL if cased else LATIN
+        tokenizer = template.wordpiece(vocab, lowercase=not cased)
+        return tokenizer, vocab, lambda directory: write_wordpiece(directory, case, tokenizer, vocab)
+    first, last = BYTE_LEVEL_SPECIAL[case["family"]]
+    tokenizer, merges = byte_level(BYTE_LEVEL_WORDS, first, last)
+    vocab = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
+    return tokenizer, vocab, lambda directory: write_byte_level(directory, case, tokenizer, merges)
 
 
 class Run:
@@ -138,24 +138,29 @@ def encoder_keys(case):
 
 def write_case(name, case):
     torch.manual_seed(case["seed"])
-    cased = case["tokenizer"] == "vocab-cased"
-    vocab = HANGUL if cased else LATIN
-    tokenizer = template.wordpiece(vocab, lowercase=not cased)
+    case = {"family": "bert", **case}
+    tokenizer, vocab, write_tokenizer = make_tokenizer(case)
     model = random_model(case, len(vocab))
     pieces, rows = template.parse(case["template"])
-    encoder = PromptEncoder(case["encoder"], rows, case["shape"]["hidden_size"], **case.get("encoder_shape", {}))
+    encoder = PromptEncoder(case["encoder"], rows, model.config.hidden_size, **case.get("encoder_shape", {}))
 
-    token = lambda word: vocab.index(word)
+    form = FAMILIES[case["family"]].form(tokenizer)
+    mask = next(piece for piece in pieces if piece.text == "MASK")
+    def token(word):
+        """The one token of a word at the answer."""
+        id, = template.encode_text(tokenizer, word, mask.glued, mask.space)
+        return id
     words, target = case["verbalizer"], [example[case["target"]] for example in case["examples"]]
     label_words = None if words is None else [[token(w) for w in words[label]] for label in words]
     gold = [token(t) if words is None else list(words).index(t) for t in target]
-    ids, answers = zip(*(template.encode(pieces, e, tokenizer, case["max_tokens"]) for e in case["examples"]))
+    ids, answers = zip(*(template.encode(pieces, e, tokenizer, form, case["max_tokens"]) for e in case["examples"]))
     case = {**case, "ids": ids, "answer_rows": answers, "label_words": label_words, "gold": gold}
 
     single = Run(case, model, encoder, torch.float32).train()
     double = Run(case, model, encoder, torch.float64).train()
     directory = TREE / name
-    write_model(directory / "model", case, model, tokenizer, vocab)
+    write_model(directory / "model", case, model)
+    write_tokenizer(directory / "model")
     save_file({k: single.tensors[k].clone() for k in sorted(single.tensors)}, directory / "golden.safetensors")
     keys = ("about", "template", "max_tokens", "target", "examples", "verbalizer", "encoder", "optimizer")
     write_json(directory / "case.json", {

@@ -1,7 +1,8 @@
 """The golden cases: one model shape, template, verbalizer, encoder and optimiser each. What a case is there for stands in `about`.
 
 `tokenizer` says in which form the vocabulary is stored: "json" is a tokenizer.json that also stores padding and truncation (a
-reader has to switch both off), "vocab" a vocab.txt with tokenizer_config.json.
+reader has to switch both off), "vocab" a vocab.txt with tokenizer_config.json, "merges" vocab.json and merges.txt with it.
+`family` is bert unless a case says otherwise.
 """
 
 PUNCTUATION = list(".,?!:;'\"()-")
@@ -17,6 +18,11 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *PUNCTUATION, *ENGLI
 LATIN = [*VOCABULARY, *LETTERS, *("##" + c for c in LETTERS)]
 HANGUL = [*VOCABULARY, *KOREAN, "S", "##S"]
 
+# Byte-level BPE: a space in front is part of the token.
+BYTE_LEVEL_WORDS = [*(" " + word for word in """the a is was in of and not it he film soup tea good bad fine yes no maybe paris rome
+oslo lima capital city""".split()), "the", "ing", "s", " 영화", " 맛", "입니다", " 최고", " 최악", "좋"]
+BYTE_LEVEL_SPECIAL = {"roberta": (["<s>", "<pad>", "</s>", "<unk>"], ["<mask>"]), "gpt2": ([], ["<|endoftext|>"])}
+
 
 def optimizer(kind="adamw", lr=5e-3, weight_decay=0.0, schedule="constant", decay=None, warmup_steps=0, clip_norm=None):
     """One optimiser; decay only with schedule "exponential", where each of the ten steps counts as an epoch."""
@@ -28,6 +34,16 @@ def shape(hidden=32, layers=2, heads=4, inner=64, act="gelu", eps=1e-12, positio
     """The sizes of one model."""
     return dict(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=inner, hidden_act=act,
                 layer_norm_eps=eps, max_position_embeddings=positions)
+
+
+def gpt2_shape(hidden=16, layers=2, heads=2, positions=48, **more):
+    """The sizes of one GPT-2."""
+    return dict(n_embd=hidden, n_layer=layers, n_head=heads, n_positions=positions, bos_token_id=None, eos_token_id=None, **more)
+
+
+def roberta_shape(hidden=16, layers=2, heads=2, inner=24, act="gelu", positions=50, **more):
+    """The sizes of one RoBERTa: the first pad_token_id + 1 entries of its position table belong to no row."""
+    return dict(shape(hidden, layers, heads, inner, act, 1e-5, positions), type_vocab_size=1, pad_token_id=1, **more)
 
 
 def rows(names, *values):
@@ -104,4 +120,42 @@ CASES = {
         seed=10, shape=shape(24, 1, 3, 40), tokenizer="vocab", encoder="lstm", encoder_shape=dict(shapes="peft", h=9, n=3),
         optimizer=optimizer("adam", lr=1e-2), max_tokens=None, target="object",
         template="{subject} is in [P*3] [MASK] .", examples=FACTS, verbalizer=None),
+    "gpt2_lstm": dict(
+        about="GPT-2, LSTM, pseudo tokens before, between and behind uneven texts, both shortened; vocab.json and merges.txt",
+        family="gpt2", seed=21, shape=gpt2_shape(), tokenizer="merges", encoder="lstm", max_tokens=44, target="label",
+        optimizer=optimizer(clip_norm=1.0), template="[P*2] {premise|shorten} [P*2] {hypothesis|no_punct|shorten} ? [P*3] [MASK]",
+        examples=UNEVEN, verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]}),
+    "gpt2_mlp": dict(
+        about="GPT-2, MLP, probing, heads of 8 in 24, three blocks, scores scaled by block, an inner width of its own, OpenAI's tensor "
+              "names with the buffers of the causal mask; tokenizer.json",
+        family="gpt2", seed=22, shape=gpt2_shape(24, 3, 3, n_inner=40, scale_attn_by_inverse_layer_idx=True), tokenizer="json",
+        old_names=True, encoder="mlp", max_tokens=None, target="object", optimizer=optimizer(weight_decay=0.1),
+        template="[P*1] {subject} is located in [P*2] [MASK]", examples=FACTS, verbalizer=None),
+    "gpt2_embedding": dict(
+        about="GPT-2, bare embedding, one block (first and last at once), shared rows, Korean glued to a field, an untied head, two words "
+              "a label, unscaled scores, relu",
+        family="gpt2", seed=23, tokenizer="merges", encoder="embedding", max_tokens=None, target="감정",
+        shape=gpt2_shape(layers=1, tie_word_embeddings=False, scale_attn_weights=False, activation_function="relu"),
+        optimizer=optimizer("adam", lr=2e-2), template="{이름}의 맛은 [P*2 @a] {글} 정말 [P*1][P*2 @a] [MASK]",
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("식당 soup", "비싸고 나쁘네요", "부정"), ("영화", "최고네요!", "긍정")),
+        verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]}),
+    "roberta_lstm": dict(
+        about="RoBERTa, LSTM, pseudo tokens before, between and after the text; tokenizer.json of its own",
+        family="roberta", seed=31, shape=roberta_shape(positions=72), tokenizer="json", encoder="lstm", max_tokens=None, target="label",
+        optimizer=optimizer(schedule="linear", warmup_steps=2), template="[P*3] {premise} [P*2] [MASK] . {hypothesis|no_punct} ? [P*4]",
+        examples=PAIRS, verbalizer={"entailment": ["yes"], "not_entailment": ["no"]}),
+    "roberta_mlp": dict(
+        about="RoBERTa, MLP, probing, uneven texts up to the last position, [SEP] inside the template, tanh gelu below a head that stays "
+              "gelu, one block, heads of 8 in 24, an untied head with its own bias; vocab.json and merges.txt",
+        family="roberta", seed=32, shape=roberta_shape(24, 1, 3, 40, "gelu_new", tie_word_embeddings=False), tokenizer="merges",
+        encoder="mlp", max_tokens=48, target="label", optimizer=optimizer(lr=1e-2, schedule="exponential", decay=0.8),
+        template="{premise|shorten} [SEP] the answer [P*3] : [MASK]", examples=rows(
+            "premise label", *[(row["premise"], word) for row, word in zip(UNEVEN, ["yes", "no", "maybe", "no"])]), verbalizer=None),
+    "roberta_embedding": dict(
+        about="RoBERTa, bare embedding, Korean glued to a field and to the mask, padding token 5, two words a label",
+        family="roberta", seed=33, tokenizer="merges", encoder="embedding", max_tokens=None, target="감정",
+        shape={**roberta_shape(), "pad_token_id": 5, "max_position_embeddings": 72}, optimizer=optimizer("adam", lr=2e-2),
+        template="{이름}의 맛은 [P*2] {글} 정말 [MASK]입니다 [P*1].",
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("soup", "나쁘네", "부정"), ("영화", "최고!", "긍정")),
+        verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]}),
 }

@@ -46,8 +46,9 @@ def answer_logits(model, ids, answer, prompt):
     places = ids < 0
     rows = prompt[-1 - ids[places]]
     x = words.masked_scatter(places[:, None], rows) if places.any() else words
-    hidden = model.bert(inputs_embeds=x[None]).last_hidden_state[0, answer]
-    return model.cls(hidden), rows
+    hidden = model.base_model(inputs_embeds=x[None]).last_hidden_state[0, answer]
+    head = model.cls if hasattr(model, "cls") else model.lm_head
+    return head(hidden), rows
 
 
 def label_scores(logits, words):

@@ -15,12 +15,21 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A text for a terminal without control characters, which file names, labels and templates may carry.
+/// A text for a terminal: without control characters and without the marks that turn the direction of what follows,
+/// which file names, labels and templates may carry; of a text beyond all reason, the beginning.
 pub(crate) fn visible(message: &str) -> String {
-    message
+    const LONGEST: usize = 4000;
+    let acts = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut text: String = message
         .chars()
-        .map(|c| if c.is_control() && c != '\n' { c.escape_debug().to_string() } else { c.to_string() })
-        .collect()
+        .take(LONGEST)
+        .map(|c| if acts(c) { c.escape_unicode().to_string() } else { c.to_string() })
+        .collect();
+    let left = message.chars().count().saturating_sub(LONGEST);
+    if left > 0 {
+        text.push_str(&format!(" ... ({left} more characters)"));
+    }
+    text
 }
 
 /// Metrics as a JSON object, in their own order.

@@ -82,9 +82,15 @@ pub fn remove_if_present(path: &Path) -> Result<()> {
 /// Reads a whole file of at most `limit` bytes.
 ///
 /// # Errors
-/// [`Error::Read`], or [`Error::File`] when it is longer than `limit`; no more than `limit` is ever held.
+/// [`Error::Read`], or [`Error::File`] when it is longer than `limit`, or a pipe or a device; no more than `limit` is
+/// ever held.
 pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let failed = |source| Error::read(path, source);
+    // Before opening: to open a pipe that nobody writes to would wait for ever. A directory's own error says more.
+    let about = path.metadata().map_err(failed)?;
+    if !about.is_file() && !about.is_dir() {
+        return Err(Error::file(path, "is a pipe or a device; a file was expected"));
+    }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;

@@ -1,6 +1,6 @@
 //! Whole-model truth from PyTorch: ids, prompt, logits, every gradient, ten losses, the trained parameters.
 //!
-//! `reference/golden.py` wrote the cases; each is a random tiny BERT with texts, a template and an encoder. Limit per
+//! `reference/golden.py` wrote the cases; each is a random tiny BERT, RoBERTa or GPT-2 with texts, a template and an encoder. Limit per
 //! tensor: `max |a - b| <= 1e-4 * max |b|`.
 
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ptune::checkpoint::{ModelDirectory, Tokenizer};
 use ptune::data::{Encoded, Encoder, Example, RowForm, Token, pack};
 use ptune::method::{Head, Prompt};
+use ptune::model::spec::ModelSpec;
 use ptune::model::{Columns, Inject, Model};
 use ptune::ops::Layout;
 use ptune::parameter::Parameter;
@@ -70,11 +71,12 @@ fn assert_close(what: &str, got: &[f32], want: &[f32]) {
     assert!(worst <= LIMIT * scale, "{what}: max difference {worst:e} of {scale:e} ({:e})", worst / scale);
 }
 
-fn encode(case: &Case, template: &Template, tokenizer: &Tokenizer) -> Vec<Encoded> {
+fn encode(case: &Case, template: &Template, tokenizer: &Tokenizer, spec: &ModelSpec) -> Vec<Encoded> {
     let max_tokens = case.json["max_tokens"].as_u64().unwrap_or(512) as usize;
     let special = tokenizer.special();
-    let (start, end) = (special.cls.expect("[CLS]"), special.sep.expect("[SEP]"));
-    let form = RowForm { max_tokens, start: vec![start], end: vec![end], answer: AnswerForm::one_token(false) };
+    let around = |token: Option<u32>| if spec.enclosed { vec![token.expect("a special token")] } else { Vec::new() };
+    let (start, end) = (around(special.cls), around(special.sep));
+    let form = RowForm { max_tokens, start, end, answer: AnswerForm::one_token(spec.causal) };
     let encoder = Encoder::new(template, tokenizer, form).expect("a template that encodes");
     let file: Arc<Path> = Path::new("case.json").into();
     let examples = case.json["examples"].as_array().expect("examples");
@@ -192,7 +194,8 @@ fn check(name: &str) {
     let directory = ModelDirectory::open(&case.directory.join("model")).expect("a model directory");
     let tokenizer = Tokenizer::open(directory.path()).expect("a tokenizer");
     let template = Template::parse(case.text("template")).expect("a template");
-    let rows = encode(&case, &template, &tokenizer);
+    let spec = ModelSpec::read(&directory).expect("a model that is implemented");
+    let rows = encode(&case, &template, &tokenizer, &spec);
     check_ids(&case, &rows);
     let model = Model::load(&directory, &device, true, &mut |_, _| {}).expect("a model");
     let layout = pack(&rows);
@@ -250,6 +253,21 @@ fn embedding_shared() {
 }
 
 #[test]
+fn gpt2_embedding() {
+    check("gpt2_embedding");
+}
+
+#[test]
+fn gpt2_lstm() {
+    check("gpt2_lstm");
+}
+
+#[test]
+fn gpt2_mlp() {
+    check("gpt2_mlp");
+}
+
+#[test]
 fn korean_glued() {
     check("korean_glued");
 }
@@ -277,6 +295,21 @@ fn mlp_probing() {
 #[test]
 fn mlp_words() {
     check("mlp_words");
+}
+
+#[test]
+fn roberta_embedding() {
+    check("roberta_embedding");
+}
+
+#[test]
+fn roberta_lstm() {
+    check("roberta_lstm");
+}
+
+#[test]
+fn roberta_mlp() {
+    check("roberta_mlp");
 }
 
 #[test]

@@ -5,11 +5,14 @@
 
 mod answers;
 mod bad_adapter;
+mod bad_family;
 mod bad_model;
 mod bad_request;
 mod cache;
 mod contract;
+mod families;
 mod full_disk;
+mod hostile;
 mod long_words;
 mod same_bits;
 mod scene;

@@ -30,6 +30,8 @@ const LARGEST_VOCABULARY: u64 = 2 << 20;
 const LARGEST_PROMPT_HEADER: u64 = 64 << 10;
 const MOST_TOKENS: usize = 65_536;
 const LARGEST_WIDTH: usize = 65_536;
+/// Numbers of a prompt: a quarter of a gigabyte, thousands of times what prompts have.
+const LARGEST_PROMPT: usize = 1 << 26;
 
 /// `adapter.toml`.
 #[derive(Serialize, Deserialize)]
@@ -203,6 +205,10 @@ fn check_prompt_sizes(file: &Path, task: &Description, rows: usize, width: usize
     if rows > MOST_TOKENS {
         return Err(Error::key(file, "prompt.rows", format!("{rows}: must be at most {MOST_TOKENS}")));
     }
+    if width > LARGEST_PROMPT / rows.max(1) {
+        let message = format!("{rows} rows of width {width} are more than {LARGEST_PROMPT} numbers");
+        return Err(Error::key(file, "prompt.rows", message));
+    }
     if width != task.base.width {
         let message = format!("{width}: the base has width {}", task.base.width);
         return Err(Error::key(file, "prompt.width", message));
@@ -295,10 +301,8 @@ fn read_vocabulary(file: &Path, about: &VocabularyFile) -> Result<Vec<u32>> {
 /// The bytes of the part that `adapter.toml` was written with: `file`, or `file.next` of an interrupted save.
 fn read_part(file: &Path, limit: u64, expected: &str) -> Result<Vec<u8>> {
     let bytes = files::read_bytes(file, limit);
-    if let Ok(bytes) = &bytes
-        && sha256(bytes) == expected
-    {
-        return Ok(bytes.clone());
+    if bytes.as_ref().is_ok_and(|bytes| sha256(bytes) == expected) {
+        return bytes;
     }
     if let Ok(waiting) = files::read_bytes(&next(file), limit)
         && sha256(&waiting) == expected

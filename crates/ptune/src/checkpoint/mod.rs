@@ -92,7 +92,7 @@ fn missing_weights(path: &Path) -> Error {
             path,
             format!(
                 "has only pickled weights ({PICKLED_FILE}), which can run code and are not read; convert them once, \
-                 in Python:\n  from transformers import AutoModelForMaskedLM\n  \
+                 in Python (a causal model with AutoModelForCausalLM):\n  from transformers import AutoModelForMaskedLM\n  \
                  AutoModelForMaskedLM.from_pretrained({directory:?}).save_pretrained({directory:?})",
                 directory = directory.to_string()
             ),

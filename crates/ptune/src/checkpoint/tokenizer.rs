@@ -18,6 +18,7 @@
 
 mod contained;
 mod kind;
+mod limits;
 mod vocab_json;
 mod vocab_txt;
 
@@ -34,6 +35,7 @@ use tokenizers::{
 
 use self::contained::contained;
 use self::kind::{Kind, METASPACE};
+use self::limits::LARGEST_TEXT;
 use self::vocab_json::byte_level_tokenizer;
 use self::vocab_txt::bert_tokenizer;
 use super::special_tokens::{SpecialTokens, read_settings};
@@ -41,6 +43,8 @@ use crate::{Error, Result, files};
 
 /// A `tokenizer.json` of 250,000 entries takes 17 MB.
 pub(super) const LARGEST_FILE: u64 = 256 << 20;
+/// Tokens that a message tells.
+const MOST_SHOWN: usize = 50;
 /// The character that stands for a word in front of a glued text.
 const WORD: char = 'x';
 
@@ -66,6 +70,8 @@ pub struct Tokenizer {
     file: PathBuf,
     inner: tokenizers::Tokenizer,
     kind: Kind,
+    /// The most by which its normalisers can multiply a text.
+    growth: u64,
     special: SpecialTokens,
     vocab_size: usize,
 }
@@ -81,21 +87,27 @@ impl Tokenizer {
             ["tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"].map(|name| model_dir.join(name));
         if file.exists() {
             let bytes = files::read_bytes(&file, LARGEST_FILE)?;
+            let growth = limits::check(&bytes).map_err(|e| Error::file(&file, e))?;
             let inner = contained(|| tokenizers::Tokenizer::from_bytes(&bytes))
                 .map_err(|e| Error::file(&file, format!("this is not a tokenizer of the tokenizers library: {e}")))?;
-            Tokenizer::new(file, inner, &settings)
+            Tokenizer::new(file, inner, growth, &settings)
         } else if text.exists() {
             let inner = bert_tokenizer(&text, &settings[0])?;
-            Tokenizer::new(text, inner, &settings)
+            Tokenizer::new(text, inner, 1, &settings)
         } else if vocab.exists() && merges.exists() {
             let inner = byte_level_tokenizer(&vocab, &merges, &settings[0])?;
-            Tokenizer::new(vocab, inner, &settings)
+            Tokenizer::new(vocab, inner, 1, &settings)
         } else {
             Err(missing(model_dir))
         }
     }
 
-    fn new(file: PathBuf, mut inner: tokenizers::Tokenizer, settings: &[Map<String, Value>]) -> Result<Tokenizer> {
+    fn new(
+        file: PathBuf,
+        mut inner: tokenizers::Tokenizer,
+        growth: u64,
+        settings: &[Map<String, Value>],
+    ) -> Result<Tokenizer> {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| Error::file(&file, e.to_string()))?;
         inner.with_post_processor(None::<PostProcessorWrapper>);
@@ -114,7 +126,7 @@ impl Tokenizer {
         let mut special = SpecialTokens::find(settings, |name| inner.token_to_id(name));
         special.unk = special.unk.or_else(|| model_unk(inner.get_model()));
         let kind = Kind::of(&inner).map_err(|e| Error::file(&file, e))?;
-        Ok(Tokenizer { file, inner, kind, special, vocab_size })
+        Ok(Tokenizer { file, inner, kind, growth, special, vocab_size })
     }
 
     /// Token ids of `text`; its own leading and trailing white space is dropped, `glue` says what stands before it.
@@ -124,6 +136,11 @@ impl Tokenizer {
         let text = text.trim();
         if text.is_empty() {
             return Ok(Vec::new());
+        }
+        if self.growth.saturating_mul(text.len() as u64) > LARGEST_TEXT {
+            let message =
+                format!("its normalisers could make more than {LARGEST_TEXT} bytes of a text of {}", text.len());
+            return Err(Error::file(&self.file, message));
         }
         let encoded = contained(|| match (&self.kind, glue) {
             (Kind::WordPiece { prefix, max_chars }, Glue::Joined(before)) => {
@@ -214,9 +231,10 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of `text` for an error message: `excellent, ##ly`.
+    /// The tokens of a text for an error message, the first ones of a long text: `excellent, ##ly`.
     pub fn shown_tokens(&self, ids: &[u32]) -> String {
-        ids.iter().map(|id| self.token(*id)).collect::<Vec<_>>().join(", ")
+        let shown = ids.iter().take(MOST_SHOWN).map(|id| self.token(*id)).collect::<Vec<_>>().join(", ");
+        if ids.len() > MOST_SHOWN { format!("{shown}, ...") } else { shown }
     }
 
     fn run_original(&self, text: &str) -> tokenizers::Result<Vec<u32>> {

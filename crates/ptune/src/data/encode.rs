@@ -19,6 +19,7 @@
 //! of its longest `shorten` field, one at a time (of equally long ones the last loses first), until it fits. All copies
 //! of a row are cut alike: words of all lengths are asked about the same text.
 
+use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use super::jsonl::Example;
@@ -26,6 +27,9 @@ use crate::checkpoint::{Glue, Tokenizer};
 use crate::prompt::AnswerForm;
 use crate::prompt::template::{Field, Piece, PieceKind, Template};
 use crate::{Error, Result};
+
+/// What all fields of a row may be together: a template can name a field of megabytes thousands of times.
+const LARGEST_FIELDS: usize = 8 << 20;
 
 /// One token of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +195,7 @@ impl<'a> Encoder<'a> {
         let mut segments = Vec::with_capacity(self.template.pieces().len());
         let mut mask_segment = 0;
         let (mut before, mut space) = (Glue::Start, false);
+        let mut bytes = 0;
         for piece in self.template.pieces() {
             space |= piece.space;
             let glue = if space { Glue::Space } else { before };
@@ -202,6 +207,12 @@ impl<'a> Encoder<'a> {
                 }
                 PieceKind::Field(field) => {
                     let text = field_text(field, &example.text(&field.name)?);
+                    bytes += text.len();
+                    if bytes > LARGEST_FIELDS {
+                        let message =
+                            format!("the template makes more than {LARGEST_FIELDS} bytes of this row's fields");
+                        return Err(example.error(message));
+                    }
                     before = text.chars().last().map_or(before, Glue::Joined);
                     shorten = field.shorten;
                     self.text(&text, glue)?
@@ -273,11 +284,13 @@ impl<'a> Encoder<'a> {
         };
         let around = self.start.len() + behind;
         let length: usize = around + segments.iter().map(|segment| segment.tokens.len()).sum::<usize>();
+        let cuttable = segments.iter().enumerate().filter(|(_, segment)| segment.shorten && !segment.tokens.is_empty());
+        let mut cuttable: BinaryHeap<_> = cuttable.map(|(at, segment)| (segment.tokens.len(), at)).collect();
         for removed in 0..length.saturating_sub(self.max_tokens) {
-            let longest =
-                segments.iter_mut().filter(|segment| segment.shorten).max_by_key(|segment| segment.tokens.len());
-            if longest.and_then(|segment| segment.tokens.pop()).is_none() {
-                return Err(self.does_not_fit(length, removed, example));
+            let Some((longest, at)) = cuttable.pop() else { return Err(self.does_not_fit(length, removed, example)) };
+            segments[at].tokens.truncate(longest - 1);
+            if longest > 1 {
+                cuttable.push((longest - 1, at));
             }
         }
         Ok(())

@@ -21,6 +21,10 @@ use crate::{Error, Result};
 
 /// The largest count of one `[P*n]`.
 pub const MAX_PSEUDO_TOKENS: usize = 1000;
+/// The longest row there can be: more pseudo tokens never fit.
+const LONGEST_ROW: usize = 65_536;
+/// Bytes; a row of the longest kind has no more tokens. The time of some checks grows with the square of the pieces.
+const LONGEST_TEMPLATE: usize = 65_536;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +91,12 @@ pub struct Pseudo {
 impl Template {
     /// Parses a template. Errors carry the place of the offending character ([`Error::Template`]).
     pub fn parse(source: &str) -> Result<Template> {
-        let mut parser = Parser { source, at: 0, pieces: Vec::new(), space: false, rows: 0 };
+        if source.len() > LONGEST_TEMPLATE {
+            let message =
+                format!("the template is {} bytes long; at most {LONGEST_TEMPLATE} can make a row", source.len());
+            return Err(Error::request(message));
+        }
+        let mut parser = Parser { source, at: 0, pieces: Vec::new(), space: false, rows: 0, pseudo: 0 };
         parser.parse()?;
         let Parser { pieces, rows, .. } = parser;
         let fail = |at, message: &str| Err(Error::template(source, at, message));
@@ -192,10 +201,12 @@ impl Template {
     }
 }
 
-/// `'a', 'b' and 'c'`, or `none`.
+/// `'a', 'b' and 'c'`, or `none`; of many names the first.
 pub(crate) fn listed(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    const MOST: usize = 20;
+    let quoted: Vec<String> = names.iter().take(MOST).map(|name| format!("'{name}'")).collect();
     match &quoted[..] {
+        first if names.len() > MOST => format!("{} and {} more", first.join(", "), names.len() - MOST),
         [] => "none".to_string(),
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
@@ -209,6 +220,8 @@ struct Parser<'a> {
     /// White space was seen since the last piece.
     space: bool,
     rows: usize,
+    /// Pseudo tokens of all places; those of a shared name have the same rows.
+    pseudo: usize,
 }
 
 impl Parser<'_> {
@@ -338,6 +351,10 @@ impl Parser<'_> {
             _ if digits == 0 => return self.fail(at, "the count should be a number here: [P*3]"),
             _ => return self.fail(at, format!("the count should be 1 to {MAX_PSEUDO_TOKENS}")),
         };
+        self.pseudo += count;
+        if self.pseudo > LONGEST_ROW {
+            return self.fail(at, format!("all pseudo tokens together are more than {LONGEST_ROW}, the longest row"));
+        }
         let (mut words, mut name, mut at) = (None, None, at + digits);
         loop {
             let rest = &self.source[at..end];
