@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ptune::Device;
-use report::visible;
+use report::error_text;
 
 /// Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
 #[derive(Parser)]
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) => {
             // Standard error may be closed; there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "ptune: {}", visible(&error.to_string()));
+            let _ = writeln!(std::io::stderr(), "ptune: {}", error_text(&error.to_string()));
             ExitCode::from(status_of(&error))
         }
     }
