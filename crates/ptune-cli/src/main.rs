@@ -4,6 +4,7 @@
 //! (a full disk), 2 the request was wrong (a file, a flag, a key). Each command has its own file.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // commands talk to people
 
+mod bench;
 mod evaluate;
 mod predict;
 mod progress;
@@ -48,6 +49,7 @@ enum Command {
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
+        Command::Bench(arguments) => bench::run(arguments, threads),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
     };
     match done {
