@@ -8,7 +8,7 @@ use crate::data::{Encoded, Example};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Gradients, Model};
-use crate::tensor::{Device, Tensor};
+use crate::tensor::{Device, Precision, Tensor};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::{Metrics, argmax};
@@ -75,7 +75,9 @@ impl Predictor {
             return Err(Error::key(&file, "task.template", message));
         }
         task.encoder()?;
-        let model = Model::load(&directory, &loaded.tuned.open(adapter)?, device, Gradients::None, progress)?;
+        let precision = Precision::named(&description.compute).expect("checked when the adapter was loaded");
+        let (device_of_model, tuned) = (device.with_precision(precision), loaded.tuned.open(adapter)?);
+        let model = Model::load(&directory, &tuned, &device_of_model, Gradients::None, progress)?;
         let columns = model.columns(task.head.columns(false), false);
         let prompt = (loaded.rows > 0).then(|| device.upload(loaded.rows, loaded.width, &loaded.prompt));
         Ok(Predictor { task, device: device.clone(), model, columns, prompt })

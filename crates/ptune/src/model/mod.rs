@@ -30,7 +30,7 @@ use crate::Result;
 use crate::checkpoint::{Config, ModelDirectory, Weights};
 use crate::ops::{Activation, Layout, NormSaved};
 use crate::parameter::{Group, Parameter};
-use crate::tensor::{Device, Tensor};
+use crate::tensor::{Device, Precision, Tensor};
 use block::{Block, BlockSaved};
 use embedding::{Embedding, normed, normed_backward};
 use head::Head;
@@ -75,7 +75,8 @@ pub struct ModelSaved {
 
 impl Model {
     /// Loads a checkpoint, with the tensors of `tuned` in place of its own. Only with [`Gradients::Inputs`] or more can
-    /// it run backward. `progress(loaded, total)` counts tensors.
+    /// it run backward. A model whose weights are trained computes in f32 whatever the device's precision.
+    /// `progress(loaded, total)` counts tensors.
     ///
     /// # Errors
     /// A family or an option that is not implemented, by its key; a tensor that is missing, of another shape, or not
@@ -89,6 +90,8 @@ impl Model {
     ) -> Result<Self> {
         let spec = ModelSpec::read(directory)?;
         let hidden = spec.hidden;
+        let full = (gradients == Gradients::Weights).then(|| device.with_precision(Precision::F32));
+        let device = full.as_ref().unwrap_or(device);
         let mut loader = Loader::new(device, directory.weights(), tuned, gradients, progress);
         let embedding = Embedding::load(&mut loader, &spec)?;
         let blocks = spec.blocks.iter().enumerate();

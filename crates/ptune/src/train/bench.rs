@@ -89,6 +89,7 @@ pub fn bench(
     let data = Data::read(&config, &task, observe)?;
     let gradients = gradients(&config, &task);
     let trains = gradients != Gradients::None;
+    let device = &device.with_precision(config.compute.precision());
     let model =
         Model::load(&directory, &[], device, gradients, &mut |done, total| observe(Event::Loading { done, total }))?;
     let prompt = new_prompt(&config, file, device, &model, &initial_words)?;

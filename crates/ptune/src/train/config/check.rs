@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::prompt::encoder::{EncoderKind, Shapes};
 
-use super::{LARGEST_SEED, Loss, Metric, RunConfig};
+use super::{Compute, LARGEST_SEED, Loss, Metric, RunConfig};
 use crate::error::{Error, Result};
 
 /// More steps than any run will see; products with the batch size stay far below 2^64.
@@ -125,7 +125,9 @@ impl RunConfig {
     }
 
     fn check_backbone(&self) -> Checked {
-        let (dropout, train) = (self.backbone.dropout, &self.train);
+        let (dropout, train, full) = (self.backbone.dropout, &self.train, self.backbone.mode.is_full());
+        let message = "\"bf16\" is for a frozen model; use f32 or auto";
+        check(!full || self.compute != Compute::Bf16, "compute", message)?;
         let message = format!("{dropout}: must be from 0 (off) to {LARGEST_DROPOUT}");
         check((0.0..=LARGEST_DROPOUT).contains(&dropout), "backbone.dropout", message)?;
         let of_trained = [
@@ -135,7 +137,7 @@ impl RunConfig {
         ];
         for (key, value) in of_trained {
             let message = "is for a trained model; set backbone.mode = \"full\" or remove the key";
-            check(value.is_none() || self.backbone.mode.is_full(), key, message)?;
+            check(value.is_none() || full, key, message)?;
         }
         Ok(())
     }

@@ -29,8 +29,7 @@ pub(super) const LATER_KEYS: &[(&str, &str)] = &[
 ];
 
 /// Values that are designed but whose feature is not built, and what to write instead.
-pub(super) const LATER_VALUES: &[(&str, &str, &str)] =
-    &[("compute", "bf16", "auto or f32"), ("backbone.mode", "lora", "frozen or full")];
+pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[("backbone.mode", "lora", "frozen or full")];
 
 impl RunConfig {
     /// Reads a run file, applies `overrides` (`--set key=value`: a dotted key, and a value as TOML or else a text) as
