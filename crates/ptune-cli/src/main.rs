@@ -4,6 +4,7 @@
 //! (a full disk), 2 the request was wrong (a file, a flag, a key). Each command has its own file.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // commands talk to people
 
+mod bench;
 mod evaluate;
 mod predict;
 mod progress;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ptune::Device;
-use report::visible;
+use report::error_text;
 
 /// Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
 #[derive(Parser)]
@@ -49,6 +50,7 @@ enum Command {
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -57,13 +59,14 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
+        Command::Bench(arguments) => bench::run(arguments, threads),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
     };
     match done {
         Ok(status) => status,
         Err(error) => {
             // Standard error may be closed; there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "ptune: {}", visible(&error.to_string()));
+            let _ = writeln!(std::io::stderr(), "ptune: {}", error_text(&error.to_string()));
             ExitCode::from(status_of(&error))
         }
     }
