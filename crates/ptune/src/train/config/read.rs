@@ -32,7 +32,6 @@ pub(super) const LATER_KEYS: &[(&str, &str)] = &[
 
 /// Values that are designed but whose feature is not built, and what to write instead.
 pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[
-    ("compute", "bf16", "auto or f32"),
     ("backbone.mode", "full", "frozen"),
     ("backbone.mode", "lora", "frozen"),
     ("train.optimizer", "adamw_hf", "adamw or adam"),
@@ -57,6 +56,18 @@ impl RunConfig {
         config.resolve(path)?;
         config.check(path)?;
         Ok(config)
+    }
+
+    /// A run made in a program instead of a file, decided and checked as [`RunConfig::read`] does it; relative paths are
+    /// taken from the current directory.
+    ///
+    /// # Errors
+    /// A wrong value, with its key.
+    pub fn checked(mut self) -> Result<RunConfig> {
+        let file = Path::new("RunConfig");
+        self.resolve(file)?;
+        self.check(file)?;
+        Ok(self)
     }
 
     /// A run file with every key given, whatever the values: the list of keys.
