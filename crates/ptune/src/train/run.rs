@@ -122,13 +122,13 @@ pub fn run_with(
     if trains {
         config.require_length(file)?;
     }
+    let device = &device.with_precision(config.compute.precision());
     let identity = Identity::new(&resolved, device, &base.fingerprint, &data, &task)?;
     former.check(out, &identity)?;
     if let Some(summary) = former.finished() {
         observe(Event::Note(&format!("{}: this run is finished; nothing is left to do", out.display())));
         return Ok(summary.clone());
     }
-    let device = &device.with_precision(config.compute.precision());
     let loading = &mut |done, total| observe(Event::Loading { done, total });
     let model = Model::load(&directory, &[], device, gradients, loading)?;
     let prompt = new_prompt(config, file, device, &model, &initial_words)?;
