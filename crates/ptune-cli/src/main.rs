@@ -4,6 +4,7 @@
 //! (a full disk), 2 the request was wrong (a file, a flag, a key). Each command has its own file.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // commands talk to people
 
+mod bench;
 mod evaluate;
 mod inspect;
 mod predict;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ptune::Device;
-use report::visible;
+use report::error_text;
 
 /// Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
 #[derive(Parser)]
@@ -52,6 +53,7 @@ enum Command {
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
     Inspect(inspect::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -62,12 +64,13 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
+        Command::Bench(arguments) => bench::run(arguments, threads),
     };
     match done {
         Ok(status) => status,
         Err(error) => {
             // Standard error may be closed; there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "ptune: {}", visible(&error.to_string()));
+            let _ = writeln!(std::io::stderr(), "ptune: {}", error_text(&error.to_string()));
             ExitCode::from(status_of(&error))
         }
     }

@@ -16,20 +16,22 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// A text for a terminal: without control characters and without the marks that turn the direction of what follows,
-/// which file names, labels and templates may carry; of a text beyond all reason, the beginning.
-pub(crate) fn visible(message: &str) -> String {
-    const LONGEST: usize = 4000;
+/// which file names, labels and templates may carry.
+pub(crate) fn visible(text: &str) -> String {
     let acts = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut text: String = message
-        .chars()
-        .take(LONGEST)
-        .map(|c| if acts(c) { c.escape_unicode().to_string() } else { c.to_string() })
-        .collect();
-    let left = message.chars().count().saturating_sub(LONGEST);
-    if left > 0 {
-        text.push_str(&format!(" ... ({left} more characters)"));
+    text.chars().map(|c| if acts(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+}
+
+/// An error for a terminal; of one beyond all reason, which repeats megabytes of a file, the beginning.
+pub(crate) fn error_text(message: &str) -> String {
+    const LONGEST: usize = 4000;
+    match message.char_indices().nth(LONGEST) {
+        Some((end, _)) => {
+            let left = message[end..].chars().count();
+            format!("{} ... ({left} more characters)", visible(&message[..end]))
+        }
+        None => visible(message),
     }
-    text
 }
 
 /// Metrics as a JSON object, in their own order.

@@ -117,7 +117,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// What people give instead of a run file: a run directory, an adapter, a model.
-fn refuse_directory(run: &Path) -> Result<(), Error> {
+pub(crate) fn refuse_directory(run: &Path) -> Result<(), Error> {
     if !run.is_dir() {
         return Ok(());
     }
@@ -212,7 +212,7 @@ fn round(x: f64) -> f64 {
     (x * 1000.0).round() / 1000.0
 }
 
-fn key_value(text: &str) -> std::result::Result<(String, String), String> {
+pub(crate) fn key_value(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
         _ => Err(Error::request("write KEY=VALUE, as in --set train.steps=100").to_string()),

@@ -11,6 +11,7 @@ pub mod model;
 pub mod ops;
 pub mod parameter;
 pub mod predict;
+pub mod profile;
 pub mod prompt;
 pub mod report;
 pub mod rng;

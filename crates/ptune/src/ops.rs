@@ -9,6 +9,7 @@ use ptune_kernels::{self as kernels, AttentionShape, KeysValues};
 
 pub use ptune_kernels::{Activation, Span};
 
+use crate::profile::{Doing, Operation};
 use crate::tensor::{Device, Tensor};
 
 /// A frozen linear layer `y = x W^T + b`, packed for this device's products.
@@ -96,7 +97,7 @@ impl Device {
         inputs: usize,
         gradient: bool,
     ) -> Linear {
-        let weight = kernels::Weight::pack(&self.context, weight, outputs, inputs, gradient);
+        let weight = kernels::Weight::pack(&self.doing(Operation::Packing), weight, outputs, inputs, gradient);
         Linear { weight, bias: bias.map(|b| self.upload(1, outputs, b)) }
     }
 
@@ -108,7 +109,13 @@ impl Device {
         rows: &[u32],
         gradient: bool,
     ) -> Linear {
-        let weight = kernels::Weight::pack_rows(&self.context, weight.data(), weight.columns(), rows, gradient);
+        let weight = kernels::Weight::pack_rows(
+            &self.doing(Operation::Packing),
+            weight.data(),
+            weight.columns(),
+            rows,
+            gradient,
+        );
         let bias = bias.map(|b| {
             let chosen: Vec<f32> = rows.iter().map(|&r| b.data()[r as usize]).collect();
             self.upload(1, rows.len(), &chosen)
@@ -116,23 +123,44 @@ impl Device {
         Linear { weight, bias }
     }
 
+    /// A product of `rows` rows with a layer's weight.
+    fn product(&self, operation: Operation, rows: usize, layer: &Linear) -> Doing<'_> {
+        self.doing_sums(operation, rows * layer.weight.inputs() * layer.weight.outputs())
+    }
+
     /// `y [rows, outputs] = x [rows, inputs] W^T + b`.
     pub(crate) fn linear(&self, x: &Tensor, layer: &Linear) -> Tensor {
         let mut y = self.uninitialised(x.rows(), layer.weight.outputs());
-        kernels::matmul(&self.context, y.data_mut(), x.data(), &layer.weight, layer.bias.as_ref().map(Tensor::data));
+        kernels::matmul(
+            &self.product(Operation::Products, x.rows(), layer),
+            y.data_mut(),
+            x.data(),
+            &layer.weight,
+            layer.bias.as_ref().map(Tensor::data),
+        );
         y
     }
 
     /// `d_x = d_y W`.
     pub(crate) fn linear_backward(&self, d_y: &Tensor, layer: &Linear) -> Tensor {
         let mut d_x = self.uninitialised(d_y.rows(), layer.weight.inputs());
-        kernels::matmul_backward_input(&self.context, d_x.data_mut(), d_y.data(), &layer.weight);
+        kernels::matmul_backward_input(
+            &self.product(Operation::ProductsBackward, d_y.rows(), layer),
+            d_x.data_mut(),
+            d_y.data(),
+            &layer.weight,
+        );
         d_x
     }
 
     /// `d_x += d_y W`.
     pub(crate) fn linear_backward_add(&self, d_x: &mut Tensor, d_y: &Tensor, layer: &Linear) {
-        kernels::matmul_backward_input_add(&self.context, d_x.data_mut(), d_y.data(), &layer.weight);
+        kernels::matmul_backward_input_add(
+            &self.product(Operation::ProductsBackward, d_y.rows(), layer),
+            d_x.data_mut(),
+            d_y.data(),
+            &layer.weight,
+        );
     }
 
     /// The layer norm of `x + residual`, row by row.
@@ -142,7 +170,7 @@ impl Device {
         let mut normalized = self.uninitialised(rows, columns);
         let mut inverse_deviation = self.uninitialised(rows, 1);
         kernels::layer_norm(
-            &self.context,
+            &self.doing(Operation::Norms),
             y.data_mut(),
             normalized.data_mut(),
             inverse_deviation.data_mut(),
@@ -160,7 +188,7 @@ impl Device {
     pub(crate) fn layer_norm_backward(&self, d_y: &Tensor, saved: &NormSaved, norm: &LayerNorm) -> Tensor {
         let mut d_x = self.uninitialised(d_y.rows(), d_y.columns());
         kernels::layer_norm_backward_input(
-            &self.context,
+            &self.doing(Operation::Norms),
             d_x.data_mut(),
             d_y.data(),
             saved.normalized.data(),
@@ -182,14 +210,14 @@ impl Device {
     /// An activation, element by element.
     pub(crate) fn activation(&self, x: &Tensor, kind: Activation) -> Tensor {
         let mut y = self.uninitialised(x.rows(), x.columns());
-        kernels::activation(&self.context, y.data_mut(), x.data(), kind);
+        kernels::activation(&self.doing(Operation::Activations), y.data_mut(), x.data(), kind);
         y
     }
 
     /// `d_x = d_y f'(x)`.
     pub(crate) fn activation_backward(&self, d_y: &Tensor, x: &Tensor, kind: Activation) -> Tensor {
         let mut d_x = self.uninitialised(x.rows(), x.columns());
-        kernels::activation_backward(&self.context, d_x.data_mut(), d_y.data(), x.data(), kind);
+        kernels::activation_backward(&self.doing(Operation::Activations), d_x.data_mut(), d_y.data(), x.data(), kind);
         d_x
     }
 
@@ -198,7 +226,7 @@ impl Device {
         let width = tables.words.columns();
         let mut y = self.uninitialised(layout.rows(), width);
         kernels::embed(
-            &self.context,
+            &self.doing(Operation::Embedding),
             y.data_mut(),
             &layout.ids,
             tables.words.data(),
@@ -216,7 +244,13 @@ impl Device {
     pub(crate) fn embed_backward(&self, d_pseudo: &Tensor, layout: &Layout, prompt_rows: usize) -> Tensor {
         let width = d_pseudo.columns();
         let mut d_prompt = self.uninitialised(prompt_rows, width);
-        kernels::embed_backward_prompt(&self.context, d_prompt.data_mut(), d_pseudo.data(), &layout.pseudo, width);
+        kernels::embed_backward_prompt(
+            &self.doing(Operation::Embedding),
+            d_prompt.data_mut(),
+            d_pseudo.data(),
+            &layout.pseudo,
+            width,
+        );
         d_prompt
     }
 
@@ -232,9 +266,9 @@ impl Device {
         let mut out = self.uninitialised(q.rows(), q.columns());
         let mut log_sum_exp = self.uninitialised(q.rows(), shape.heads);
         let keys_values = KeysValues { k: k.data(), v: v.data(), past_k: &[], past_v: &[] };
-        self.context.reserve(kernels::attention_scratch_len(&rows, shape));
+        self.reserve(kernels::attention_scratch_len(&rows, shape));
         kernels::attention(
-            &self.context,
+            &self.doing(Operation::Attention),
             out.data_mut(),
             log_sum_exp.data_mut(),
             q.data(),
@@ -261,9 +295,9 @@ impl Device {
         let mut d_v = self.uninitialised(saved.v.rows(), saved.v.columns());
         let mut delta = self.uninitialised(saved.q.rows(), shape.heads);
         let keys_values = KeysValues { k: saved.k.data(), v: saved.v.data(), past_k: &[], past_v: &[] };
-        self.context.reserve(kernels::attention_scratch_len(&rows, shape));
+        self.reserve(kernels::attention_scratch_len(&rows, shape));
         kernels::attention_backward(
-            &self.context,
+            &self.doing(Operation::AttentionBackward),
             d_q.data_mut(),
             d_k.data_mut(),
             d_v.data_mut(),
@@ -285,21 +319,21 @@ impl Device {
     /// These rows of `x`.
     pub(crate) fn gather_rows(&self, x: &Tensor, rows: &[u32]) -> Tensor {
         let mut y = self.uninitialised(rows.len(), x.columns());
-        kernels::gather_rows(&self.context, y.data_mut(), x.data(), rows, x.columns());
+        kernels::gather_rows(&self.doing(Operation::Rows), y.data_mut(), x.data(), rows, x.columns());
         y
     }
 
     /// A matrix of `total` rows: `x` at `rows` (ascending), zeros elsewhere.
     pub(crate) fn scatter_rows(&self, x: &Tensor, rows: &[u32], total: usize) -> Tensor {
         let mut y = self.uninitialised(total, x.columns());
-        kernels::scatter_rows(&self.context, y.data_mut(), x.data(), rows, x.columns());
+        kernels::scatter_rows(&self.doing(Operation::Rows), y.data_mut(), x.data(), rows, x.columns());
         y
     }
 
     /// `y[rows] += x`, `rows` ascending.
     pub(crate) fn scatter_rows_add(&self, y: &mut Tensor, x: &Tensor, rows: &[u32]) {
         let columns = x.columns();
-        kernels::scatter_rows_add(&self.context, y.data_mut(), x.data(), rows, columns);
+        kernels::scatter_rows_add(&self.doing(Operation::Rows), y.data_mut(), x.data(), rows, columns);
     }
 
     /// A copy of `x`.
@@ -309,7 +343,7 @@ impl Device {
 
     /// `y += x`.
     pub(crate) fn add(&self, y: &mut Tensor, x: &Tensor) {
-        kernels::add(&self.context, y.data_mut(), x.data());
+        kernels::add(&self.doing(Operation::Rows), y.data_mut(), x.data());
     }
 
     // ---- loss ----------------------------------------------------------------------------------------------------
@@ -319,7 +353,7 @@ impl Device {
         let mut losses = self.uninitialised(logits.rows(), 1);
         let mut log_sum_exp = self.uninitialised(logits.rows(), 1);
         kernels::softmax_cross_entropy(
-            &self.context,
+            &self.doing(Operation::Loss),
             losses.data_mut(),
             log_sum_exp.data_mut(),
             logits.data(),
@@ -333,7 +367,7 @@ impl Device {
     pub(crate) fn cross_entropy_backward(&self, logits: &Tensor, saved: &LossSaved, scale: f32) -> Tensor {
         let mut d_logits = self.uninitialised(logits.rows(), logits.columns());
         kernels::softmax_cross_entropy_backward(
-            &self.context,
+            &self.doing(Operation::Loss),
             d_logits.data_mut(),
             logits.data(),
             saved.log_sum_exp.data(),
@@ -355,7 +389,7 @@ impl Device {
         let mut values = self.uninitialised(places.len() / columns, columns);
         let mut log_sum_exp = self.uninitialised(logits.rows(), 1);
         kernels::log_probabilities(
-            &self.context,
+            &self.doing(Operation::Loss),
             values.data_mut(),
             log_sum_exp.data_mut(),
             logits.data(),
@@ -378,7 +412,7 @@ impl Device {
         chosen.sort_by_key(|&(row, column, _)| (row, column));
         let mut d_logits = self.uninitialised(logits.rows(), logits.columns());
         kernels::log_probabilities_backward(
-            &self.context,
+            &self.doing(Operation::Loss),
             d_logits.data_mut(),
             logits.data(),
             saved.log_sum_exp.data(),
@@ -394,7 +428,15 @@ impl Device {
     pub(crate) fn dense(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
         let (outputs, inputs) = (weight.rows(), weight.columns());
         let mut y = self.uninitialised(x.rows(), outputs);
-        kernels::linear(&self.context, y.data_mut(), x.data(), weight.data(), Some(bias.data()), outputs, inputs);
+        kernels::linear(
+            &self.doing(Operation::PromptEncoder),
+            y.data_mut(),
+            x.data(),
+            weight.data(),
+            Some(bias.data()),
+            outputs,
+            inputs,
+        );
         y
     }
 
@@ -409,9 +451,16 @@ impl Device {
     ) -> Tensor {
         let (outputs, inputs) = (weight.rows(), weight.columns());
         let mut d_x = self.uninitialised(d_y.rows(), inputs);
-        kernels::linear_backward_input(&self.context, d_x.data_mut(), d_y.data(), weight.data(), outputs, inputs);
+        kernels::linear_backward_input(
+            &self.doing(Operation::PromptEncoder),
+            d_x.data_mut(),
+            d_y.data(),
+            weight.data(),
+            outputs,
+            inputs,
+        );
         kernels::linear_backward_weight(
-            &self.context,
+            &self.doing(Operation::PromptEncoder),
             d_weight.data_mut(),
             Some(d_bias.data_mut()),
             d_y.data(),
@@ -431,8 +480,8 @@ impl Device {
     ) -> (Tensor, LstmSaved) {
         let mut y = self.uninitialised(x.rows(), 2 * shape.hidden);
         let mut saved = self.uninitialised(1, kernels::lstm_saved_len(shape));
-        self.context.reserve(kernels::lstm_scratch_len(shape));
-        kernels::lstm(&self.context, y.data_mut(), saved.data_mut(), x.data(), cells, shape);
+        self.reserve(kernels::lstm_scratch_len(shape));
+        kernels::lstm(&self.doing(Operation::PromptEncoder), y.data_mut(), saved.data_mut(), x.data(), cells, shape);
         (y, LstmSaved(saved))
     }
 
@@ -447,9 +496,9 @@ impl Device {
         shape: &kernels::LstmShape,
     ) -> Tensor {
         let mut d_x = self.uninitialised(x.rows(), x.columns());
-        self.context.reserve(kernels::lstm_scratch_len(shape));
+        self.reserve(kernels::lstm_scratch_len(shape));
         kernels::lstm_backward(
-            &self.context,
+            &self.doing(Operation::PromptEncoder),
             d_x.data_mut(),
             d_cells,
             d_y.data(),
@@ -470,11 +519,18 @@ impl Device {
         step: &kernels::AdamStep,
     ) {
         let [m, v] = moments;
-        kernels::adam(&self.context, value.data_mut(), gradient.data(), m.data_mut(), v.data_mut(), step);
+        kernels::adam(
+            &self.doing(Operation::Optimizer),
+            value.data_mut(),
+            gradient.data(),
+            m.data_mut(),
+            v.data_mut(),
+            step,
+        );
     }
 
     /// The sum of squares of a tensor.
     pub(crate) fn squared_norm(&self, x: &Tensor) -> f64 {
-        kernels::squared_norm(&self.context, x.data())
+        kernels::squared_norm(&self.doing(Operation::Optimizer), x.data())
     }
 }

@@ -9,10 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ptune_kernels::{Aligned, Context, Isa};
 
+use crate::profile::{Doing, Operation, Profile};
+
 /// Where the work is done: threads, instruction set, free buffers. Clones share all of it.
 #[derive(Clone)]
 pub struct Device {
-    pub(crate) context: Arc<Context>,
+    /// Only [`Device::doing`] lends it: an operation cannot reach a kernel without saying what it does.
+    context: Arc<Context>,
+    profile: Option<Arc<Profile>>,
     free: Arc<FreeList>,
 }
 
@@ -37,7 +41,7 @@ impl Device {
 
     /// A device with a chosen instruction set and number of threads.
     pub fn with_context(context: Context) -> Self {
-        Device { context: Arc::new(context), free: Arc::default() }
+        Device { context: Arc::new(context), profile: None, free: Arc::default() }
     }
 
     /// The name of the instruction set; results have the same bits only where it is the same.
@@ -48,6 +52,37 @@ impl Device {
     /// Threads.
     pub fn threads(&self) -> usize {
         self.context.threads()
+    }
+
+    /// The same device, counting from now on where the time goes; so do the clones made of it.
+    pub fn with_profile(mut self) -> Self {
+        self.profile = Some(Arc::default());
+        self
+    }
+
+    /// Where the time goes; `None` without [`Device::with_profile`].
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_deref()
+    }
+
+    /// What kernels need, for as long as they do this.
+    pub(crate) fn doing(&self, operation: Operation) -> Doing<'_> {
+        self.doing_sums(operation, 0)
+    }
+
+    /// The same, with the number of multiply-adds that the report shall count.
+    pub(crate) fn doing_sums(&self, operation: Operation, multiply_adds: usize) -> Doing<'_> {
+        Doing::begin(&self.context, self.profile.as_deref(), operation, multiply_adds)
+    }
+
+    /// Runs a loop of multiply-adds in registers on every thread; how many floating-point operations that were.
+    pub(crate) fn multiply_add_peak(&self, turns: usize) -> f64 {
+        ptune_kernels::multiply_add_peak(&self.context, turns)
+    }
+
+    /// Makes sure that kernels have this much scratch.
+    pub(crate) fn reserve(&self, floats: usize) {
+        self.context.reserve(floats);
     }
 
     /// Buffers made so far: in the steady state of a loop it stays.

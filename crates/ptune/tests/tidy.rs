@@ -19,16 +19,17 @@ const MAY_USE: [(&str, &[&str]); 10] = [
 ];
 
 /// The lowest layer: any module may use these, and they use one another only as listed in [`LOW_MAY_USE`].
-const LOW: [&str; 7] = ["error", "files", "ops", "parameter", "rng", "spelling", "tensor"];
+const LOW: [&str; 8] = ["error", "files", "ops", "parameter", "profile", "rng", "spelling", "tensor"];
 
-const LOW_MAY_USE: [(&str, &[&str]); 7] = [
+const LOW_MAY_USE: [(&str, &[&str]); 8] = [
     ("error", &[]),
     ("files", &["error"]),
-    ("ops", &["tensor"]),
+    ("ops", &["profile", "tensor"]),
     ("parameter", &["tensor"]),
+    ("profile", &[]),
     ("rng", &[]),
     ("spelling", &[]),
-    ("tensor", &[]),
+    ("tensor", &["profile"]),
 ];
 
 /// The only files of the project that may hold unsafe code: the shells, the pool, and the loops whose bounds are

@@ -264,6 +264,14 @@ fn gigabytes() {
     }
 }
 
+/// The sentence is told, not the megabyte.
+#[test]
+fn a_key_of_a_megabyte() {
+    let scene = Scene::new();
+    scene.write("run.toml", format!("{} = 1\n", "a".repeat(1 << 20)));
+    refused(&scene, &TRAIN, &["run.toml:1: unknown key 'aaaa", "more characters)"]);
+}
+
 #[test]
 fn a_template_longer_than_any_row() {
     let scene = Scene::new();

@@ -12,6 +12,7 @@
 //! ```
 //! The loop goes through the rows epoch by epoch, evaluates on dev every `eval_every` steps and keeps the best prompt.
 
+pub mod bench;
 pub mod config;
 pub mod evaluate;
 pub mod events;

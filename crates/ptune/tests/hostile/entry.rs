@@ -25,7 +25,7 @@ use ptune::model::spec::ModelSpec;
 use ptune::predict::Predictor;
 use ptune::prompt::{Template, Vocabulary};
 use ptune::train::config::{Loss, TaskConfig};
-use ptune::train::{RunConfig, Task};
+use ptune::train::{RunConfig, Task, events, log};
 use ptune::{Device, Error};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -39,7 +39,7 @@ mod tiny;
 pub type Entry = fn(&[u8]);
 
 /// All entry points by the name of their fuzz target and of their folder of seeds.
-pub const ENTRIES: [(&str, Entry); 8] = [
+pub const ENTRIES: [(&str, Entry); 9] = [
     ("weights", weights),
     ("config", config),
     ("tokenizer", tokenizer),
@@ -48,6 +48,7 @@ pub const ENTRIES: [(&str, Entry); 8] = [
     ("adapter", adapter),
     ("data", data),
     ("vocabulary", vocabulary),
+    ("run_log", run_log),
 ];
 
 /// What stands in for a text of the data: words, punctuation, Hangul, a special token's name.
@@ -207,6 +208,19 @@ pub fn vocabulary(bytes: &[u8]) {
             accepted(Vocabulary::read(&file, key, &TASK.tokenizer, Glue::Space));
         }
     }
+}
+
+/// `metrics.jsonl` of a run, and the event file that follows it: to bring that up to date a second time changes nothing.
+pub fn run_log(bytes: &[u8]) {
+    let directory = unpacked(bytes, &["metrics.jsonl", events::FILE]);
+    let (path, file) = (directory.path(), directory.path().join("metrics.jsonl"));
+    let Some(lines) = accepted(log::read(&file)) else { return };
+    log::best(&lines);
+    let text = fs::read_to_string(&file).unwrap();
+    events::update(path, &text, 1.0).expect("what can be read can be followed");
+    let written = fs::read(path.join(events::FILE)).unwrap();
+    events::update(path, &text, 2.0).unwrap();
+    assert!(fs::read(path.join(events::FILE)).unwrap() == written);
 }
 
 static WEIGHTS: LazyLock<[Vec<u8>; 3]> = LazyLock::new(|| tiny::FAMILIES.map(tiny::weights));

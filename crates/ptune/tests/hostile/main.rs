@@ -73,6 +73,7 @@ survives! {
     adapters_survive_damage: "adapter";
     data_survive_damage: "data";
     vocabularies_survive_damage: "vocabulary";
+    run_logs_survive_damage: "run_log";
 }
 
 /// Configurations that never fit would leave the loader untested.
