@@ -155,7 +155,10 @@ fn evaluation(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Speed> {
     let profile = profile(scorer.device)?;
-    let mut progress = |done, total| observe(Event::Evaluating { done, total });
+    let mut progress = |done, total| {
+        observe(Event::Evaluating { done, total });
+        Ok(())
+    };
     profile.reset();
     let (start, mut done) = (Instant::now(), 0);
     while goes_on(done, epochs, start) {
