@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
+import long_words
 import template
 from families import FAMILIES, byte_level, write_byte_level, write_json, write_wordpiece
 from golden_cases import BYTE_LEVEL_SPECIAL, BYTE_LEVEL_WORDS, CASES, HANGUL, LATIN
@@ -80,6 +81,11 @@ class Run:
     def forward(self):
         """The loss over all examples, the prompt, each example's logits and its places of pseudo tokens."""
         case, prompt = self.case, self.encoder()
+        if case["sequences"] is not None:
+            score = lambda sequences: long_words.score(self.model, sequences, case["label_words"], prompt, case["causal"])
+            scores, logits, places = zip(*map(score, case["sequences"]))
+            self.scores = torch.stack(scores)
+            return cross_entropy(self.scores, torch.tensor(case["gold"])), prompt, torch.cat(logits), sum(places, [])
         logits, places = zip(*(answer_logits(self.model, ids, row, prompt) for ids, row in zip(case["ids"], case["answer_rows"])))
         logits = torch.stack(logits)
         scores = logits
@@ -97,6 +103,8 @@ class Run:
             self.tensors["encoder_grad." + name] = g
         self.tensors |= {"logits": logits.detach(), "prompt": prompt.detach().clone(), "prompt.grad": gradients[0],
                          "pseudo.grad": torch.cat(gradients[1:1 + len(places)])}
+        if self.case["sequences"] is not None:
+            self.tensors["scores"] = self.scores.detach()
 
     def train(self):
         self.record_first()
@@ -146,15 +154,23 @@ def write_case(name, case):
 
     form = FAMILIES[case["family"]].form(tokenizer)
     mask = next(piece for piece in pieces if piece.text == "MASK")
+    tokens = lambda word: template.encode_text(tokenizer, word, mask.glued, mask.space)
     def token(word):
         """The one token of a word at the answer."""
-        id, = template.encode_text(tokenizer, word, mask.glued, mask.space)
+        id, = tokens(word)
         return id
     words, target = case["verbalizer"], [example[case["target"]] for example in case["examples"]]
-    label_words = None if words is None else [[token(w) for w in words[label]] for label in words]
+    label_words = None if words is None else [[tokens(w) for w in words[label]] for label in words]
     gold = [token(t) if words is None else list(words).index(t) for t in target]
-    ids, answers = zip(*(template.encode(pieces, e, tokenizer, form, case["max_tokens"]) for e in case["examples"]))
-    case = {**case, "ids": ids, "answer_rows": answers, "label_words": label_words, "gold": gold}
+    long, sequences = words is not None and any(len(w) > 1 for of_label in label_words for w in of_label), None
+    if long:
+        sequences = [long_words.encode(pieces, e, tokenizer, form, case["max_tokens"], label_words) for e in case["examples"]]
+        ids, answers = zip(*(long_words.flat(s, label_words, form.causal) for s in sequences))
+    else:
+        ids, answers = zip(*(template.encode(pieces, e, tokenizer, form, case["max_tokens"]) for e in case["examples"]))
+        label_words = None if words is None else [[id for id, in of_label] for of_label in label_words]
+    case = {**case, "ids": ids, "answer_rows": answers, "label_words": label_words, "gold": gold, "sequences": sequences,
+            "causal": form.causal}
 
     single = Run(case, model, encoder, torch.float32).train()
     double = Run(case, model, encoder, torch.float64).train()

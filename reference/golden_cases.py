@@ -158,4 +158,20 @@ CASES = {
         template="{이름}의 맛은 [P*2] {글} 정말 [MASK]입니다 [P*1].",
         examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("soup", "나쁘네", "부정"), ("영화", "최고!", "긍정")),
         verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]}),
+    "long_words": dict(
+        about="BERT, LSTM, label words of one, two and three tokens, three and two a label: a row for each number of masks, all cut alike",
+        seed=45, shape=shape(), tokenizer="json", encoder="lstm", max_tokens=40, target="label", optimizer=optimizer(clip_norm=1.0),
+        template="[P*3] {premise|shorten} [P*2] [MASK] . {hypothesis|no_punct} ? [P*1]", examples=UNEVEN,
+        verbalizer={"0": ["yes", "goodness", "a fine story"], "1": ["not good", "the bad ending"], "2": ["maybe", "it is"]}),
+    "long_words_korean": dict(
+        about="Korean, cased, MLP, no label word of one token: two, three and four, with text glued to the masks",
+        seed=42, shape=shape(layers=1), tokenizer="vocab-cased", encoder="mlp", max_tokens=None, target="감정",
+        optimizer=optimizer("adam", lr=1e-2), template="{이름}의 맛은 [P*3] {글} 정말 [P*2] [MASK]입니다.",
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("식당", "비싸고 나쁘네요", "부정"), ("서울 식당", "최고네요!", "긍정")),
+        verbalizer={"긍정": ["최고입니다", "정말 좋네요"], "부정": ["나쁘다", "너무 나쁘다"]}),
+    "gpt2_long_words": dict(
+        about="GPT-2, LSTM, label words of one to seven tokens, English and Korean: the text is read once, the words behind it; cut to fit",
+        family="gpt2", seed=43, shape=gpt2_shape(), tokenizer="merges", encoder="lstm", max_tokens=48, target="label",
+        optimizer=optimizer(clip_norm=1.0), template="[P*2] {premise|shorten} [P*1] {hypothesis|no_punct|shorten} ? [P*2] [MASK]",
+        examples=UNEVEN, verbalizer={"0": ["yes", "최고입니다", "the good soup"], "1": ["나쁘", "not good"], "2": ["maybe"]}),
 }

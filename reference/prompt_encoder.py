@@ -37,14 +37,14 @@ class PromptEncoder(nn.Module):
         return x if self.mlp_head is None else self.mlp_head(x)
 
 
-def answer_logits(model, ids, answer, prompt):
-    """Logits [vocab] at the answer row of one example. Negative ids are rows of `prompt`; they replace the word embedding.
+def answer_logits(model, ids, answer, prompt, rows=None):
+    """Logits [vocab] at the answer row of one example, or [rows, vocab] at a slice of rows. Negative ids are rows of `prompt`; they replace the word embedding.
 
     Gives the replaced rows [places, hidden] as well, so that the gradient of each place can be asked for."""
     ids = torch.tensor(ids)
     words = model.get_input_embeddings()(ids.clamp(min=0))
     places = ids < 0
-    rows = prompt[-1 - ids[places]]
+    rows = prompt[-1 - ids[places]] if rows is None else rows
     x = words.masked_scatter(places[:, None], rows) if places.any() else words
     hidden = model.base_model(inputs_embeds=x[None]).last_hidden_state[0, answer]
     head = model.cls if hasattr(model, "cls") else model.lm_head

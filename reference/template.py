@@ -6,7 +6,7 @@ continuation, "##x"; punctuation is never a continuation, as in any BERT tokeniz
 piece is the leading space of its text, and nothing else is. In a causal model [MASK] takes no row and ends the template. Pseudo row k is the id -1 - k; rows are
 numbered by first appearance, and places of one @name share their rows.
 
-Not here: error messages, other tokenizer families, label words of several tokens (several [MASK] rows).
+Not here: error messages, other tokenizer families. Label words of several tokens are in long_words.py.
 """
 
 import re
@@ -133,14 +133,15 @@ def encode_text(tokenizer, text, glued, space):
     return ids
 
 
-def encode(pieces, example, tokenizer, form, max_tokens=None):
-    """The ids of one example with the family's tokens around, and the row of the answer."""
-    parts, around = [], len(form.start) + (0 if form.causal else len(form.end))
+def encode(pieces, example, tokenizer, form, max_tokens=None, masks=1, longest=1):
+    """The ids of one example with the family's tokens around, and the (first) row of the answer. `masks` is how often [MASK] stands
+    there; `longest`, the tokens of the longest label word, counts whatever `masks` is."""
+    parts, around = [], len(form.start) + (longest - 1 if form.causal else len(form.end) + longest - masks)
     for piece in pieces:
         if piece.kind == "pseudo":
             parts.append((piece, [-1 - row for row in piece.rows]))
         elif piece.kind == "special":
-            parts.append((piece, [] if form.causal and piece.text == "MASK" else [form.special[piece.text]]))
+            parts.append((piece, [] if form.causal and piece.text == "MASK" else [form.special[piece.text]] * (masks if piece.text == "MASK" else 1)))
         else:
             text = piece.text if piece.kind == "text" else modify(str(example[piece.text]), piece.modifiers)
             parts.append((piece, encode_text(tokenizer, text, piece.glued, piece.space)))

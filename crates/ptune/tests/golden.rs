@@ -13,7 +13,6 @@ use ptune::model::spec::ModelSpec;
 use ptune::model::{Columns, Inject, Model};
 use ptune::ops::Layout;
 use ptune::parameter::Parameter;
-use ptune::prompt::AnswerForm;
 use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder, Shapes};
 use ptune::prompt::template::Template;
 use ptune::prompt::verbalizer::Verbalizer;
@@ -71,12 +70,12 @@ fn assert_close(what: &str, got: &[f32], want: &[f32]) {
     assert!(worst <= LIMIT * scale, "{what}: max difference {worst:e} of {scale:e} ({:e})", worst / scale);
 }
 
-fn encode(case: &Case, template: &Template, tokenizer: &Tokenizer, spec: &ModelSpec) -> Vec<Encoded> {
+fn encode(case: &Case, template: &Template, tokenizer: &Tokenizer, spec: &ModelSpec, head: &Head) -> Vec<Encoded> {
     let max_tokens = case.json["max_tokens"].as_u64().unwrap_or(512) as usize;
     let special = tokenizer.special();
     let around = |token: Option<u32>| if spec.enclosed { vec![token.expect("a special token")] } else { Vec::new() };
     let (start, end) = (around(special.cls), around(special.sep));
-    let form = RowForm { max_tokens, start, end, answer: AnswerForm::one_token(spec.causal) };
+    let form = RowForm { max_tokens, start, end, answer: head.answer_form(spec.causal) };
     let encoder = Encoder::new(template, tokenizer, form).expect("a template that encodes");
     let file: Arc<Path> = Path::new("case.json").into();
     let examples = case.json["examples"].as_array().expect("examples");
@@ -98,7 +97,10 @@ fn check_ids(case: &Case, rows: &[Encoded]) {
             })
             .collect();
         assert_eq!(got, numbers(want), "ids of example {i}");
-        assert_eq!(row.answers[0] as f64, case.numbers("answer_rows")[i], "answer row of example {i}");
+        // One answer row, or a list of them where label words have several tokens.
+        let want = &case.json["answer_rows"][i];
+        let want = want.as_array().map_or_else(|| vec![want.as_f64().expect("a row")], |_| numbers(want));
+        assert_eq!(row.answers.iter().map(|row| *row as f64).collect::<Vec<_>>(), want, "answer rows of example {i}");
     }
 }
 
@@ -127,14 +129,14 @@ fn golden_encoder(case: &Case, device: &Device, rows: usize, width: usize) -> Pr
     encoder
 }
 
-fn golden_head(case: &Case, template: &Template, tokenizer: &Tokenizer) -> Head {
+fn golden_head(case: &Case, template: &Template, tokenizer: &Tokenizer, causal: bool) -> Head {
     let Some(labels) = case.json["verbalizer"].as_object() else {
         return Head::Vocabulary { candidates: None, restrict_loss: false };
     };
     let words = |list: &Value| list.as_array().expect("words").iter().map(|w| w.as_str().unwrap().to_owned()).collect();
     let labels: Vec<(String, Vec<String>)> = labels.iter().map(|(label, list)| (label.clone(), words(list))).collect();
     let file = case.directory.join("case.json");
-    Head::Verbalizer(Verbalizer::new(&file, &labels, tokenizer, template.answer_glue(), false).expect("a verbalizer"))
+    Head::Verbalizer(Verbalizer::new(&file, &labels, tokenizer, template.answer_glue(), causal).expect("a verbalizer"))
 }
 
 fn optimizer(case: &Case, device: &Device, parameters: &[Parameter]) -> (Optimizer, Schedule) {
@@ -195,7 +197,8 @@ fn check(name: &str) {
     let tokenizer = Tokenizer::open(directory.path()).expect("a tokenizer");
     let template = Template::parse(case.text("template")).expect("a template");
     let spec = ModelSpec::read(&directory).expect("a model that is implemented");
-    let rows = encode(&case, &template, &tokenizer, &spec);
+    let head = golden_head(&case, &template, &tokenizer, spec.causal);
+    let rows = encode(&case, &template, &tokenizer, &spec, &head);
     check_ids(&case, &rows);
     let model = Model::load(&directory, &device, true, &mut |_, _| {}).expect("a model");
     let layout = pack(&rows);
@@ -210,8 +213,13 @@ fn check(name: &str) {
     assert_close("logits", logits.read(), &case.tensor("logits"));
     let before = logits.read().to_vec();
 
+    if let Head::Verbalizer(verbalizer) = &head
+        && verbalizer.columns().is_none()
+    {
+        assert_close("scores", head.scores(&device, &logits, None).read(), &case.tensor("scores"));
+    }
+
     // The first gradients.
-    let head = golden_head(&case, &template, &tokenizer);
     let columns = model.columns(head.columns(true), true);
     let by_position = gradient_by_position(&device, &model, &head, &columns, &prompt, &layout, &targets);
     assert_close("pseudo.grad", &by_position, &case.tensor("pseudo.grad"));
@@ -258,6 +266,11 @@ fn gpt2_embedding() {
 }
 
 #[test]
+fn gpt2_long_words() {
+    check("gpt2_long_words");
+}
+
+#[test]
 fn gpt2_lstm() {
     check("gpt2_lstm");
 }
@@ -270,6 +283,16 @@ fn gpt2_mlp() {
 #[test]
 fn korean_glued() {
     check("korean_glued");
+}
+
+#[test]
+fn long_words() {
+    check("long_words");
+}
+
+#[test]
+fn long_words_korean() {
+    check("long_words_korean");
 }
 
 #[test]

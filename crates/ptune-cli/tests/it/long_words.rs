@@ -62,3 +62,27 @@ fn a_row_leaves_room_for_the_longest_word() {
     assert!(said.err.contains("train.jsonl:1: this row has 33 tokens, max_tokens is 32"), "{}", said.err);
     run("33").done();
 }
+
+/// GPT-2 with a template that goes on behind its answer, and English and Korean words of one to seven tokens.
+#[test]
+fn a_causal_model_answers_behind_a_template_that_was_cut() {
+    let scene = Scene::gpt2();
+    scene.template("[P*2] {premise|shorten} ? [P*1] [MASK] . [P*4] {hypothesis}");
+    let run = scene.read("run.toml");
+    let words = run.split("[task.verbalizer]\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let new = "entailment = [\"yes\", \"최고입니다\"]\nnot_entailment = [\"not good\", \"나쁘\"]";
+    scene.write("run.toml", run.replace(words, new));
+    let says = ["nothing can stand behind [MASK]", "task.causal_tail = \"drop\""];
+    scene.refused(&["train", "run.toml", "--out", "out"], &says);
+
+    let summary =
+        scene.run(&["train", "run.toml", "--out", "out", "--set", "task.causal_tail=drop", "--json"]).object();
+    let adapter = scene.read("out/adapter/adapter.toml");
+    assert!(adapter.contains("causal_tail = \"drop\"") && adapter.contains("rows = 3"), "{adapter}");
+    let eval = scene.run(&["eval", "out/adapter", "--data", "test.jsonl", "--json"]).object();
+    assert_eq!(eval["metrics"], summary["test"]);
+    // A field that was left out with the tail is not asked for.
+    let answer = scene.run(&["predict", "out/adapter", "--field", "premise=soup", "--json"]).object();
+    let probability = |label: &str| answer["probabilities"][label].as_f64().unwrap();
+    assert!((probability("entailment") + probability("not_entailment") - 1.0).abs() < 1e-9, "{answer:?}");
+}
