@@ -29,9 +29,9 @@ pub struct Example {
 }
 
 impl Example {
-    /// An example from the command line.
-    pub fn from_fields(fields: impl IntoIterator<Item = (String, String)>) -> Example {
-        let fields = fields.into_iter().map(|(name, text)| (name, Value::String(text))).collect();
+    /// An example from names and texts, which come from a program or the command line.
+    pub fn from_fields(fields: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Example {
+        let fields = fields.into_iter().map(|(name, text)| (name.into(), Value::String(text.into()))).collect();
         Example { fields, place: None }
     }
 

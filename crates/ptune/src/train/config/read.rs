@@ -59,6 +59,18 @@ impl RunConfig {
         Ok(config)
     }
 
+    /// A run made in a program instead of a file, decided and checked as [`RunConfig::read`] does it; relative paths are
+    /// taken from the current directory.
+    ///
+    /// # Errors
+    /// A wrong value, with its key.
+    pub fn checked(mut self) -> Result<RunConfig> {
+        let file = Path::new("RunConfig");
+        self.resolve(file)?;
+        self.check(file)?;
+        Ok(self)
+    }
+
     /// A run file with every key given, whatever the values: the list of keys.
     pub(super) fn with_every_key() -> RunConfig {
         RunConfig {

@@ -280,6 +280,18 @@ fn a_seed_that_toml_cannot_hold_is_an_error_and_no_panic() {
     assert_says(config.to_toml(), &["TOML"]);
 }
 
+#[test]
+fn a_run_made_in_a_program_is_checked_as_a_file_is() {
+    let data = DataConfig { train: "train.jsonl".into(), ..DataConfig::default() };
+    let task = TaskConfig { template: "{text} [MASK]".into(), ..TaskConfig::default() };
+    let made = RunConfig { model: "/model".into(), data, task, ..RunConfig::default() };
+    let checked = made.clone().checked().unwrap();
+    assert_eq!((checked.compute, checked.train.select), (Compute::F32, Some(Metric::PAt1)));
+    assert_eq!(checked.data.train, std::path::absolute("train.jsonl").unwrap());
+    let train = TrainConfig { batch_size: 0, ..TrainConfig::default() };
+    assert_says(RunConfig { train, ..made }.checked(), &["train.batch_size"]);
+}
+
 /// The rows of the manual's table under a heading: the cells without their backticks, and as they stand.
 fn manual_rows(manual: &str, heading: &str) -> Vec<Vec<String>> {
     let section = manual.split("\n## ").find(|section| section.starts_with(heading)).unwrap();
