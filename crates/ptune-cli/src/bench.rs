@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
     progress.clear();
     let measured = measured?;
     let memory = peak_rss_mb(); // before the peak, which needs some of its own
-    let peak = peak(&device);
+    let peak = peak(&device.with_precision(config.compute.precision()));
     let compute = config.compute.name();
     print(&if arguments.json {
         to_json(&measured, &peak, compute, memory).to_string()

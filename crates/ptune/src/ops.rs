@@ -10,7 +10,7 @@ use ptune_kernels::{self as kernels, AttentionShape, KeysValues};
 pub use ptune_kernels::{Activation, Span};
 
 use crate::profile::{Doing, Operation};
-use crate::tensor::{Device, Tensor};
+use crate::tensor::{Device, Precision, Tensor};
 
 /// A frozen linear layer `y = x W^T + b`, packed for this device's products.
 pub struct Linear {
@@ -88,7 +88,7 @@ pub struct LstmSaved(Tensor);
 impl Device {
     // ---- frozen layers -------------------------------------------------------------------------------------------
 
-    /// Packs a weight `[outputs, inputs]`; with `gradient`, also for the backward.
+    /// Packs a weight `[outputs, inputs]` in the device's precision; with `gradient`, also for the backward.
     pub(crate) fn pack_linear(
         &self,
         weight: &[f32],
@@ -97,7 +97,11 @@ impl Device {
         inputs: usize,
         gradient: bool,
     ) -> Linear {
-        let weight = kernels::Weight::pack(&self.doing(Operation::Packing), weight, outputs, inputs, gradient);
+        let pack = match self.precision {
+            Precision::F32 => kernels::Weight::pack,
+            Precision::Bf16 => kernels::Weight::pack_bf16,
+        };
+        let weight = pack(&self.doing(Operation::Packing), weight, outputs, inputs, gradient);
         Linear { weight, bias: bias.map(|b| self.upload(1, outputs, b)) }
     }
 
@@ -109,13 +113,11 @@ impl Device {
         rows: &[u32],
         gradient: bool,
     ) -> Linear {
-        let weight = kernels::Weight::pack_rows(
-            &self.doing(Operation::Packing),
-            weight.data(),
-            weight.columns(),
-            rows,
-            gradient,
-        );
+        let pack = match self.precision {
+            Precision::F32 => kernels::Weight::pack_rows,
+            Precision::Bf16 => kernels::Weight::pack_rows_bf16,
+        };
+        let weight = pack(&self.doing(Operation::Packing), weight.data(), weight.columns(), rows, gradient);
         let bias = bias.map(|b| {
             let chosen: Vec<f32> = rows.iter().map(|&r| b.data()[r as usize]).collect();
             self.upload(1, rows.len(), &chosen)
@@ -125,6 +127,7 @@ impl Device {
 
     /// A product of `rows` rows with a layer's weight.
     fn product(&self, operation: Operation, rows: usize, layer: &Linear) -> Doing<'_> {
+        self.reserve_shared(layer.weight.rounded_rows_len(rows));
         self.doing_sums(operation, rows * layer.weight.inputs() * layer.weight.outputs())
     }
 

@@ -8,7 +8,7 @@ use crate::data::{Encoded, Example};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Model};
-use crate::tensor::{Device, Tensor};
+use crate::tensor::{Device, Precision, Tensor};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::{Metrics, argmax};
@@ -75,7 +75,8 @@ impl Predictor {
             return Err(Error::key(&file, "task.template", message));
         }
         task.encoder()?;
-        let model = Model::load(&directory, device, false, progress)?;
+        let precision = Precision::named(&description.compute).expect("checked when the adapter was loaded");
+        let model = Model::load(&directory, &device.with_precision(precision), false, progress)?;
         let columns = model.columns(task.head.columns(false), false);
         let prompt = (loaded.rows > 0).then(|| device.upload(loaded.rows, loaded.width, &loaded.prompt));
         Ok(Predictor { task, device: device.clone(), model, columns, prompt })

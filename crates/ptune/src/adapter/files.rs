@@ -14,6 +14,7 @@ use super::{Adapter, Description};
 use crate::checkpoint::sha256;
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
+use crate::tensor::Precision;
 
 const ADAPTER_FILE: &str = "adapter.toml";
 const PROMPT_FILE: &str = "prompt.safetensors";
@@ -22,8 +23,6 @@ const PROMPT_TENSOR: &str = "prompt";
 
 /// The version that this release writes, and the newest that it reads.
 const FORMAT: u32 = 1;
-/// What this release can compute with.
-const COMPUTE: &str = "f32";
 const LARGEST_TOML: u64 = 16 << 20;
 /// One bit a token id: 16 million tokens.
 const LARGEST_VOCABULARY: u64 = 2 << 20;
@@ -183,8 +182,9 @@ fn check_description(file: &Path, task: &Description) -> Result<()> {
     require(!task.template.trim().is_empty(), "task.template", "is empty; a template was expected")?;
     require(!task.target.is_empty(), "task.target", "is empty; the name of a field was expected")?;
     require((1..=MOST_TOKENS).contains(&task.max_tokens), "task.max_tokens", "must be from 1 to 65536")?;
-    if task.compute != COMPUTE {
-        let message = format!("'{}' is not what this release computes with; it has: {COMPUTE}", task.compute);
+    if Precision::named(&task.compute).is_none() {
+        let known = Precision::ALL.map(Precision::name).join(", ");
+        let message = format!("'{}' is not what this release computes with; it has: {known}", task.compute);
         return Err(Error::key(file, "task.compute", message));
     }
     require(task.labels.len() != 1, "task.labels", "has one label; none or at least two were expected")?;

@@ -146,7 +146,7 @@ fn an_adapter_that_could_not_be_loaded_is_not_saved() {
         (|adapter| adapter.description.encoder = None, "task.encoder"),
         (|adapter| adapter.description.labels.truncate(1), "task.labels"),
         (|adapter| adapter.description.base.fingerprint.truncate(8), "task.base.fingerprint"),
-        (|adapter| adapter.description.compute = "bf16".into(), "task.compute"),
+        (|adapter| adapter.description.compute = "f64".into(), "task.compute"),
         (|adapter| adapter.description.metrics.dev = [("mrr".into(), f64::NAN)].into(), "task.metrics"),
     ];
     for (damage, reason) in cases {
@@ -261,7 +261,7 @@ fn threat_sizes_that_disagree_or_are_absurd() {
 
 #[test]
 fn threat_words_that_make_no_sense() {
-    assert_edit_refused("\"f32\"", "\"f64\"", &["task.compute", "f64", "f32"]);
+    assert_edit_refused("\"f32\"", "\"f64\"", &["task.compute", "f64", "f32, bf16"]);
     assert_edit_refused("[\"z\", \"y\"]", "[]", &["task.labels.zebra"]);
     assert_edit_refused("[\"z\", \"y\"]", "[\"\"]", &["task.labels.zebra"]);
     assert_edit_refused("0.9375", "nan", &["task.metrics"]);

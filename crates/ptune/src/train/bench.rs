@@ -89,6 +89,7 @@ pub fn bench(
     config.prompt.init.check(&task.template, &initial_words)?;
     let data = Data::read(&config, &task, observe)?;
     let trains = task.template.has_pseudo_tokens();
+    let device = &device.with_precision(config.compute.precision());
     let model = Model::load(&directory, device, trains, &mut |done, total| observe(Event::Loading { done, total }))?;
     let prompt = new_prompt(&config, file, device, &model, &initial_words)?;
     let columns = model.columns(task.head.columns(true), trains);

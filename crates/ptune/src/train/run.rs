@@ -121,6 +121,7 @@ pub fn run_with(
     if trains {
         config.require_length(file)?;
     }
+    let device = &device.with_precision(config.compute.precision());
     let identity = Identity::new(&resolved, device, &base.fingerprint, &data, &task)?;
     former.check(out, &identity)?;
     if let Some(summary) = former.finished() {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::prompt::encoder::{EncoderKind, Shapes};
 
-use super::{LARGEST_SEED, Loss, Metric, RunConfig};
+use super::{BackboneMode, Compute, LARGEST_SEED, Loss, Metric, RunConfig};
 use crate::error::{Error, Result};
 
 /// More steps than any run will see; products with the batch size stay far below 2^64.
@@ -123,6 +123,9 @@ impl RunConfig {
     }
 
     fn check_backbone(&self) -> Checked {
+        let frozen = self.backbone.mode == BackboneMode::Frozen;
+        let message = "\"bf16\" is for a frozen model; use f32 or auto";
+        check(frozen || self.compute != Compute::Bf16, "compute", message)?;
         let message = format!("{}: dropout in the model comes with a later release; use 0.0", self.backbone.dropout);
         check(self.backbone.dropout == 0.0, "backbone.dropout", message)
     }

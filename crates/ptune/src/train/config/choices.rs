@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tensor::Precision;
+
 /// Precision of the frozen model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -13,6 +15,8 @@ pub enum Compute {
     Auto,
     /// Everything in 32-bit floats: the reference.
     F32,
+    /// The frozen weights, and the rows on their way into a product, as bf16; everything else in 32-bit floats.
+    Bf16,
 }
 
 /// What the training loss of a probing task compares the answer with.
@@ -80,6 +84,15 @@ impl Compute {
         match self {
             Compute::Auto => "auto",
             Compute::F32 => "f32",
+            Compute::Bf16 => "bf16",
+        }
+    }
+
+    /// What a device packs frozen weights in.
+    pub fn precision(self) -> Precision {
+        match self {
+            Compute::Auto | Compute::F32 => Precision::F32,
+            Compute::Bf16 => Precision::Bf16,
         }
     }
 }

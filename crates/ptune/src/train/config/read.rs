@@ -32,7 +32,6 @@ pub(super) const LATER_KEYS: &[(&str, &str)] = &[
 
 /// Values that are designed but whose feature is not built, and what to write instead.
 pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[
-    ("compute", "bf16", "auto or f32"),
     ("backbone.mode", "full", "frozen"),
     ("backbone.mode", "lora", "frozen"),
     ("train.optimizer", "adamw_hf", "adamw or adam"),

@@ -373,7 +373,7 @@ fn names_are_those_of_the_run_file() {
     for loss in [Loss::Full, Loss::Vocabulary] {
         assert_eq!(loss.name(), written(Value::try_from(loss).unwrap()));
     }
-    for compute in [Compute::Auto, Compute::F32] {
+    for compute in [Compute::Auto, Compute::F32, Compute::Bf16] {
         assert_eq!(compute.name(), written(Value::try_from(compute).unwrap()));
     }
     for shapes in [Shapes::Lama, Shapes::Superglue, Shapes::Peft] {
