@@ -62,9 +62,9 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
-        Command::Bench(arguments) => bench::run(arguments, threads),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
+        Command::Bench(arguments) => bench::run(arguments, threads),
     };
     match done {
         Ok(status) => status,
