@@ -1,7 +1,8 @@
 """The golden cases: one model shape, template, verbalizer, encoder and optimiser each. What a case is there for stands in `about`.
 
 `tokenizer` says in which form the vocabulary is stored: "json" is a tokenizer.json that also stores padding and truncation (a
-reader has to switch both off), "vocab" a vocab.txt with tokenizer_config.json.
+reader has to switch both off), "vocab" a vocab.txt with tokenizer_config.json, "merges" vocab.json and merges.txt with it.
+`family` is bert unless a case says otherwise.
 """
 
 PUNCTUATION = list(".,?!:;'\"()-")
@@ -17,6 +18,11 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *PUNCTUATION, *ENGLI
 LATIN = [*VOCABULARY, *LETTERS, *("##" + c for c in LETTERS)]
 HANGUL = [*VOCABULARY, *KOREAN, "S", "##S"]
 
+# Byte-level BPE: a space in front is part of the token.
+BYTE_LEVEL_WORDS = [*(" " + word for word in """the a is was in of and not it he film soup tea good bad fine yes no maybe paris rome
+oslo lima capital city""".split()), "the", "ing", "s", " 영화", " 맛", "입니다", " 최고", " 최악", "좋"]
+BYTE_LEVEL_SPECIAL = {"roberta": (["<s>", "<pad>", "</s>", "<unk>"], ["<mask>"]), "gpt2": ([], ["<|endoftext|>"])}
+
 
 def optimizer(kind="adamw", lr=5e-3, weight_decay=0.0, schedule="constant", decay=None, warmup_steps=0, clip_norm=None):
     """One optimiser; decay only with schedule "exponential", where each of the ten steps counts as an epoch."""
@@ -24,10 +30,26 @@ def optimizer(kind="adamw", lr=5e-3, weight_decay=0.0, schedule="constant", deca
                 clip_norm=clip_norm)
 
 
+def full(kind="adamw", lr=5e-3, backbone_lr=1e-3, head_lr=2e-3, backbone_weight_decay=0.1, **others):
+    """The optimiser of a case whose model is trained too."""
+    return dict(optimizer(kind, lr, **others), backbone_lr=backbone_lr, head_lr=head_lr,
+                backbone_weight_decay=backbone_weight_decay)
+
+
 def shape(hidden=32, layers=2, heads=4, inner=64, act="gelu", eps=1e-12, positions=48):
     """The sizes of one model."""
     return dict(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=inner, hidden_act=act,
                 layer_norm_eps=eps, max_position_embeddings=positions)
+
+
+def gpt2_shape(hidden=16, layers=2, heads=2, positions=48, **more):
+    """The sizes of one GPT-2."""
+    return dict(n_embd=hidden, n_layer=layers, n_head=heads, n_positions=positions, bos_token_id=None, eos_token_id=None, **more)
+
+
+def roberta_shape(hidden=16, layers=2, heads=2, inner=24, act="gelu", positions=50, **more):
+    """The sizes of one RoBERTa: the first pad_token_id + 1 entries of its position table belong to no row."""
+    return dict(shape(hidden, layers, heads, inner, act, 1e-5, positions), type_vocab_size=1, pad_token_id=1, **more)
 
 
 def rows(names, *values):
@@ -62,7 +84,7 @@ CASES = {
     "embedding_shared": dict(
         about="bare embedding, rows shared by @name, pseudo tokens next to each other, the same row twice in a text",
         seed=3, shape=shape(), tokenizer="vocab", encoder="embedding", optimizer=optimizer("adam", lr=2e-2), max_tokens=None,
-        target="label", template="[P*2][P*1 @a] {text} [P*1 @a] [P*2 @b] [MASK] [P*2 @b] .", examples=REVIEWS,
+        full=full("adam", clip_norm=1.0), target="label", template="[P*2][P*1 @a] {text} [P*1 @a] [P*2 @b] [MASK] [P*2 @b] .", examples=REVIEWS,
         verbalizer={"positive": ["good"], "negative": ["bad"]}),
     "lstm_uneven": dict(
         about="LSTM, tanh gelu, texts of 1 to 40 tokens of which one is shortened, Adam with coupled L2, clipping, linear warm-up",
@@ -74,7 +96,7 @@ CASES = {
         about="MLP, relu, several words a label (a label's score is the mean raw logit of its words), exponential schedule in which "
               "each step counts as an epoch, [SEP] inside the template",
         seed=5, shape=shape(act="relu"), tokenizer="json", encoder="mlp", max_tokens=None, target="label",
-        optimizer=optimizer(lr=1e-2, schedule="exponential", decay=0.8),
+        full=full("adamw_hf", clip_norm=1.0), optimizer=optimizer(lr=1e-2, schedule="exponential", decay=0.8),
         template="{text} [SEP] the answer [P*4] : [MASK]", examples=REVIEWS,
         verbalizer={"positive": ["good", "great", "fine"], "negative": ["bad", "poor"]}),
     "korean_glued": dict(
@@ -87,6 +109,77 @@ CASES = {
         about="sizes that fill no vector register (hidden 36, 3 heads of 12, inner 50), one layer, one pseudo token, an unknown "
               "character, brackets escaped, AdamW with warm-up",
         seed=7, shape=shape(36, 1, 3, 50), tokenizer="json", encoder="lstm", max_tokens=None, target="object",
+        full=full(schedule="linear", warmup_steps=2),
         optimizer=optimizer(weight_decay=0.01, schedule="linear", warmup_steps=2), verbalizer=None,
         template="([[x {{ {subject}) the capital is [P*1] [MASK]", examples=FACTS),
+    "superglue_lstm": dict(
+        about="LSTM in the shapes of the few-shot SuperGLUE code (the whole width a direction); an odd width",
+        seed=8, shape=shape(15, 1, 3, 24), tokenizer="json", encoder="lstm", encoder_shape=dict(shapes="superglue"),
+        optimizer=optimizer(), max_tokens=None, target="label",
+        template="[P*2] {text} It was [P*1] [MASK] .", examples=REVIEWS, verbalizer={"positive": ["good"], "negative": ["bad"]}),
+    "peft_mlp": dict(
+        about="MLP in the shapes of PEFT: three linear layers, a hidden width of its own",
+        seed=9, shape=shape(layers=1), tokenizer="vocab", encoder="mlp", encoder_shape=dict(shapes="peft", h=21),
+        optimizer=optimizer(clip_norm=0.5), max_tokens=None, target="label",
+        template="[P*4] {text} [MASK] .", examples=REVIEWS, verbalizer={"positive": ["good"], "negative": ["bad"]}),
+    "peft_lstm": dict(
+        about="LSTM in the shapes of PEFT: a hidden width of its own, three layers",
+        seed=10, shape=shape(24, 1, 3, 40), tokenizer="vocab", encoder="lstm", encoder_shape=dict(shapes="peft", h=9, n=3),
+        optimizer=optimizer("adam", lr=1e-2), max_tokens=None, target="object",
+        template="{subject} is in [P*3] [MASK] .", examples=FACTS, verbalizer=None),
+    "gpt2_lstm": dict(
+        about="GPT-2, LSTM, pseudo tokens before, between and behind uneven texts, both shortened; vocab.json and merges.txt",
+        family="gpt2", seed=21, shape=gpt2_shape(), tokenizer="merges", encoder="lstm", max_tokens=44, target="label",
+        full=full("adamw_hf", schedule="linear", warmup_steps=1),
+        optimizer=optimizer(clip_norm=1.0), template="[P*2] {premise|shorten} [P*2] {hypothesis|no_punct|shorten} ? [P*3] [MASK]",
+        examples=UNEVEN, verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]}),
+    "gpt2_mlp": dict(
+        about="GPT-2, MLP, probing, heads of 8 in 24, three blocks, scores scaled by block, an inner width of its own, OpenAI's tensor "
+              "names with the buffers of the causal mask; tokenizer.json",
+        family="gpt2", seed=22, shape=gpt2_shape(24, 3, 3, n_inner=40, scale_attn_by_inverse_layer_idx=True), tokenizer="json",
+        old_names=True, encoder="mlp", max_tokens=None, target="object", full=full(clip_norm=1.0), optimizer=optimizer(weight_decay=0.1),
+        template="[P*1] {subject} is located in [P*2] [MASK]", examples=FACTS, verbalizer=None),
+    "gpt2_embedding": dict(
+        about="GPT-2, bare embedding, one block (first and last at once), shared rows, Korean glued to a field, an untied head, two words "
+              "a label, unscaled scores, relu",
+        family="gpt2", seed=23, tokenizer="merges", encoder="embedding", max_tokens=None, target="감정",
+        shape=gpt2_shape(layers=1, tie_word_embeddings=False, scale_attn_weights=False, activation_function="relu"),
+        full=full("adam"), optimizer=optimizer("adam", lr=2e-2), template="{이름}의 맛은 [P*2 @a] {글} 정말 [P*1][P*2 @a] [MASK]",
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("식당 soup", "비싸고 나쁘네요", "부정"), ("영화", "최고네요!", "긍정")),
+        verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]}),
+    "roberta_lstm": dict(
+        about="RoBERTa, LSTM, pseudo tokens before, between and after the text; tokenizer.json of its own",
+        family="roberta", seed=31, shape=roberta_shape(positions=72), tokenizer="json", encoder="lstm", max_tokens=None, target="label",
+        full=full("adamw_hf", clip_norm=1.0), optimizer=optimizer(schedule="linear", warmup_steps=2), template="[P*3] {premise} [P*2] [MASK] . {hypothesis|no_punct} ? [P*4]",
+        examples=PAIRS, verbalizer={"entailment": ["yes"], "not_entailment": ["no"]}),
+    "roberta_mlp": dict(
+        about="RoBERTa, MLP, probing, uneven texts up to the last position, [SEP] inside the template, tanh gelu below a head that stays "
+              "gelu, one block, heads of 8 in 24, an untied head with its own bias; vocab.json and merges.txt",
+        family="roberta", seed=32, shape=roberta_shape(24, 1, 3, 40, "gelu_new", tie_word_embeddings=False), tokenizer="merges",
+        encoder="mlp", max_tokens=48, target="label", full=full(weight_decay=0.1), optimizer=optimizer(lr=1e-2, schedule="exponential", decay=0.8),
+        template="{premise|shorten} [SEP] the answer [P*3] : [MASK]", examples=rows(
+            "premise label", *[(row["premise"], word) for row, word in zip(UNEVEN, ["yes", "no", "maybe", "no"])]), verbalizer=None),
+    "roberta_embedding": dict(
+        about="RoBERTa, bare embedding, Korean glued to a field and to the mask, padding token 5, two words a label",
+        family="roberta", seed=33, tokenizer="merges", encoder="embedding", max_tokens=None, target="감정",
+        shape={**roberta_shape(), "pad_token_id": 5, "max_position_embeddings": 72}, full=full(clip_norm=0.5), optimizer=optimizer("adam", lr=2e-2),
+        template="{이름}의 맛은 [P*2] {글} 정말 [MASK]입니다 [P*1].",
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("soup", "나쁘네", "부정"), ("영화", "최고!", "긍정")),
+        verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]}),
+    "long_words": dict(
+        about="BERT, LSTM, label words of one, two and three tokens, three and two a label: a row for each number of masks, all cut alike",
+        seed=45, shape=shape(), tokenizer="json", encoder="lstm", max_tokens=40, target="label", optimizer=optimizer(clip_norm=1.0),
+        template="[P*3] {premise|shorten} [P*2] [MASK] . {hypothesis|no_punct} ? [P*1]", examples=UNEVEN,
+        verbalizer={"0": ["yes", "goodness", "a fine story"], "1": ["not good", "the bad ending"], "2": ["maybe", "it is"]}),
+    "long_words_korean": dict(
+        about="Korean, cased, MLP, no label word of one token: two, three and four, with text glued to the masks",
+        seed=42, shape=shape(layers=1), tokenizer="vocab-cased", encoder="mlp", max_tokens=None, target="감정",
+        optimizer=optimizer("adam", lr=1e-2), template="{이름}의 맛은 [P*3] {글} 정말 [P*2] [MASK]입니다.",
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("식당", "비싸고 나쁘네요", "부정"), ("서울 식당", "최고네요!", "긍정")),
+        verbalizer={"긍정": ["최고입니다", "정말 좋네요"], "부정": ["나쁘다", "너무 나쁘다"]}),
+    "gpt2_long_words": dict(
+        about="GPT-2, LSTM, label words of one to seven tokens, English and Korean: the text is read once, the words behind it; cut to fit",
+        family="gpt2", seed=43, shape=gpt2_shape(), tokenizer="merges", encoder="lstm", max_tokens=48, target="label",
+        optimizer=optimizer(clip_norm=1.0), template="[P*2] {premise|shorten} [P*1] {hypothesis|no_punct|shorten} ? [P*2] [MASK]",
+        examples=UNEVEN, verbalizer={"0": ["yes", "최고입니다", "the good soup"], "1": ["나쁘", "not good"], "2": ["maybe"]}),
 }

@@ -1,7 +1,7 @@
-"""Masked-LM logits of twenty sentences: `python reference/logits.py MODEL_DIR [--write FILE] [--against FILE]`.
+"""Logits of twenty sentences at their [MASK]: `python reference/logits.py MODEL_DIR [--write FILE] [--against FILE]`.
 
-FILE is JSON: {"sentences": [...], "logits": [[...], ...]}, for each sentence of sentences.txt, in that order, the raw logits of the
-whole vocabulary at its [MASK]. With --against the exit status is 1 when a sentence differs by more than 1e-4 of its largest logit.
+A causal model skips the sentences that begin with [MASK]. FILE is JSON: {"sentences": [...], "logits": [[...], ...]}, for each sentence of sentences.txt, in that order, the raw logits of the
+whole vocabulary at its [MASK]; of a causal model those of the row before it, of a text that ends there. With --against the exit status is 1 when a sentence differs by more than 1e-4 of its largest logit.
 The weights are read as f32 whatever the file holds.
 """
 
@@ -11,24 +11,29 @@ import pathlib
 import sys
 
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 SENTENCES = pathlib.Path(__file__).with_name("sentences.txt")
 LIMIT = 1e-4
 
 
-def logits_of(directory, sentences):
+def is_causal(directory):
+    return AutoConfig.from_pretrained(directory).model_type == "gpt2"
+
+
+def logits_of(directory, sentences, causal):
     """[sentences, vocab] in f32, each sentence alone and unpadded."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    model = AutoModelForMaskedLM.from_pretrained(directory, dtype=torch.float32).eval()
+    kind = AutoModelForCausalLM if causal else AutoModelForMaskedLM
+    model = kind.from_pretrained(directory, dtype=torch.float32).eval()
     rows = []
     for sentence in sentences:
-        text = sentence.replace("[MASK]", tokenizer.mask_token)
+        assert sentence.count("[MASK]") == 1, f"one [MASK] a sentence: {sentence}"
+        text = sentence.split("[MASK]")[0].rstrip() if causal else sentence.replace("[MASK]", tokenizer.mask_token)
         ids = tokenizer(text, padding=False, truncation=False, return_tensors="pt")["input_ids"]
-        place = (ids[0] == tokenizer.mask_token_id).nonzero()
-        assert place.numel() == 1, f"one [MASK] a sentence: {sentence}"
+        place = -1 if causal else (ids[0] == tokenizer.mask_token_id).nonzero().item()
         with torch.no_grad():
-            rows.append(model(input_ids=ids).logits[0, place.item()])
+            rows.append(model(input_ids=ids).logits[0, place])
     return tokenizer, torch.stack(rows)
 
 
@@ -55,7 +60,10 @@ def main():
     parser.add_argument("--against", metavar="FILE")
     arguments = parser.parse_args()
     sentences = SENTENCES.read_text(encoding="utf-8").splitlines()
-    tokenizer, logits = logits_of(arguments.model, sentences)
+    causal = is_causal(arguments.model)
+    if causal:
+        sentences = [sentence for sentence in sentences if not sentence.startswith("[MASK]")]
+    tokenizer, logits = logits_of(arguments.model, sentences, causal)
     if arguments.write:
         pathlib.Path(arguments.write).write_text(json.dumps({"sentences": sentences, "logits": logits.tolist()}), encoding="utf-8")
     if arguments.against:

@@ -1,11 +1,12 @@
-"""The template language, written a second time: a parser and an encoder for WordPiece only, independent of ptune's.
+"""The template language, written a second time: a parser and an encoder for WordPiece and byte-level BPE, independent of ptune's.
 
 Pieces: plain text, {field|modifier|...}, [P*n "words" @name], [MASK], [SEP], [CLS]; "[[" and "{{" stand for one bracket.
 Every piece is encoded alone. Text or a field value that touches what stands before it (no white space between) begins with a
-continuation, "##x"; punctuation is never a continuation, as in any BERT tokenizer. Pseudo row k is the id -1 - k; rows are
+continuation, "##x"; punctuation is never a continuation, as in any BERT tokenizer. In byte-level BPE the white space before a
+piece is the leading space of its text, and nothing else is. In a causal model [MASK] takes no row and ends the template. Pseudo row k is the id -1 - k; rows are
 numbered by first appearance, and places of one @name share their rows.
 
-Not here: error messages, other tokenizer families, label words of several tokens (several [MASK] rows).
+Not here: error messages, other tokenizer families. Label words of several tokens are in long_words.py.
 """
 
 import re
@@ -15,28 +16,40 @@ from dataclasses import dataclass, field
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 
-SPECIALS = {"MASK": "[MASK]", "SEP": "[SEP]", "CLS": "[CLS]"}
+SPECIALS = ("MASK", "SEP", "CLS")
 PSEUDO = re.compile(r'P\*(\d+)(?:\s+"([^"]*)")?(?:\s+@(\w+))?$')
 
 
 @dataclass
 class Piece:
     kind: str  # text | field | pseudo | special
-    text: str = ""  # the text, the field's name or the special token
+    text: str = ""  # the text, the field's name or the special token's name
     modifiers: list = field(default_factory=list)
     rows: list = field(default_factory=list)  # pseudo rows
     glued: bool = False  # touches the piece before it
+    space: bool = False  # white space stands before it
+
+
+@dataclass
+class Form:
+    """What a family puts around a text, its special tokens, and whether it answers behind the last row."""
+
+    start: list
+    end: list
+    special: dict
+    causal: bool
 
 
 def parse(template):
     """The pieces of a template and the number of pseudo rows."""
     pieces, named, rows, text, i = [], {}, 0, "", 0
-    space = True  # the start of the template touches nothing
+    space = None  # the start of the template touches nothing
 
     def flush():
         nonlocal text, space
         if text.strip():
-            pieces.append(Piece("text", text.strip(), glued=not space and not text[0].isspace()))
+            before = space or text[0].isspace()
+            pieces.append(Piece("text", text.strip(), glued=space is False and not before, space=bool(before)))
             space = text[-1].isspace()
         elif text:
             space = True
@@ -52,9 +65,9 @@ def parse(template):
             flush()
             if c == "{":
                 name, *modifiers = body.split("|")
-                pieces.append(Piece("field", name, modifiers, glued=not space))
+                pieces.append(Piece("field", name, modifiers, glued=space is False, space=bool(space)))
             elif body in SPECIALS:
-                pieces.append(Piece("special", SPECIALS[body]))
+                pieces.append(Piece("special", body, space=bool(space)))
             else:
                 count, _, name = PSEUDO.match(body).groups()
                 if name not in named or name is None:
@@ -105,8 +118,10 @@ def continuation(tokenizer, word):
     return ids
 
 
-def encode_text(tokenizer, text, glued):
+def encode_text(tokenizer, text, glued, space):
     """The ids of one piece of text, encoded alone."""
+    if not isinstance(tokenizer.model, WordPiece):
+        return tokenizer.encode((" " if space else "") + text.strip(), add_special_tokens=False).ids if text.strip() else []
     words = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
     ids = []
     for i, (word, _) in enumerate(words):
@@ -118,20 +133,23 @@ def encode_text(tokenizer, text, glued):
     return ids
 
 
-def encode(pieces, example, tokenizer, max_tokens=None):
-    """The ids of one example with [CLS] and [SEP] around, and the row of [MASK]."""
-    parts = []
+def encode(pieces, example, tokenizer, form, max_tokens=None, masks=1, longest=1):
+    """The ids of one example with the family's tokens around, and the (first) row of the answer. `masks` is how often [MASK] stands
+    there; `longest`, the tokens of the longest label word, counts whatever `masks` is."""
+    parts, around = [], len(form.start) + (longest - 1 if form.causal else len(form.end) + longest - masks)
     for piece in pieces:
         if piece.kind == "pseudo":
             parts.append((piece, [-1 - row for row in piece.rows]))
         elif piece.kind == "special":
-            parts.append((piece, [tokenizer.token_to_id(piece.text)]))
+            parts.append((piece, [] if form.causal and piece.text == "MASK" else [form.special[piece.text]] * (masks if piece.text == "MASK" else 1)))
         else:
             text = piece.text if piece.kind == "text" else modify(str(example[piece.text]), piece.modifiers)
-            parts.append((piece, encode_text(tokenizer, text, piece.glued)))
-    while max_tokens is not None and sum(len(ids) for _, ids in parts) + 2 > max_tokens:
-        longest = max((ids for piece, ids in parts if "shorten" in piece.modifiers), key=len)
+            parts.append((piece, encode_text(tokenizer, text, piece.glued, piece.space)))
+    while max_tokens is not None and sum(len(ids) for _, ids in parts) + around > max_tokens:
+        longest = max((ids for piece, ids in reversed(parts) if "shorten" in piece.modifiers), key=len)  # the last of equals
         longest.pop()
-    ids = [token for _, part in parts for token in part]
-    ids = [tokenizer.token_to_id("[CLS]"), *ids, tokenizer.token_to_id("[SEP]")]
-    return ids, ids.index(tokenizer.token_to_id("[MASK]"))
+    ids = form.start + [token for _, part in parts for token in part]
+    if form.causal:
+        assert pieces[-1].text == "MASK", "nothing stands behind the answer of a causal model"
+        return ids, len(ids) - 1
+    return ids + form.end, ids.index(form.special["MASK"])

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertTokenizer
+from transformers import BertTokenizer, GPT2Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent / "crates" / "ptune" / "tests"
 FIXTURES = ROOT / "fixtures" / "tokenizers"
@@ -70,6 +70,7 @@ KOREAN = """
 CORPUS = (SENTENCES + KOREAN) * 4
 BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+GPT2_SPECIAL = "<|endoftext|>"
 
 
 # --- the tokenizers --------------------------------------------------------------------------------------------------
@@ -145,10 +146,25 @@ def write_tokenizers():
     (folder / "vocab.txt").write_text("".join(token + "\n" for token, _ in vocab), encoding="utf-8")
     (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}\n')
     save("byte-level", byte_level(), **roberta)
+    write_gpt2()
     save("unigram", unigram(pre_tokenizers.Metaspace(prepend_scheme="always")), **roberta)
     save("unigram-old", unigram(pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")])), **roberta)
     save("bpe-prepend", bpe_prepend(), **roberta)
+
+
+def write_gpt2():
+    """The pieces of byte-level in the old layout, vocab.json and merges.txt, with GPT-2's one special token."""
+    model = json.loads((FIXTURES / "byte-level" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    tokens = [token for token in sorted(model["vocab"], key=model["vocab"].get) if token not in ROBERTA_SPECIAL] + [GPT2_SPECIAL]
+    folder = FIXTURES / "gpt2"
+    folder.mkdir(parents=True, exist_ok=True)
+    vocab = json.dumps({token: i for i, token in enumerate(tokens)}, ensure_ascii=False)
+    (folder / "vocab.json").write_text(vocab + "\n", encoding="utf-8")
+    pairs = (pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
+    (folder / "merges.txt").write_text("".join(line + "\n" for line in ["#version: 0.2", *pairs]), encoding="utf-8")
+    names = {role: GPT2_SPECIAL for role in ("bos_token", "eos_token", "unk_token")}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": False, **names}, indent=1) + "\n")
 
 
 # --- what stands before a text ---------------------------------------------------------------------------------------
@@ -160,6 +176,8 @@ class Encoder:
         folder = FIXTURES / name
         if (folder / "tokenizer.json").exists():
             self.tok = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        elif name == "gpt2":
+            self.tok = GPT2Tokenizer.from_pretrained(str(folder)).backend_tokenizer
         else:
             self.tok = BertTokenizer.from_pretrained(str(folder)).backend_tokenizer
         self.tok.no_padding()
@@ -169,6 +187,11 @@ class Encoder:
         self.special = {self.tok.token_to_id(t) for t in BERT_SPECIAL + ROBERTA_SPECIAL} - {None}
         names = BERT_SPECIAL if name.startswith("wordpiece") else ROBERTA_SPECIAL
         pick = lambda *options: next(self.tok.token_to_id(o) for o in options if o in names)
+        self.causal = name == "gpt2"
+        if self.causal:
+            self.cls = self.sep = self.mask = None
+            self.unk = self.tok.token_to_id(GPT2_SPECIAL)
+            return
         self.cls, self.sep, self.mask = pick("[CLS]", "<s>"), pick("[SEP]", "</s>"), pick("[MASK]", "<mask>")
         self.unk = pick("[UNK]", "<unk>")
         if name.startswith("wordpiece"):
@@ -188,7 +211,7 @@ class Encoder:
         plain = lambda t: self.tok.encode(t, add_special_tokens=False).ids
         if self.name.startswith("wordpiece"):
             return plain(text) if before in (None, " ") else self.glued_wordpiece(text, before, plain)
-        if self.name == "byte-level":
+        if self.name in ("byte-level", "gpt2"):
             return plain(" " + text if before == " " else text)
         glued = before not in (None, " ")
         text = self.normalized(text)
@@ -263,9 +286,16 @@ def value(text, modifiers):
 
 
 def row(encoder, template, fields, max_tokens):
-    """(ids, answer), or None where the row does not fit."""
+    """(ids, answer), or None where there is no such row: it does not fit, or has what a causal model cannot answer.
+
+    A causal model's template ends at [MASK], which takes no row; the answer is that of the row before."""
     segments, before, space = [], None, False
-    for piece_space, kind, body in pieces(template):
+    parts, around = pieces(template), [] if encoder.causal else [encoder.cls]
+    if encoder.causal:
+        parts = parts[:[kind for _, kind, _ in parts].index("MASK")]
+        if any(kind in ("SEP", "CLS") for _, kind, _ in parts):
+            return None
+    for piece_space, kind, body in parts:
         space = space or piece_space
         shorten = False
         if kind in ("text", "field"):
@@ -281,11 +311,14 @@ def row(encoder, template, fields, max_tokens):
             ids, before = [encoder.sep if kind == "SEP" else encoder.cls], None
         space = space and not ids
         segments.append([kind, ids, shorten])
-    while (size := 2 + sum(len(ids) for _, ids, _ in segments)) > max_tokens:
+    while (size := 2 * len(around) + sum(len(ids) for _, ids, _ in segments)) > max_tokens:
         cuttable = [(len(ids), k) for k, (_, ids, shorten) in enumerate(segments) if shorten and ids]
         if not cuttable:
             return None
         segments[max(cuttable)[1]][1].pop()
+    if encoder.causal:
+        out = [i for _, ids, _ in segments for i in ids]
+        return (out, len(out) - 1) if out else None
     out = [encoder.cls]
     for kind, ids, _ in segments:
         if kind == "MASK":

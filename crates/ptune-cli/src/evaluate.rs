@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     /// The file: a JSON object a line, with the fields of the template and the target
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// The model's directory, when it has moved since the training
+    /// The model's directory, or its name in the Hugging Face cache, when it has moved since the training
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Print one JSON object on standard output and nothing else there

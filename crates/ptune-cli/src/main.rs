@@ -4,10 +4,13 @@
 //! (a full disk), 2 the request was wrong (a file, a flag, a key). Each command has its own file.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // commands talk to people
 
+mod bench;
 mod evaluate;
+mod inspect;
 mod predict;
 mod progress;
 mod report;
+mod signals;
 mod train;
 
 use std::io::Write;
@@ -15,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ptune::Device;
-use report::visible;
+use report::error_text;
 
 /// Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
 #[derive(Parser)]
@@ -38,6 +41,7 @@ is an adapter, a directory of a few kilobytes that \"eval\" and \"predict\" use.
 const EXAMPLES: &str = "\
 From nothing to answers:
   ptune train run.toml --out runs/first
+  ptune inspect runs/first
   ptune eval runs/first/adapter --data test.jsonl
   ptune predict runs/first/adapter --field text=\"the soup was cold\"
 
@@ -48,6 +52,8 @@ enum Command {
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Inspect(inspect::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -57,12 +63,14 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
+        Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
+        Command::Bench(arguments) => bench::run(arguments, threads),
     };
     match done {
         Ok(status) => status,
         Err(error) => {
             // Standard error may be closed; there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "ptune: {}", visible(&error.to_string()));
+            let _ = writeln!(std::io::stderr(), "ptune: {}", error_text(&error.to_string()));
             ExitCode::from(status_of(&error))
         }
     }

@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     /// A JSON-lines file, or - for standard input
     #[arg(long, value_name = "FILE|-")]
     input: Option<PathBuf>,
-    /// The model's directory, when it has moved since the training
+    /// The model's directory, or its name in the Hugging Face cache, when it has moved since the training
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// How many words to print for a task without label words

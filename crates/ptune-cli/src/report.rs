@@ -15,12 +15,23 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A text for a terminal without control characters, which file names, labels and templates may carry.
-pub(crate) fn visible(message: &str) -> String {
-    message
-        .chars()
-        .map(|c| if c.is_control() && c != '\n' { c.escape_debug().to_string() } else { c.to_string() })
-        .collect()
+/// A text for a terminal: without control characters and without the marks that turn the direction of what follows,
+/// which file names, labels and templates may carry.
+pub(crate) fn visible(text: &str) -> String {
+    let acts = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if acts(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+}
+
+/// An error for a terminal; of one beyond all reason, which repeats megabytes of a file, the beginning.
+pub(crate) fn error_text(message: &str) -> String {
+    const LONGEST: usize = 4000;
+    match message.char_indices().nth(LONGEST) {
+        Some((end, _)) => {
+            let left = message[end..].chars().count();
+            format!("{} ... ({left} more characters)", visible(&message[..end]))
+        }
+        None => visible(message),
+    }
 }
 
 /// Metrics as a JSON object, in their own order.

@@ -2,7 +2,7 @@
 //!
 //! `y[row] = word + position[positions[row]] + token type`, where word is `words[ids[row]]` or, for a pseudo token, a
 //! row of the prompt instead. Pseudo tokens come as `(row, prompt row)` pairs with ascending rows; the id of such a row
-//! is not looked at. Gradients are gathered: a prompt row sums its places in row order. Tables are frozen.
+//! is not looked at. Gradients are gathered: a prompt row, or the row of a trained table, sums its places in row order.
 
 use crate::Context;
 use crate::context::rows_per_item;
@@ -70,6 +70,44 @@ pub fn embed_backward_prompt(
             if range.contains(&prompt_row) {
                 let y = &mut d_prompt[(prompt_row - range.start) * width..][..width];
                 add_row(ctx.isa(), y, &d_pseudo[place * width..][..width]);
+            }
+        }
+    });
+}
+
+/// `d_words[ids[row]] += d_y[row]` for every row but the pseudo tokens, in row order: d_words `[any, width]`, d_y
+/// `[rows, width]`. It adds, because a decoder may share the table.
+pub fn embed_backward_words_add(
+    ctx: &Context,
+    d_words: &mut [f32],
+    d_y: &[f32],
+    ids: &[u32],
+    pseudo: &[(u32, u32)],
+    width: usize,
+) {
+    assert_eq!(d_y.len(), ids.len() * width);
+    add_at(ctx, d_words, d_y, width, |row| {
+        let is_pseudo = pseudo.binary_search_by_key(&row, |(at, _)| *at as usize).is_ok();
+        (!is_pseudo).then(|| ids[row])
+    });
+}
+
+/// `y[places[i]] += x[i]` in the order of i, whatever the places: y `[any, columns]`, x `[places.len(), columns]`. The
+/// gradient of a table from that of the rows which were taken from it.
+pub fn add_rows_at(ctx: &Context, y: &mut [f32], x: &[f32], places: &[u32], columns: usize) {
+    assert_eq!(x.len(), places.len() * columns);
+    add_at(ctx, y, x, columns, |row| Some(places[row]));
+}
+
+/// Adds each row of `x` to the row of `y` that `place` names. An item owns some rows of `y` and looks for theirs.
+fn add_at(ctx: &Context, y: &mut [f32], x: &[f32], columns: usize, place: impl Fn(usize) -> Option<u32> + Sync) {
+    let (all, rows) = (y.len().checked_div(columns).unwrap_or(0), x.len().checked_div(columns).unwrap_or(0));
+    assert!((0..rows).all(|row| place(row).is_none_or(|at| (at as usize) < all)), "a place beyond the table");
+    let block = all.div_ceil(rows.div_ceil(rows_per_item(columns)).max(1)).max(1);
+    ctx.run_rows(all, block, [(y, columns)], |range, [y], _| {
+        for row in 0..rows {
+            if let Some(at) = place(row).map(|at| at as usize).filter(|at| range.contains(at)) {
+                add_row(ctx.isa(), &mut y[(at - range.start) * columns..][..columns], part(x, row as u32, columns));
             }
         }
     });

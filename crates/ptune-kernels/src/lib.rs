@@ -12,6 +12,7 @@ mod activation;
 mod aligned;
 mod attention;
 mod context;
+mod dropout;
 mod embedding;
 mod isa;
 mod linear;
@@ -27,6 +28,7 @@ mod pool;
 mod simd;
 #[cfg(test)]
 mod testing;
+mod transpose;
 
 pub use activation::{Activation, activation, activation_backward};
 pub use aligned::Aligned;
@@ -34,13 +36,22 @@ pub use attention::{
     AttentionShape, Dropout, KeysValues, Layout, Span, attention, attention_backward, attention_scratch_len,
 };
 pub use context::Context;
-pub use embedding::{add, column_sums, embed, embed_backward_prompt, gather_rows, scatter_rows, scatter_rows_add};
+pub use dropout::dropout_rows;
+pub use embedding::{
+    add, add_rows_at, column_sums, embed, embed_backward_prompt, embed_backward_words_add, gather_rows, scatter_rows,
+    scatter_rows_add,
+};
 pub use isa::Isa;
 pub use linear::{linear, linear_backward_input, linear_backward_input_add, linear_backward_weight};
-pub use loss::{softmax, softmax_cross_entropy, softmax_cross_entropy_backward};
+pub use loss::{
+    log_probabilities, log_probabilities_backward, softmax, softmax_cross_entropy, softmax_cross_entropy_backward,
+};
 pub use lstm::{LstmCell, LstmCellGradient, LstmShape, lstm, lstm_backward, lstm_saved_len, lstm_scratch_len};
-pub use matmul::{Weight, matmul, matmul_backward_input, matmul_backward_input_add};
-pub use norm::{layer_norm, layer_norm_backward_input};
-pub use optimizer::{AdamStep, adam, squared_norm};
-pub use peak::multiply_add_peak;
+pub use matmul::{
+    Weight, matmul, matmul_backward_input, matmul_backward_input_add, matmul_backward_weight,
+    matmul_backward_weight_scratch_len,
+};
+pub use norm::{layer_norm, layer_norm_backward_input, layer_norm_backward_weight};
+pub use optimizer::{AdamStep, Decay, adam, squared_norm};
+pub use peak::{bf16_multiply_add_peak, multiply_add_peak};
 pub use philox::{philox, unit_f32};

@@ -1,4 +1,8 @@
-//! Products with a frozen weight: `y = x W^T + b`, and `d_x = d_y W` on the way back. The weight is packed once.
+//! The three products of a layer: `y = x W^T + b`, and on the way back `d_x = d_y W` and, where the weight is trained,
+//! `d_W = d_y^T x` (`matmul/gradient.rs`). A frozen weight is packed once, a trained one anew after every step.
+//!
+//! A weight holds its numbers as f32 or, when it is frozen, as bf16 (`matmul/bf16.rs`): half the memory and, where the
+//! processor has the instruction, twice the speed.
 //!
 //! Every element is one chain of multiply-adds in the order of k, started at zero, with the bias added last. So the
 //! same row gives the same bits alone and among a thousand, and for any number of threads.
@@ -6,8 +10,10 @@
 //! A work item is a block of rows against one or more panels. Its size follows from the shapes only. Items go panel by
 //! panel, so a panel is read from memory once and from the cache for the other blocks of rows.
 //!
-//! There is no gradient of a packed weight: what is trained is in `linear.rs`.
+//! The few rows of a prompt encoder are in `linear.rs`, which reads its weights as they stand.
 
+mod bf16;
+mod gradient;
 mod pack;
 #[cfg(test)]
 mod tests;
@@ -15,11 +21,12 @@ mod tile;
 
 use std::ops::Range;
 
+pub use self::gradient::{matmul_backward_weight, matmul_backward_weight_scratch_len};
 use self::pack::{Panels, tile_rows};
-use self::tile::{Finish, Input, Output, Tile};
+use self::tile::{Factors, Finish, Input, Output, Singles, Tile};
 use crate::Context;
 use crate::context::Disjoint;
-use crate::isa::isa_shells;
+use crate::isa::{Isa, isa_shells};
 
 /// Multiply-adds of a work item: some ten microseconds with AVX-512, so that the last item to finish costs little and
 /// claiming one next to nothing.
@@ -33,40 +40,62 @@ const LONG_PANEL: usize = 131_072;
 /// from memory 160 GFLOP/s, against 110 without and 135 with half or four times the distance.
 const DISTANCE: usize = 2048;
 
-/// A frozen weight `[outputs, inputs]` (PyTorch's `Linear` layout), packed for one instruction set.
+/// A weight `[outputs, inputs]` (PyTorch's `Linear` layout), packed for one instruction set.
 pub struct Weight {
     forward: Panels,
     backward: Option<Panels>,
+    inputs: usize,
+    /// Whether the panels hold pairs of bf16.
+    bf16: bool,
     isa: &'static str,
 }
 
 impl Weight {
     /// Packs `weight` `[outputs, inputs]`; with `gradient` also for [`matmul_backward_input`].
     pub fn pack(ctx: &Context, weight: &[f32], outputs: usize, inputs: usize, gradient: bool) -> Self {
-        assert_eq!(weight.len(), outputs * inputs, "weight: outputs x inputs");
+        let mut packed = Self::zeros(ctx, outputs, inputs, gradient);
+        packed.repack(ctx, weight);
+        packed
+    }
+
+    /// Packs the given `rows` of `weight` `[any, inputs]` only: output i of the product is row `rows[i]`.
+    pub fn pack_rows(ctx: &Context, weight: &[f32], inputs: usize, rows: &[u32], gradient: bool) -> Self {
+        let mut packed = Self::zeros(ctx, rows.len(), inputs, gradient);
+        packed.repack_rows(ctx, weight, rows);
+        packed
+    }
+
+    fn zeros(ctx: &Context, outputs: usize, inputs: usize, gradient: bool) -> Self {
         Weight {
-            forward: Panels::of_rows(ctx, weight, inputs, outputs, |row| row),
-            backward: gradient.then(|| Panels::of_columns(ctx, weight, inputs, outputs, |row| row)),
+            forward: Panels::zeros(ctx, inputs, outputs),
+            backward: gradient.then(|| Panels::zeros(ctx, outputs, inputs)),
+            inputs,
+            bf16: false,
             isa: ctx.isa().name(),
         }
     }
 
-    /// Packs the given `rows` of `weight` `[outputs_total, inputs]` only: output i of the product is row `rows[i]`.
-    pub fn pack_rows(
-        ctx: &Context,
-        weight: &[f32],
-        outputs_total: usize,
-        inputs: usize,
-        rows: &[u32],
-        gradient: bool,
-    ) -> Self {
-        assert_eq!(weight.len(), outputs_total * inputs, "weight: outputs x inputs");
-        assert!(rows.iter().all(|&row| (row as usize) < outputs_total), "a row beyond the weight");
-        let row = |i: usize| rows[i] as usize;
-        Weight {
-            forward: Panels::of_rows(ctx, weight, inputs, rows.len(), row),
-            backward: gradient.then(|| Panels::of_columns(ctx, weight, inputs, rows.len(), row)),
-            isa: ctx.isa().name(),
+    /// Packs other numbers of the same shape into the same memory: what a step of the optimiser made of the weight.
+    pub fn repack(&mut self, ctx: &Context, weight: &[f32]) {
+        assert!(!self.bf16, "a weight in bf16 is frozen");
+        assert_eq!(weight.len(), self.outputs() * self.inputs(), "weight: outputs x inputs");
+        assert_eq!(self.isa, ctx.isa().name(), "the weight was packed for another instruction set");
+        self.forward.fill_from_rows(ctx, weight);
+        if let Some(backward) = &mut self.backward {
+            backward.fill_from_columns(ctx, weight, |row| row);
+        }
+    }
+
+    /// As [`Weight::repack`], for a weight packed with [`Weight::pack_rows`] and as many rows.
+    pub fn repack_rows(&mut self, ctx: &Context, weight: &[f32], rows: &[u32]) {
+        assert!(!self.bf16, "a weight in bf16 is frozen");
+        assert_eq!(rows.len(), self.outputs(), "as many rows as were packed");
+        assert_eq!(self.isa, ctx.isa().name(), "the weight was packed for another instruction set");
+        let all = weight.len().checked_div(self.inputs()).unwrap_or(usize::MAX);
+        assert!(rows.iter().all(|&row| (row as usize) < all), "a row beyond the weight");
+        self.forward.fill_from_chosen_rows(ctx, weight, rows);
+        if let Some(backward) = &mut self.backward {
+            backward.fill_from_columns(ctx, weight, |row| rows[row] as usize);
         }
     }
 
@@ -77,7 +106,7 @@ impl Weight {
 
     /// Columns of the product's input.
     pub fn inputs(&self) -> usize {
-        self.forward.depth
+        self.inputs
     }
 
     /// Memory of the packed numbers.
@@ -89,32 +118,43 @@ impl Weight {
 /// `y = x W^T + bias`: y `[rows, outputs]`, x `[rows, inputs]`, bias `[outputs]`.
 pub fn matmul(ctx: &Context, y: &mut [f32], x: &[f32], w: &Weight, bias: Option<&[f32]>) {
     assert!(bias.is_none_or(|b| b.len() == w.outputs()), "bias: one number an output");
-    product(ctx, y, x, &w.forward, w.isa, bias.map_or(Finish::Overwrite, Finish::Bias));
+    w.product(ctx, y, x, &w.forward.view(), w.inputs, bias.map_or(Finish::Overwrite, Finish::Bias));
 }
 
 /// `d_x = d_y W`: d_x `[rows, inputs]`, d_y `[rows, outputs]`. The weight must have been packed with its gradient.
 pub fn matmul_backward_input(ctx: &Context, d_x: &mut [f32], d_y: &[f32], w: &Weight) {
-    product(ctx, d_x, d_y, w.for_backward(), w.isa, Finish::Overwrite);
+    w.product(ctx, d_x, d_y, &w.for_backward(), w.outputs(), Finish::Overwrite);
 }
 
 /// `d_x = d_x + d_y W`, else as [`matmul_backward_input`].
 pub fn matmul_backward_input_add(ctx: &Context, d_x: &mut [f32], d_y: &[f32], w: &Weight) {
-    product(ctx, d_x, d_y, w.for_backward(), w.isa, Finish::Add);
+    w.product(ctx, d_x, d_y, &w.for_backward(), w.outputs(), Finish::Add);
 }
 
 impl Weight {
-    fn for_backward(&self) -> &Panels {
-        self.backward.as_ref().expect("a weight packed without gradient has no backward product")
+    fn for_backward(&self) -> Panels<&[f32]> {
+        self.backward.as_ref().expect("a weight packed without gradient has no backward product").view()
+    }
+
+    /// Of `x [rows, depth]` and the weight's panels, whatever they hold.
+    fn product(&self, ctx: &Context, y: &mut [f32], x: &[f32], panels: &Panels<&[f32]>, depth: usize, finish: Finish) {
+        assert_eq!(self.isa, ctx.isa().name(), "the weight was packed for another instruction set");
+        if self.bf16 { bf16::product(ctx, y, x, panels, depth, finish) } else { product(ctx, y, x, panels, finish) }
     }
 }
 
-fn product(ctx: &Context, y: &mut [f32], x: &[f32], panels: &Panels, isa: &str, finish: Finish) {
-    assert_eq!(isa, ctx.isa().name(), "the weight was packed for another instruction set");
-    let rows = rows_of(x.len(), panels.depth, y.len(), panels.columns);
+fn product(ctx: &Context, y: &mut [f32], x: &[f32], panels: &Panels<&[f32]>, finish: Finish) {
+    multiply(ctx, y, &Input { x, depth: panels.depth }, panels, finish, block);
+}
+
+/// What does a work item; there is one for each content of the panels.
+type Block = fn(Isa, &Output, &Input, &Panels<&[f32]>, &Plan, usize);
+
+fn multiply(ctx: &Context, y: &mut [f32], x: &Input, panels: &Panels<&[f32]>, finish: Finish, block: Block) {
+    let rows = rows_of(x.x.len(), x.depth, y.len(), panels.columns);
     let plan = Plan::new(rows, panels, tile_rows(ctx.isa()), ctx.threads());
     let output = Output { y: Disjoint::new(y), columns: panels.columns, finish };
-    let input = Input { x, depth: panels.depth };
-    ctx.run(plan.items(), |item, _| block(ctx.isa(), &output, &input, panels, &plan, item));
+    ctx.run(plan.items(), |item, _| block(ctx.isa(), &output, x, panels, &plan, item));
 }
 
 /// Rows of a product; a matrix without columns is no matrix of rows, so the other one decides then.
@@ -142,7 +182,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(rows: usize, panels: &Panels, tile_rows: usize, threads: usize) -> Self {
+    fn new(rows: usize, panels: &Panels<&[f32]>, tile_rows: usize, threads: usize) -> Self {
         let tiles = rows.div_ceil(tile_rows);
         let panel = (rows * panels.depth * panels.width).max(1);
         let blocks = (panel / ITEM).clamp(1, tiles.max(1));
@@ -171,7 +211,7 @@ impl Plan {
 
     /// What to fetch during a tile. Where a panel serves several tiles: a share of the panel that is likely this
     /// thread's next one, so that all of it is there in time. Else what comes a little later.
-    fn ahead<'a>(&self, panels: &'a Panels, panel: usize, last: bool, tile: usize) -> &'a [f32] {
+    fn ahead<'a>(&self, panels: &Panels<&'a [f32]>, panel: usize, last: bool, tile: usize) -> &'a [f32] {
         let numbers = panels.depth * panels.width;
         if self.tiles == 1 || numbers > LONG_PANEL {
             return panels.part(panel * numbers + DISTANCE, numbers);
@@ -189,17 +229,30 @@ impl Plan {
 }
 
 isa_shells! {
-    fn block(isa, y: &Output, x: &Input, panels: &Panels, plan: &Plan, item: usize) = block_of;
+    fn block(isa, y: &Output, x: &Input, panels: &Panels<&[f32]>, plan: &Plan, item: usize) = block_of_singles;
 }
 
 #[inline(always)]
-fn block_of<S: Tile>(s: S, y: &Output, x: &Input, panels: &Panels, plan: &Plan, item: usize) {
+fn block_of_singles<S: Tile>(s: S, y: &Output, x: &Input, panels: &Panels<&[f32]>, plan: &Plan, item: usize) {
+    block_of(s, Singles, y, x, panels, plan, item);
+}
+
+#[inline(always)]
+fn block_of<S: Tile>(
+    s: S,
+    factors: impl Factors<S>,
+    y: &Output,
+    x: &Input,
+    panels: &Panels<&[f32]>,
+    plan: &Plan,
+    item: usize,
+) {
     let (panel_range, tiles) = plan.item(item);
     for p in panel_range.clone() {
         let columns = p * S::COLUMNS..y.columns.min((p + 1) * S::COLUMNS);
         for tile in tiles.clone() {
             let ahead = plan.ahead(panels, p, p + 1 == panel_range.end, tile);
-            s.tile(y, x, panels.panel(p), ahead, plan.tile(tile), columns.clone());
+            s.tile(factors, y, x, panels.panel(p), ahead, plan.tile(tile), columns.clone());
         }
     }
 }

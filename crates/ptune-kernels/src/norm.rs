@@ -2,7 +2,7 @@
 //!
 //! `z = x + residual`, `normalized = (z - mean z) * inverse_deviation`, `inverse_deviation = 1 / sqrt(var z + eps)` with
 //! the biased variance in two passes, `y = normalized * gamma + beta`. Normalised rows and inverse deviations are all
-//! that the backward needs. gamma and beta are frozen here: they have no gradient.
+//! that the backward needs.
 
 use crate::Context;
 use crate::context::rows_per_item;
@@ -131,7 +131,54 @@ fn backward_rows<S: Simd>(
     }
 }
 
+/// The gradients of `gamma` and `beta` `[columns]`, sums in row order: `d_gamma = sum of d_y * normalized`,
+/// `d_beta = sum of d_y`; `d_y` and `normalized` are `[rows, columns]`.
+pub fn layer_norm_backward_weight(
+    ctx: &Context,
+    d_gamma: &mut [f32],
+    d_beta: &mut [f32],
+    d_y: &[f32],
+    normalized: &[f32],
+    columns: usize,
+) {
+    let rows = d_y.len().checked_div(columns).unwrap_or(0);
+    assert_eq!((d_y.len(), normalized.len()), (rows * columns, rows * columns));
+    // Whole cache lines, so that two workers never write the same.
+    let block = rows_per_item(rows).next_multiple_of(16);
+    // The outputs as matrices of one column: their rows are the columns of `d_y`.
+    ctx.run_rows(columns, block, [(d_gamma, 1), (d_beta, 1)], |range, [d_gamma, d_beta], _| {
+        sums(ctx.isa(), d_gamma, d_beta, d_y, normalized, columns, range.start);
+    });
+}
+
+#[inline(always)]
+fn sums_of_columns<S: Simd>(
+    s: S,
+    d_gamma: &mut [f32],
+    d_beta: &mut [f32],
+    d_y: &[f32],
+    normalized: &[f32],
+    columns: usize,
+    first: usize,
+) {
+    let width = d_gamma.len();
+    d_gamma.fill(0.0);
+    d_beta.fill(0.0);
+    for (d_y, z) in d_y.chunks_exact(columns).zip(normalized.chunks_exact(columns)) {
+        let (d_y, z) = (&d_y[first..first + width], &z[first..first + width]);
+        for i in (0..width).step_by(S::LANES) {
+            let d = load_up_to(s, &d_y[i..]);
+            let sum = s.mul_add(d, load_up_to(s, &z[i..]), load_up_to(s, &d_gamma[i..]));
+            store_up_to(s, sum, &mut d_gamma[i..]);
+            store_up_to(s, s.add(d, load_up_to(s, &d_beta[i..])), &mut d_beta[i..]);
+        }
+    }
+}
+
 isa_shells! {
+    fn sums(
+        isa, d_gamma: &mut [f32], d_beta: &mut [f32], d_y: &[f32], normalized: &[f32], columns: usize, first: usize,
+    ) = sums_of_columns;
     fn forward(
         isa, y: &mut [f32], normalized: &mut [f32], inverse_deviation: &mut [f32], x: &[f32], residual: Option<&[f32]>,
         gamma: &[f32], beta: &[f32], eps: f32,

@@ -3,9 +3,11 @@
 //! ```text
 //! g = gradient_scale * gradient
 //! coupled:   g = g + weight_decay * p              (torch.optim.Adam)
-//! decoupled: p = p - learning_rate * weight_decay * p   (torch.optim.AdamW, before the step)
+//! before:    p = p - learning_rate * weight_decay * p   (torch.optim.AdamW, before the step)
 //! m = m + (1 - beta1) (g - m)        v = beta2 v + (1 - beta2) g^2
 //! p = p - learning_rate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
+//! after:     p = p - learning_rate sqrt(1 - beta2^step) / (1 - beta1^step) * m / (sqrt(v) + eps), and then
+//!            p = p - learning_rate * weight_decay * p   (the AdamW of transformers before version 5)
 //! ```
 //! (Kingma & Ba 2015; Loshchilov & Hutter 2019.) The corrections are computed in f64, the rest in f32, as PyTorch does.
 
@@ -32,14 +34,25 @@ pub struct AdamStep {
     pub beta2: f64,
     /// Added to the root.
     pub eps: f64,
-    /// L2 penalty (coupled) or shrinkage (decoupled).
+    /// The weight decay, which acts where `decay` says.
     pub weight_decay: f64,
     /// The number of this step, from 1.
     pub step: u64,
-    /// Weight decay enters the gradient (Adam) instead of the parameter (AdamW).
-    pub coupled: bool,
+    /// Where the weight decay acts.
+    pub decay: Decay,
     /// What the gradient is multiplied with first: 1, or what clipping says.
     pub gradient_scale: f64,
+}
+
+/// Where the weight decay of a step acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decay {
+    /// In the gradient, as an L2 penalty: `torch.optim.Adam`.
+    Coupled,
+    /// The parameter shrinks before the step: `torch.optim.AdamW`.
+    Before,
+    /// It shrinks after the step, and eps is added to the uncorrected root: the AdamW of older transformers.
+    After,
 }
 
 /// One step: parameter, m and v are updated. All slices have the same length.
@@ -70,8 +83,9 @@ const PARTS: usize = 256;
 /// The step's constants as the loop wants them.
 struct Factors {
     scale: f32,
-    /// What p keeps of itself (decoupled), and what of it enters the gradient (coupled).
+    /// What p keeps of itself before and after the step, and what of it enters the gradient.
     keep: f32,
+    keep_after: f32,
     penalty: f32,
     one_minus_beta1: f32,
     beta2: f32,
@@ -84,17 +98,21 @@ struct Factors {
 impl Factors {
     fn new(step: &AdamStep) -> Self {
         let count = step.step as f64;
-        let decay = step.learning_rate * step.weight_decay;
+        let kept = (1.0 - step.learning_rate * step.weight_decay) as f32;
+        let size = step.learning_rate / (1.0 - step.beta1.powf(count));
+        let root = (1.0 - step.beta2.powf(count)).sqrt();
+        let after = step.decay == Decay::After;
         Factors {
             scale: step.gradient_scale as f32,
-            keep: if step.coupled { 1.0 } else { (1.0 - decay) as f32 },
-            penalty: if step.coupled { step.weight_decay as f32 } else { 0.0 },
+            keep: if step.decay == Decay::Before { kept } else { 1.0 },
+            keep_after: if after { kept } else { 1.0 },
+            penalty: if step.decay == Decay::Coupled { step.weight_decay as f32 } else { 0.0 },
             one_minus_beta1: (1.0 - step.beta1) as f32,
             beta2: step.beta2 as f32,
             one_minus_beta2: (1.0 - step.beta2) as f32,
-            root_correction: (1.0 - step.beta2.powf(count)).sqrt() as f32,
+            root_correction: if after { 1.0 } else { root as f32 },
             eps: step.eps as f32,
-            size: (step.learning_rate / (1.0 - step.beta1.powf(count))) as f32,
+            size: if after { size * root } else { size } as f32,
         }
     }
 }
@@ -106,7 +124,8 @@ isa_shells! {
 
 #[inline(always)]
 fn update<S: Simd>(s: S, parameter: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32], factors: &Factors) {
-    let [scale, keep, penalty] = [factors.scale, factors.keep, factors.penalty].map(|x| s.splat(x));
+    let [scale, keep, keep_after, penalty] =
+        [factors.scale, factors.keep, factors.keep_after, factors.penalty].map(|x| s.splat(x));
     let [one_minus_beta1, beta2, one_minus_beta2] =
         [factors.one_minus_beta1, factors.beta2, factors.one_minus_beta2].map(|x| s.splat(x));
     let [root_correction, eps, size] = [factors.root_correction, factors.eps, factors.size].map(|x| s.splat(x));
@@ -122,7 +141,7 @@ fn update<S: Simd>(s: S, parameter: &mut [f32], gradient: &[f32], m: &mut [f32],
         let m = s.mul_add(one_minus_beta1, s.sub(g, m), m);
         let v = s.mul_add(one_minus_beta2, s.mul(g, g), s.mul(beta2, s.load_partial(v_at)));
         let root = s.add(s.div(s.sqrt(v), root_correction), eps);
-        s.store_partial(s.sub(p, s.mul(size, s.div(m, root))), p_at);
+        s.store_partial(s.mul(s.sub(p, s.mul(size, s.div(m, root))), keep_after), p_at);
         s.store_partial(m, m_at);
         s.store_partial(v, v_at);
     }

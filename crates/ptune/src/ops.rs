@@ -2,22 +2,27 @@
 //!
 //! Models and encoders call these and never touch a slice. An operation takes what it reads and returns what it
 //! writes; `*_backward` turns the gradient of the output into that of the input (`d_x` is the gradient of `x`).
-//! Frozen weights have no gradient, so their backward is to the input only; trainable ones (the `dense` and `lstm`
-//! operations) also write the gradients of their parameters.
+//! A model's layers have the gradients of their weights apart (`ops/weights.rs`), because a frozen one has none; the
+//! prompt encoder's (`dense`, `lstm`) write those of their parameters too.
+
+mod dropout;
+mod weights;
 
 use ptune_kernels::{self as kernels, AttentionShape, KeysValues};
 
+pub use dropout::Dropout;
 pub use ptune_kernels::{Activation, Span};
 
-use crate::tensor::{Device, Tensor};
+use crate::profile::{Doing, Operation};
+use crate::tensor::{Device, Precision, Tensor};
 
-/// A frozen linear layer `y = x W^T + b`, packed for this device's products.
+/// A linear layer `y = x W^T + b`, packed for this device's products.
 pub struct Linear {
     weight: kernels::Weight,
     bias: Option<Tensor>,
 }
 
-/// A frozen layer norm `y = (x - mean) / sqrt(variance + eps) * gamma + beta`.
+/// A layer norm `y = (x - mean) / sqrt(variance + eps) * gamma + beta`.
 pub struct LayerNorm {
     pub(crate) gamma: Tensor,
     pub(crate) beta: Tensor,
@@ -30,12 +35,14 @@ pub struct NormSaved {
     inverse_deviation: Tensor,
 }
 
-/// The frozen tables of an embedding layer, `[entries, width]` each.
-pub struct EmbeddingTables {
-    pub(crate) words: Tensor,
-    pub(crate) positions: Tensor,
-    /// The row of token type 0, added to every row.
-    pub(crate) token_type: Option<Tensor>,
+/// The tables of an embedding layer, `[entries, width]` each.
+pub(crate) struct EmbeddingTables<'a> {
+    pub(crate) words: &'a Tensor,
+    pub(crate) positions: &'a Tensor,
+    /// The entry of `positions` for position 0.
+    pub(crate) first_position: usize,
+    /// Row 0 is added to every row.
+    pub(crate) token_types: Option<&'a Tensor>,
 }
 
 /// The rows of a batch: what stands in each, where it stands, and which rows see which. Made once a batch.
@@ -51,6 +58,8 @@ pub struct Layout {
     pub spans: Vec<Span>,
     /// The answer rows, ascending: the only rows that the head needs.
     pub targets: Vec<u32>,
+    /// What the model drops in this batch; `None` outside of training.
+    pub dropout: Option<Dropout>,
 }
 
 impl Layout {
@@ -74,13 +83,20 @@ pub struct LossSaved {
     targets: Vec<u32>,
 }
 
+/// What the backward of log-probabilities needs.
+pub(crate) struct LogProbabilitiesSaved {
+    log_sum_exp: Tensor,
+    /// `(row, column)` of each value.
+    places: Vec<(u32, u32)>,
+}
+
 /// What the backward of an LSTM needs.
 pub struct LstmSaved(Tensor);
 
 impl Device {
-    // ---- frozen layers -------------------------------------------------------------------------------------------
+    // ---- a model's layers -----------------------------------------------------------------------------------------
 
-    /// Packs a weight `[outputs, inputs]`; with `gradient`, also for the backward.
+    /// Packs a weight `[outputs, inputs]` in the device's precision; with `gradient`, also for the backward.
     pub(crate) fn pack_linear(
         &self,
         weight: &[f32],
@@ -89,7 +105,11 @@ impl Device {
         inputs: usize,
         gradient: bool,
     ) -> Linear {
-        let weight = kernels::Weight::pack(&self.context, weight, outputs, inputs, gradient);
+        let pack = match self.precision {
+            Precision::F32 => kernels::Weight::pack,
+            Precision::Bf16 => kernels::Weight::pack_bf16,
+        };
+        let weight = pack(&self.doing(Operation::Packing), weight, outputs, inputs, gradient);
         Linear { weight, bias: bias.map(|b| self.upload(1, outputs, b)) }
     }
 
@@ -101,8 +121,11 @@ impl Device {
         rows: &[u32],
         gradient: bool,
     ) -> Linear {
-        let (outputs, inputs) = (weight.rows(), weight.columns());
-        let weight = kernels::Weight::pack_rows(&self.context, weight.data(), outputs, inputs, rows, gradient);
+        let pack = match self.precision {
+            Precision::F32 => kernels::Weight::pack_rows,
+            Precision::Bf16 => kernels::Weight::pack_rows_bf16,
+        };
+        let weight = pack(&self.doing(Operation::Packing), weight.data(), weight.columns(), rows, gradient);
         let bias = bias.map(|b| {
             let chosen: Vec<f32> = rows.iter().map(|&r| b.data()[r as usize]).collect();
             self.upload(1, rows.len(), &chosen)
@@ -110,23 +133,45 @@ impl Device {
         Linear { weight, bias }
     }
 
+    /// A product of `rows` rows with a layer's weight.
+    fn product(&self, operation: Operation, rows: usize, layer: &Linear) -> Doing<'_> {
+        self.reserve_shared(layer.weight.rounded_rows_len(rows));
+        self.doing_sums(operation, rows * layer.weight.inputs() * layer.weight.outputs())
+    }
+
     /// `y [rows, outputs] = x [rows, inputs] W^T + b`.
     pub(crate) fn linear(&self, x: &Tensor, layer: &Linear) -> Tensor {
         let mut y = self.uninitialised(x.rows(), layer.weight.outputs());
-        kernels::matmul(&self.context, y.data_mut(), x.data(), &layer.weight, layer.bias.as_ref().map(Tensor::data));
+        kernels::matmul(
+            &self.product(Operation::Products, x.rows(), layer),
+            y.data_mut(),
+            x.data(),
+            &layer.weight,
+            layer.bias.as_ref().map(Tensor::data),
+        );
         y
     }
 
     /// `d_x = d_y W`.
     pub(crate) fn linear_backward(&self, d_y: &Tensor, layer: &Linear) -> Tensor {
         let mut d_x = self.uninitialised(d_y.rows(), layer.weight.inputs());
-        kernels::matmul_backward_input(&self.context, d_x.data_mut(), d_y.data(), &layer.weight);
+        kernels::matmul_backward_input(
+            &self.product(Operation::ProductsBackward, d_y.rows(), layer),
+            d_x.data_mut(),
+            d_y.data(),
+            &layer.weight,
+        );
         d_x
     }
 
     /// `d_x += d_y W`.
     pub(crate) fn linear_backward_add(&self, d_x: &mut Tensor, d_y: &Tensor, layer: &Linear) {
-        kernels::matmul_backward_input_add(&self.context, d_x.data_mut(), d_y.data(), &layer.weight);
+        kernels::matmul_backward_input_add(
+            &self.product(Operation::ProductsBackward, d_y.rows(), layer),
+            d_x.data_mut(),
+            d_y.data(),
+            &layer.weight,
+        );
     }
 
     /// The layer norm of `x + residual`, row by row.
@@ -136,7 +181,7 @@ impl Device {
         let mut normalized = self.uninitialised(rows, columns);
         let mut inverse_deviation = self.uninitialised(rows, 1);
         kernels::layer_norm(
-            &self.context,
+            &self.doing(Operation::Norms),
             y.data_mut(),
             normalized.data_mut(),
             inverse_deviation.data_mut(),
@@ -154,7 +199,7 @@ impl Device {
     pub(crate) fn layer_norm_backward(&self, d_y: &Tensor, saved: &NormSaved, norm: &LayerNorm) -> Tensor {
         let mut d_x = self.uninitialised(d_y.rows(), d_y.columns());
         kernels::layer_norm_backward_input(
-            &self.context,
+            &self.doing(Operation::Norms),
             d_x.data_mut(),
             d_y.data(),
             saved.normalized.data(),
@@ -176,29 +221,29 @@ impl Device {
     /// An activation, element by element.
     pub(crate) fn activation(&self, x: &Tensor, kind: Activation) -> Tensor {
         let mut y = self.uninitialised(x.rows(), x.columns());
-        kernels::activation(&self.context, y.data_mut(), x.data(), kind);
+        kernels::activation(&self.doing(Operation::Activations), y.data_mut(), x.data(), kind);
         y
     }
 
     /// `d_x = d_y f'(x)`.
     pub(crate) fn activation_backward(&self, d_y: &Tensor, x: &Tensor, kind: Activation) -> Tensor {
         let mut d_x = self.uninitialised(x.rows(), x.columns());
-        kernels::activation_backward(&self.context, d_x.data_mut(), d_y.data(), x.data(), kind);
+        kernels::activation_backward(&self.doing(Operation::Activations), d_x.data_mut(), d_y.data(), x.data(), kind);
         d_x
     }
 
     /// Word (or, at pseudo tokens, prompt) + position + token-type embedding of every row.
-    pub(crate) fn embed(&self, layout: &Layout, tables: &EmbeddingTables, prompt: Option<&Tensor>) -> Tensor {
+    pub(crate) fn embed(&self, layout: &Layout, tables: &EmbeddingTables<'_>, prompt: Option<&Tensor>) -> Tensor {
         let width = tables.words.columns();
         let mut y = self.uninitialised(layout.rows(), width);
         kernels::embed(
-            &self.context,
+            &self.doing(Operation::Embedding),
             y.data_mut(),
             &layout.ids,
             tables.words.data(),
             &layout.positions,
-            tables.positions.data(),
-            tables.token_type.as_ref().map(Tensor::data),
+            &tables.positions.data()[tables.first_position * width..],
+            tables.token_types.map(|types| &types.data()[..width]),
             &layout.pseudo,
             prompt.map_or(&[], Tensor::data),
             width,
@@ -210,32 +255,40 @@ impl Device {
     pub(crate) fn embed_backward(&self, d_pseudo: &Tensor, layout: &Layout, prompt_rows: usize) -> Tensor {
         let width = d_pseudo.columns();
         let mut d_prompt = self.uninitialised(prompt_rows, width);
-        kernels::embed_backward_prompt(&self.context, d_prompt.data_mut(), d_pseudo.data(), &layout.pseudo, width);
+        kernels::embed_backward_prompt(
+            &self.doing(Operation::Embedding),
+            d_prompt.data_mut(),
+            d_pseudo.data(),
+            &layout.pseudo,
+            width,
+        );
         d_prompt
     }
 
-    /// Attention of the queries `[queries, heads * head_dim]`, which stand in the rows `query_rows`.
+    /// Attention of the queries `[queries, heads * head_dim]`, which stand in the rows `query_rows`. `layer` is dropout's
+    /// name of it.
     pub(crate) fn attention(
         &self,
         (q, k, v): (Tensor, Tensor, Tensor),
         layout: &Layout,
         query_rows: &[u32],
         shape: &AttentionShape,
+        layer: u32,
     ) -> (Tensor, AttentionSaved) {
         let rows = kernels::Layout { spans: &layout.spans, positions: &layout.positions, query_rows };
         let mut out = self.uninitialised(q.rows(), q.columns());
         let mut log_sum_exp = self.uninitialised(q.rows(), shape.heads);
         let keys_values = KeysValues { k: k.data(), v: v.data(), past_k: &[], past_v: &[] };
-        self.context.reserve(kernels::attention_scratch_len(&rows, shape));
+        self.reserve(kernels::attention_scratch_len(&rows, shape));
         kernels::attention(
-            &self.context,
+            &self.doing(Operation::Attention),
             out.data_mut(),
             log_sum_exp.data_mut(),
             q.data(),
             keys_values,
             rows,
             *shape,
-            None,
+            layout.dropout_at(layer),
         );
         (out, AttentionSaved { q, k, v, log_sum_exp })
     }
@@ -248,6 +301,7 @@ impl Device {
         layout: &Layout,
         query_rows: &[u32],
         shape: &AttentionShape,
+        layer: u32,
     ) -> (Tensor, Tensor, Tensor) {
         let rows = kernels::Layout { spans: &layout.spans, positions: &layout.positions, query_rows };
         let mut d_q = self.uninitialised(saved.q.rows(), saved.q.columns());
@@ -255,9 +309,9 @@ impl Device {
         let mut d_v = self.uninitialised(saved.v.rows(), saved.v.columns());
         let mut delta = self.uninitialised(saved.q.rows(), shape.heads);
         let keys_values = KeysValues { k: saved.k.data(), v: saved.v.data(), past_k: &[], past_v: &[] };
-        self.context.reserve(kernels::attention_scratch_len(&rows, shape));
+        self.reserve(kernels::attention_scratch_len(&rows, shape));
         kernels::attention_backward(
-            &self.context,
+            &self.doing(Operation::AttentionBackward),
             d_q.data_mut(),
             d_k.data_mut(),
             d_v.data_mut(),
@@ -269,7 +323,7 @@ impl Device {
             saved.log_sum_exp.data(),
             rows,
             *shape,
-            None,
+            layout.dropout_at(layer),
         );
         (d_q, d_k, d_v)
     }
@@ -279,21 +333,21 @@ impl Device {
     /// These rows of `x`.
     pub(crate) fn gather_rows(&self, x: &Tensor, rows: &[u32]) -> Tensor {
         let mut y = self.uninitialised(rows.len(), x.columns());
-        kernels::gather_rows(&self.context, y.data_mut(), x.data(), rows, x.columns());
+        kernels::gather_rows(&self.doing(Operation::Rows), y.data_mut(), x.data(), rows, x.columns());
         y
     }
 
     /// A matrix of `total` rows: `x` at `rows` (ascending), zeros elsewhere.
     pub(crate) fn scatter_rows(&self, x: &Tensor, rows: &[u32], total: usize) -> Tensor {
         let mut y = self.uninitialised(total, x.columns());
-        kernels::scatter_rows(&self.context, y.data_mut(), x.data(), rows, x.columns());
+        kernels::scatter_rows(&self.doing(Operation::Rows), y.data_mut(), x.data(), rows, x.columns());
         y
     }
 
     /// `y[rows] += x`, `rows` ascending.
     pub(crate) fn scatter_rows_add(&self, y: &mut Tensor, x: &Tensor, rows: &[u32]) {
         let columns = x.columns();
-        kernels::scatter_rows_add(&self.context, y.data_mut(), x.data(), rows, columns);
+        kernels::scatter_rows_add(&self.doing(Operation::Rows), y.data_mut(), x.data(), rows, columns);
     }
 
     /// A copy of `x`.
@@ -301,9 +355,20 @@ impl Device {
         self.upload(x.rows(), x.columns(), x.data())
     }
 
+    /// `y = x`.
+    pub(crate) fn copy_into(&self, y: &mut Tensor, x: &Tensor) {
+        y.data_mut().copy_from_slice(x.data());
+    }
+
+    /// `y = 0`.
+    pub(crate) fn fill_zero(&self, y: &mut Tensor) {
+        let _doing = self.doing(Operation::Rows);
+        y.data_mut().fill(0.0);
+    }
+
     /// `y += x`.
     pub(crate) fn add(&self, y: &mut Tensor, x: &Tensor) {
-        kernels::add(&self.context, y.data_mut(), x.data());
+        kernels::add(&self.doing(Operation::Rows), y.data_mut(), x.data());
     }
 
     // ---- loss ----------------------------------------------------------------------------------------------------
@@ -313,7 +378,7 @@ impl Device {
         let mut losses = self.uninitialised(logits.rows(), 1);
         let mut log_sum_exp = self.uninitialised(logits.rows(), 1);
         kernels::softmax_cross_entropy(
-            &self.context,
+            &self.doing(Operation::Loss),
             losses.data_mut(),
             log_sum_exp.data_mut(),
             logits.data(),
@@ -327,12 +392,56 @@ impl Device {
     pub(crate) fn cross_entropy_backward(&self, logits: &Tensor, saved: &LossSaved, scale: f32) -> Tensor {
         let mut d_logits = self.uninitialised(logits.rows(), logits.columns());
         kernels::softmax_cross_entropy_backward(
-            &self.context,
+            &self.doing(Operation::Loss),
             d_logits.data_mut(),
             logits.data(),
             saved.log_sum_exp.data(),
             &saved.targets,
             scale,
+            logits.columns(),
+        );
+        d_logits
+    }
+
+    /// Log-probabilities at chosen places, `values[i] = log_softmax(logits[row_i])[column_i]`, as a matrix of `columns`
+    /// columns. A place may be chosen more than once.
+    pub(crate) fn log_probabilities(
+        &self,
+        logits: &Tensor,
+        places: Vec<(u32, u32)>,
+        columns: usize,
+    ) -> (Tensor, LogProbabilitiesSaved) {
+        let mut values = self.uninitialised(places.len() / columns, columns);
+        let mut log_sum_exp = self.uninitialised(logits.rows(), 1);
+        kernels::log_probabilities(
+            &self.doing(Operation::Loss),
+            values.data_mut(),
+            log_sum_exp.data_mut(),
+            logits.data(),
+            &places,
+            logits.columns(),
+        );
+        (values, LogProbabilitiesSaved { log_sum_exp, places })
+    }
+
+    /// The gradient of the logits from that of the values.
+    pub(crate) fn log_probabilities_backward(
+        &self,
+        d_values: &Tensor,
+        logits: &Tensor,
+        saved: &LogProbabilitiesSaved,
+    ) -> Tensor {
+        // The kernel goes through rows and wants the places of each together.
+        let mut chosen: Vec<(u32, u32, f32)> = Vec::with_capacity(saved.places.len());
+        chosen.extend(saved.places.iter().zip(d_values.data()).map(|(&(row, column), &d)| (row, column, d)));
+        chosen.sort_by_key(|&(row, column, _)| (row, column));
+        let mut d_logits = self.uninitialised(logits.rows(), logits.columns());
+        kernels::log_probabilities_backward(
+            &self.doing(Operation::Loss),
+            d_logits.data_mut(),
+            logits.data(),
+            saved.log_sum_exp.data(),
+            &chosen,
             logits.columns(),
         );
         d_logits
@@ -344,7 +453,15 @@ impl Device {
     pub(crate) fn dense(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
         let (outputs, inputs) = (weight.rows(), weight.columns());
         let mut y = self.uninitialised(x.rows(), outputs);
-        kernels::linear(&self.context, y.data_mut(), x.data(), weight.data(), Some(bias.data()), outputs, inputs);
+        kernels::linear(
+            &self.doing(Operation::PromptEncoder),
+            y.data_mut(),
+            x.data(),
+            weight.data(),
+            Some(bias.data()),
+            outputs,
+            inputs,
+        );
         y
     }
 
@@ -359,9 +476,16 @@ impl Device {
     ) -> Tensor {
         let (outputs, inputs) = (weight.rows(), weight.columns());
         let mut d_x = self.uninitialised(d_y.rows(), inputs);
-        kernels::linear_backward_input(&self.context, d_x.data_mut(), d_y.data(), weight.data(), outputs, inputs);
+        kernels::linear_backward_input(
+            &self.doing(Operation::PromptEncoder),
+            d_x.data_mut(),
+            d_y.data(),
+            weight.data(),
+            outputs,
+            inputs,
+        );
         kernels::linear_backward_weight(
-            &self.context,
+            &self.doing(Operation::PromptEncoder),
             d_weight.data_mut(),
             Some(d_bias.data_mut()),
             d_y.data(),
@@ -381,8 +505,8 @@ impl Device {
     ) -> (Tensor, LstmSaved) {
         let mut y = self.uninitialised(x.rows(), 2 * shape.hidden);
         let mut saved = self.uninitialised(1, kernels::lstm_saved_len(shape));
-        self.context.reserve(kernels::lstm_scratch_len(shape));
-        kernels::lstm(&self.context, y.data_mut(), saved.data_mut(), x.data(), cells, shape);
+        self.reserve(kernels::lstm_scratch_len(shape));
+        kernels::lstm(&self.doing(Operation::PromptEncoder), y.data_mut(), saved.data_mut(), x.data(), cells, shape);
         (y, LstmSaved(saved))
     }
 
@@ -397,9 +521,9 @@ impl Device {
         shape: &kernels::LstmShape,
     ) -> Tensor {
         let mut d_x = self.uninitialised(x.rows(), x.columns());
-        self.context.reserve(kernels::lstm_scratch_len(shape));
+        self.reserve(kernels::lstm_scratch_len(shape));
         kernels::lstm_backward(
-            &self.context,
+            &self.doing(Operation::PromptEncoder),
             d_x.data_mut(),
             d_cells,
             d_y.data(),
@@ -420,11 +544,18 @@ impl Device {
         step: &kernels::AdamStep,
     ) {
         let [m, v] = moments;
-        kernels::adam(&self.context, value.data_mut(), gradient.data(), m.data_mut(), v.data_mut(), step);
+        kernels::adam(
+            &self.doing(Operation::Optimizer),
+            value.data_mut(),
+            gradient.data(),
+            m.data_mut(),
+            v.data_mut(),
+            step,
+        );
     }
 
     /// The sum of squares of a tensor.
     pub(crate) fn squared_norm(&self, x: &Tensor) -> f64 {
-        kernels::squared_norm(&self.context, x.data())
+        kernels::squared_norm(&self.doing(Operation::Optimizer), x.data())
     }
 }

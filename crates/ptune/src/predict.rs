@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::adapter::Adapter;
-use crate::checkpoint::ModelDirectory;
+use crate::adapter::{Adapter, Base};
+use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Example};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Model};
-use crate::tensor::{Device, Tensor};
+use crate::model::{Columns, Gradients, Model};
+use crate::tensor::{Device, Precision, Tensor};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::{Metrics, argmax};
@@ -46,7 +46,8 @@ pub enum Prediction {
 }
 
 impl Predictor {
-    /// Loads an adapter and its model: the one it was trained on, at `model` if that has moved.
+    /// Loads an adapter and its model: the one it was trained on; at `model`, a directory or a name as
+    /// [`hub::locate`] takes it, if that has moved.
     /// `progress(loaded, total)` counts the model's tensors.
     ///
     /// # Errors
@@ -59,14 +60,10 @@ impl Predictor {
     ) -> Result<Predictor> {
         let loaded = Adapter::load(adapter)?;
         let description = &loaded.description;
-        let model_path = model.map_or_else(|| PathBuf::from(&description.base.path), Path::to_path_buf);
-        if model.is_none() && !model_path.is_dir() {
-            let message = format!(
-                "its model '{}' is not at {} any more; say where it is with --model",
-                description.base.name, description.base.path
-            );
-            return Err(Error::file(adapter, message));
-        }
+        let model_path = match model {
+            Some(model) => hub::locate(model, Path::new(""))?,
+            None => find_base(adapter, &description.base)?,
+        };
         let directory = ModelDirectory::open(&model_path)?;
         let spec = ModelSpec::read(&directory)?;
         loaded.check_base(&directory.fingerprint(&spec.embeddings.words)?, &model_path)?;
@@ -78,7 +75,9 @@ impl Predictor {
             return Err(Error::key(&file, "task.template", message));
         }
         task.encoder()?;
-        let model = Model::load(&directory, device, false, progress)?;
+        let precision = Precision::named(&description.compute).expect("checked when the adapter was loaded");
+        let (device_of_model, tuned) = (device.with_precision(precision), loaded.tuned.open(adapter)?);
+        let model = Model::load(&directory, &tuned, &device_of_model, Gradients::None, progress)?;
         let columns = model.columns(task.head.columns(false), false);
         let prompt = (loaded.rows > 0).then(|| device.upload(loaded.rows, loaded.width, &loaded.prompt));
         Ok(Predictor { task, device: device.clone(), model, columns, prompt })
@@ -90,7 +89,10 @@ impl Predictor {
     /// A bad file or line; the whole file is checked first.
     pub fn evaluate(&self, file: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<Evaluation> {
         let data = self.task.dataset(file)?;
-        let metrics = self.scorer().evaluate(&data, progress)?;
+        let metrics = self.scorer().evaluate(&data, &mut |done, total| {
+            progress(done, total);
+            Ok(())
+        })?;
         Ok(Evaluation { examples: data.kept, metrics })
     }
 
@@ -106,7 +108,7 @@ impl Predictor {
         let encoded: Vec<Result<Encoded>> = examples.iter().map(|example| encoder.encode(example)).collect();
         let rows: Vec<&Encoded> = encoded.iter().filter_map(|row| row.as_ref().ok()).collect();
         let mut answers = Vec::with_capacity(rows.len());
-        let scored = self.scorer().score(&rows, &mut |_, _| {}, |_, scores| answers.push(self.answer(scores, top)));
+        let scored = self.scorer().score(&rows, &mut |_, _| Ok(()), |_, scores| answers.push(self.answer(scores, top)));
         // What was scored before the scores stopped being finite is still answered.
         let mut failed = scored.err();
         let mut answers = answers.into_iter();
@@ -142,6 +144,15 @@ impl Predictor {
             prompt: self.prompt.as_ref(),
         }
     }
+}
+
+/// Where the model of an adapter is now.
+fn find_base(adapter: &Path, base: &Base) -> Result<PathBuf> {
+    hub::locate_again(Path::new(&base.path), &base.name).ok_or_else(|| {
+        let message =
+            format!("its model '{}' is not at {} any more; say where it is with --model", base.name, base.path);
+        Error::file(adapter, message)
+    })
 }
 
 fn unanswered() -> Error {

@@ -9,11 +9,48 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ptune_kernels::{Aligned, Context, Isa};
 
+use crate::profile::{Doing, Operation, Profile};
+
 /// Where the work is done: threads, instruction set, free buffers. Clones share all of it.
 #[derive(Clone)]
 pub struct Device {
-    pub(crate) context: Arc<Context>,
+    /// Only [`Device::doing`] lends it: an operation cannot reach a kernel without saying what it does.
+    context: Arc<Context>,
+    profile: Option<Arc<Profile>>,
+    pub(crate) precision: Precision,
     free: Arc<FreeList>,
+}
+
+/// The precision of frozen weights and of the rows they are multiplied with. Everything else is f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits: the reference.
+    F32,
+    /// bf16 numbers, f32 sums.
+    Bf16,
+}
+
+impl Precision {
+    /// Both.
+    pub const ALL: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
+    /// The name in run files and adapters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.name() == name)
+    }
+
+    /// The fastest for frozen weights on this processor.
+    pub fn fastest() -> Self {
+        if Isa::detect().multiplies_bf16() { Precision::Bf16 } else { Precision::F32 }
+    }
 }
 
 /// A row-major matrix `[rows, columns]` of f32.
@@ -37,7 +74,12 @@ impl Device {
 
     /// A device with a chosen instruction set and number of threads.
     pub fn with_context(context: Context) -> Self {
-        Device { context: Arc::new(context), free: Arc::default() }
+        Device { context: Arc::new(context), precision: Precision::F32, profile: None, free: Arc::default() }
+    }
+
+    /// The same device, packing frozen weights in `precision`.
+    pub fn with_precision(&self, precision: Precision) -> Self {
+        Device { precision, ..self.clone() }
     }
 
     /// The name of the instruction set; results have the same bits only where it is the same.
@@ -48,6 +90,45 @@ impl Device {
     /// Threads.
     pub fn threads(&self) -> usize {
         self.context.threads()
+    }
+
+    /// The same device, counting from now on where the time goes; so do the clones made of it.
+    pub fn with_profile(mut self) -> Self {
+        self.profile = Some(Arc::default());
+        self
+    }
+
+    /// Where the time goes; `None` without [`Device::with_profile`].
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_deref()
+    }
+
+    /// What kernels need, for as long as they do this.
+    pub(crate) fn doing(&self, operation: Operation) -> Doing<'_> {
+        self.doing_sums(operation, 0)
+    }
+
+    /// The same, with the number of multiply-adds that the report shall count.
+    pub(crate) fn doing_sums(&self, operation: Operation, multiply_adds: usize) -> Doing<'_> {
+        Doing::begin(&self.context, self.profile.as_deref(), operation, multiply_adds)
+    }
+
+    /// Runs a loop of multiply-adds (of the device's precision) in registers on every thread; how many floating-point operations that were.
+    pub(crate) fn multiply_add_peak(&self, turns: usize) -> f64 {
+        match self.precision {
+            Precision::F32 => ptune_kernels::multiply_add_peak(&self.context, turns),
+            Precision::Bf16 => ptune_kernels::bf16_multiply_add_peak(&self.context, turns),
+        }
+    }
+
+    /// Makes sure that kernels have this much scratch.
+    pub(crate) fn reserve(&self, floats: usize) {
+        self.context.reserve(floats);
+    }
+
+    /// Makes sure that a product has this much shared memory.
+    pub(crate) fn reserve_shared(&self, floats: usize) {
+        self.context.reserve_shared(floats);
     }
 
     /// Buffers made so far: in the steady state of a loop it stays.

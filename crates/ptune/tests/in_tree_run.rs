@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+#[path = "../examples/train_and_predict.rs"]
+mod train_and_predict;
+
 use ptune::Device;
 use ptune::train::metrics::Metrics;
 use ptune::train::{RunConfig, Summary};
@@ -53,4 +56,10 @@ fn a_probe_finds_what_the_model_knows() {
     assert!(test_metric(&probe, "p_at_1") >= 0.9, "P@1 {}", test_metric(&probe, "p_at_1"));
     assert!(test_metric(&probe, "mrr") >= test_metric(&probe, "p_at_1"));
     assert_eq!((test_metric(&probe, "kept"), test_metric(&probe, "dropped")), (28.0, 0.0));
+}
+
+/// The example of the documentation.
+#[test]
+fn the_example_runs() {
+    train_and_predict::main().expect("the example");
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the library may use, beside itself and [`LOW`]. Data flows one way: never upwards.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("checkpoint", &[]),
     ("prompt", &["checkpoint"]),
     ("model", &["checkpoint"]),
@@ -13,20 +13,23 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("method", &["prompt", "model", "checkpoint"]),
     ("adapter", &["method", "prompt", "model", "checkpoint"]),
     ("train", &["adapter", "method", "data", "prompt", "model", "checkpoint"]),
+    ("inspect", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
+    ("report", &["inspect", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("predict", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
 ];
 
 /// The lowest layer: any module may use these, and they use one another only as listed in [`LOW_MAY_USE`].
-const LOW: [&str; 7] = ["error", "files", "ops", "parameter", "rng", "spelling", "tensor"];
+const LOW: [&str; 8] = ["error", "files", "ops", "parameter", "profile", "rng", "spelling", "tensor"];
 
-const LOW_MAY_USE: [(&str, &[&str]); 7] = [
+const LOW_MAY_USE: [(&str, &[&str]); 8] = [
     ("error", &[]),
     ("files", &["error"]),
-    ("ops", &["tensor"]),
+    ("ops", &["profile", "tensor"]),
     ("parameter", &["tensor"]),
+    ("profile", &[]),
     ("rng", &[]),
     ("spelling", &[]),
-    ("tensor", &[]),
+    ("tensor", &["profile"]),
 ];
 
 /// The only files of the project that may hold unsafe code: the shells, the pool, and the loops whose bounds are

@@ -45,9 +45,9 @@ fn a_description_that_was_edited() {
         ("rows = 3", "rows = 4", "has shape [3, 32]; adapter.toml makes it [4, 32]"),
         ("[P*2]", "[P*5]", "the template needs 6 prompt rows, the adapter has 3"),
         ("[MASK]", "[MASK", "this '[' is not closed"),
-        ("[\"no\"]", "[\"slowness\"]", "'slowness' is 2 tokens"),
+        ("[\"no\"]", "[\"아니요\"]", "'아니요' is unknown"),
         ("max_tokens = 40", "max_tokens = 400", "task.max_tokens: more than the 48 positions"),
-        ("compute = \"f32\"", "compute = \"bf16\"", "task.compute: 'bf16'"),
+        ("compute = \"f32\"", "compute = \"f16\"", "task.compute: 'f16'"),
         ("target =", "targets =", "adapter.toml:5: "),
     ] {
         let scene = Scene::new().trained();

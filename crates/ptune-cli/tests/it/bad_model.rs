@@ -41,8 +41,8 @@ train_refuses! {
     file_for_a_directory: |s| s.edit("run.toml", "\"model\"", "\"run.toml\"") => ["run.toml: is not a directory"];
     missing_config: |s| s.remove(CONFIG) => ["model: holds no config.json"];
     config_nested_without_end: |s| s.write(CONFIG, "[".repeat(100_000)) => ["config.json:1: not valid JSON"];
-    unsupported_model_type: |s| config(s, "model_type", json!("gpt2"))
-        => ["config.json: model_type: model type 'gpt2' is not implemented; implemented: bert"];
+    unsupported_model_type: |s| config(s, "model_type", json!("t5"))
+        => ["config.json: model_type: model type 't5' is not implemented; implemented: bert, roberta, gpt2"];
     unsupported_activation: |s| config(s, "hidden_act", json!("swish"))
         => ["config.json: hidden_act: activation 'swish' is not implemented; implemented: gelu"];
     unsupported_positions: |s| config(s, "position_embedding_type", json!("relative_key"))
@@ -106,7 +106,7 @@ train_refuses! {
         s.write("model/model.safetensors.index.json", json!({"weight_map": {TABLE: "../x.safetensors"}}).to_string());
     } => ["is not the plain name of a .safetensors file"];
 
-    missing_tokenizer: |s| s.remove(TOKENIZER) => ["model: the tokenizer is missing (tokenizer.json or vocab.txt)"];
+    missing_tokenizer: |s| s.remove(TOKENIZER) => ["model: the tokenizer is missing (tokenizer.json, or vocab.txt, or vocab.json with merges.txt)"];
     empty_tokenizer: |s| s.write(TOKENIZER, "") => ["tokenizer.json: this is not a tokenizer"];
     tokenizer_that_makes_its_library_panic: |s| s.json(TOKENIZER, |file| {
         file["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0});

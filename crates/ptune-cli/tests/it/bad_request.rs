@@ -19,8 +19,8 @@ train_refuses! {
     // The run file.
     unknown_key(Scene::new()): |s| s.edit("run.toml", "batch_size", "bath_size")
         => ["run.toml:", "unknown key 'train.bath_size'", "did you mean 'train.batch_size'?"];
-    key_of_a_later_release(Scene::new()): |s| s.edit("run.toml", "seed = 3", "compute = \"bf16\"")
-        => ["run.toml:2: compute: 'bf16' comes with a later release; use auto or f32"];
+    key_of_a_later_release(Scene::new()): |s| s.edit("run.toml", "seed = 3", "backbone.mode = \"lora\"")
+        => ["run.toml:2: backbone.mode: 'lora' comes with a later release; use frozen"];
     steps_and_epochs(Scene::new()): |s| s.edit("run.toml", "steps = 4", "steps = 4\nepochs = 1")
         => ["run.toml: train.steps: and train.epochs are both there; keep one of them"];
     neither_steps_nor_epochs(Scene::new()): |s| s.edit("run.toml", "steps = 4", "") => ["train.steps: is missing"];
@@ -57,10 +57,14 @@ train_refuses! {
         => ["this '[' is not closed", "  a  b [P*2 {premise", "\n       ^\n"];
     initial_words_of_another_count(Scene::new()): |s| s.template("[P*3 \"the capital\"] [MASK]")
         => ["should be [P*2], not 3", "\n  ^\n"];
+    causal_tail_of_a_masked_model(Scene::new()): |s| s.edit("run.toml", "[task]", "[task]\ncausal_tail = \"drop\"")
+        => ["task.causal_tail: \"drop\" is for causal models; this one (bert) sees what stands behind [MASK]"];
 
     // The verbalizer.
-    label_word_of_several_tokens(Scene::new()): |s| s.edit("run.toml", "[\"no\"]", "[\"slowness\"]")
-        => ["task.verbalizer.not_entailment: the label word 'slowness' is 2 tokens here (slow, ##ness)"];
+    label_word_of_unknown_parts(Scene::new()): |s| s.edit("run.toml", "[\"no\"]", "[\"slow 아니요\"]")
+        => ["task.verbalizer.not_entailment: a part of the label word 'slow 아니요' is unknown"];
+    label_words_of_the_same_tokens(Scene::new()): |s| s.edit("run.toml", "[\"no\"]", "[\"slowness\", \"Slowness\"]")
+        => ["'Slowness' makes the same tokens as 'slowness' of the label 'not_entailment'"];
     label_word_that_is_unknown(Scene::new()): |s| s.edit("run.toml", "[\"no\"]", "[\"아니요\"]")
         => ["task.verbalizer.not_entailment: the label word '아니요' is unknown"];
     two_labels_with_one_word(Scene::new()): |s| s.edit("run.toml", "[\"no\"]", "[\"YES\"]")
@@ -126,7 +130,7 @@ fn a_run_is_never_written_over() {
     let scene = Scene::new().trained();
     scene.refused(
         &["train", "run.toml", "--out", "out"],
-        &["out: holds a run already; give another directory with --out"],
+        &["out: holds a run already; go on with it with --resume, give another directory with --out"],
     );
     scene.refused(&["train", "run.toml", "--out", "run.toml"], &["run.toml: is a file; a run needs a directory"]);
     scene.refused(&["train", "run.toml", "--out", "run.toml/a/b"], &["run.toml: is a file; a run needs a directory"]);

@@ -117,3 +117,52 @@ fn a_directory_whose_name_is_no_utf8_can_hold_a_run() {
         assert_eq!(run["out"], "out\u{fffd}");
     }
 }
+
+const BENCH_KEYS: [&str; 7] = [
+    "compute",
+    "train_examples_per_s",
+    "eval_examples_per_s",
+    "step_gflops",
+    "matmul_peak_gflops",
+    "peak_rss_mb",
+    "operations",
+];
+
+/// The kinds of operations and their shares of the time, which together are all of it.
+fn operations(bench: &Map<String, Value>) -> Vec<String> {
+    let list = bench["operations"].as_array().unwrap();
+    let share: f64 = list.iter().map(|one| one["share"].as_f64().unwrap()).sum();
+    assert!((share - 1.0).abs() < 0.01, "{share}");
+    list.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn bench_measures_and_writes_nothing() {
+    let scene = Scene::new();
+    let before = scene.files();
+    let bench = scene.run(&["bench", "run.toml", "--epochs", "2", "--json"]).object();
+    assert_eq!(keys(&bench), BENCH_KEYS);
+    for key in &BENCH_KEYS[1..5] {
+        assert!(bench[*key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    assert!(bench["step_gflops"].as_f64() < bench["matmul_peak_gflops"].as_f64());
+    let names = operations(&bench);
+    for name in ["products", "products_backward", "attention_backward", "prompt_encoder", "optimizer", "other"] {
+        assert!(names.iter().any(|other| other == name), "{name} is not in {names:?}");
+    }
+    let text = scene.run(&["bench", "run.toml", "--epochs", "1"]).done();
+    assert!(text.contains("3 examples x 1") && text.contains("one training step"), "{text}");
+    assert!(scene.files() == before, "something was written");
+}
+
+#[test]
+fn bench_of_a_manual_prompt_only_evaluates() {
+    let scene = Scene::new();
+    scene.template("{premise|shorten} [MASK] . {hypothesis}");
+    let bench = scene.run(&["bench", "run.toml", "--epochs", "1", "--json"]).object();
+    assert_eq!(keys(&bench), BENCH_KEYS);
+    assert!(bench["train_examples_per_s"].is_null());
+    assert!(!operations(&bench).iter().any(|name| name.ends_with("_backward")));
+    let text = scene.run(&["bench", "run.toml", "--epochs", "1"]).done();
+    assert!(text.contains("a manual prompt has nothing to train") && text.contains("one evaluation"), "{text}");
+}

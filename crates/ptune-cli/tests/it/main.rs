@@ -5,10 +5,18 @@
 
 mod answers;
 mod bad_adapter;
+mod bad_family;
 mod bad_model;
 mod bad_request;
+mod cache;
 mod contract;
+mod families;
 mod full_disk;
+mod hostile;
+mod inspect;
+mod long_words;
+mod resume;
 mod same_bits;
 mod scene;
+mod tuned;
 mod words;

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::scene::{Scene, list};
 
-/// Every file that a run writes, by its path inside the run directory.
+/// Every file that a run writes, by its path inside the run directory; without those that hold times.
 fn written(scene: &Scene, out: &str) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     list(&scene.path(out), &mut found);
     let inside = |path: &std::path::Path| path.strip_prefix(scene.path(out)).unwrap().to_string_lossy().into_owned();
-    found.into_iter().map(|(path, bytes)| (inside(&path), bytes)).collect()
+    let timed = |name: &str| ["events.out.tfevents.ptune", "report.html"].contains(&name) || name.starts_with("state");
+    let files = found.into_iter().map(|(path, bytes)| (inside(&path), bytes));
+    files.filter(|(name, _)| !timed(name)).collect()
 }
 
 #[test]

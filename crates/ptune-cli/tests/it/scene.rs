@@ -108,6 +108,22 @@ impl Scene {
         scene
     }
 
+    /// The classification task on a RoBERTa with `vocab.json` and `merges.txt`, no head tied.
+    pub(crate) fn roberta() -> Scene {
+        let run =
+            RUN.replace("[\"yes\", \"true\"]", "[\"yes\"]").replace("{hypothesis|no_punct}", "{hypothesis|shorten}");
+        Scene::with("roberta_mlp", &run, ROWS)
+    }
+
+    /// The classification task on a GPT-2 with `vocab.json` and `merges.txt`.
+    pub(crate) fn gpt2() -> Scene {
+        let scene = Scene::roberta();
+        let template = "[P*2] {premise|shorten} [P*1] {hypothesis|shorten} ? [P*2] [MASK]";
+        let run = scene.read("run.toml");
+        let old = run.lines().find(|line| line.starts_with("template = ")).unwrap();
+        Scene::with("gpt2_lstm", &run.replace(old, &format!("template = \"{template}\"")), ROWS)
+    }
+
     fn with(model: &str, run: &str, rows: &str) -> Scene {
         let scene = Scene { directory: tempfile::tempdir().unwrap() };
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ptune/tests/golden").join(model).join("model");

@@ -4,9 +4,11 @@
 //! count. Lanes are queries and rows are keys, except in [`gradients_of_keys`]. Lanes behind the last query or key hold
 //! finite or undefined numbers that nobody reads.
 
+use crate::Isa;
 use crate::isa::isa_shells;
 use crate::math::exp;
 use crate::simd::Simd;
+use crate::transpose::transposed;
 
 /// Which scores are hidden, by the distance "lane minus row".
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +28,16 @@ pub(super) fn take<'a>(scratch: &mut &'a mut [f32], len: usize) -> &'a mut [f32]
     part
 }
 
+/// `y[d, i] = x[i, d]` for `rows` rows of `columns` numbers. Rows of `x` and `y` have `x_row` and `y_row` numbers; those
+/// of `y` are zero behind the last row of `x`, up to a multiple of 16.
+pub(super) fn transpose(isa: Isa, y: &mut [f32], y_row: usize, x: &[f32], x_row: usize, rows: usize, columns: usize) {
+    transposed(isa, y, y_row, x, x_row, rows, columns);
+    for d in 0..columns {
+        y[d * y_row..][rows..rows.next_multiple_of(16)].fill(0.0);
+    }
+}
+
 isa_shells! {
-    /// `y[d, i] = x[i, d]` for `rows` rows of `columns` numbers. Rows of `x` and `y` have `x_row` and `y_row` numbers;
-    /// those of `y` are zero behind the last row of `x`, up to a multiple of 16.
-    pub(super) fn transpose(
-        isa, y: &mut [f32], y_row: usize, x: &[f32], x_row: usize, rows: usize, columns: usize,
-    ) = transpose_generic;
     /// Sets the hidden scores to minus infinity. `lanes` and `row` give what the distance is taken of.
     pub(super) fn hide(
         isa, scores: &mut [f32], stride: usize, width: usize, rows: usize, lanes: &[f32], row: &dyn Fn(usize) -> f32,
@@ -53,28 +59,6 @@ isa_shells! {
         isa, scores: &mut [f32], d_scores: &mut [f32], multipliers: Option<&[f32]>,
         query: &dyn Fn(usize) -> (f32, f32), stride: usize, width: usize, rows: usize, scale: f32,
     ) = gradients_of_keys_generic;
-}
-
-#[inline(always)]
-fn transpose_generic<S: Simd>(s: S, y: &mut [f32], y_row: usize, x: &[f32], x_row: usize, rows: usize, columns: usize) {
-    let whole = (rows - rows % 4, columns - columns % 4);
-    for i in (0..whole.0).step_by(4) {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|r| x[(i + r) * x_row..][..columns].as_chunks::<4>().0);
-        for (column, (((a, b), c), d)) in a.iter().zip(b).zip(c).zip(d).enumerate() {
-            for (r, row) in s.transpose_4x4([*a, *b, *c, *d]).iter().enumerate() {
-                y[(4 * column + r) * y_row + i..][..4].copy_from_slice(row);
-            }
-        }
-    }
-    for i in 0..rows {
-        let first = if i < whole.0 { whole.1 } else { 0 };
-        for d in first..columns {
-            y[d * y_row + i] = x[i * x_row + d];
-        }
-    }
-    for d in 0..columns {
-        y[d * y_row..][rows..rows.next_multiple_of(16)].fill(0.0);
-    }
 }
 
 #[inline(always)]

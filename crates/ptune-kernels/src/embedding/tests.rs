@@ -68,6 +68,60 @@ fn the_prompt_gradient_sums_the_places_of_each_row() {
 }
 
 #[test]
+fn the_tables_gradients_sum_the_places_of_each_row() {
+    for width in WIDTHS {
+        let (words, table) = (numbers(5 * width, 1), numbers(6 * width, 2));
+        let (prompt, d_y) = (numbers(PROMPT_ROWS * width, 3), numbers(9 * width, 5));
+        let loss = |tables: &[f64]| -> f64 {
+            let tables: Vec<f32> = tables.iter().map(|&x| x as f32).collect();
+            let (words, table) = tables.split_at(5 * width);
+            let y = embed_f64(words, table, &[], &wide(&prompt), width);
+            y.iter().zip(&d_y).map(|(y, d)| y * f64::from(*d)).sum()
+        };
+        // The tables enter linearly: differences of f32 tables are exact enough with a wide step.
+        let at = wide(&[words, table].concat());
+        let want: Vec<f64> = (0..at.len())
+            .map(|i| {
+                let (mut above, mut below) = (at.clone(), at.clone());
+                above[i] += 0.5;
+                below[i] -= 0.5;
+                loss(&above) - loss(&below)
+            })
+            .collect();
+        // What was there before stays beneath.
+        let start = numbers(11 * width, 6);
+        let want: Vec<f64> = want.iter().zip(&start).map(|(d, s)| d + f64::from(*s)).collect();
+        let kernel = |ctx: &Context| {
+            let mut d = start.clone();
+            let (d_words, d_table) = d.split_at_mut(5 * width);
+            embed_backward_words_add(ctx, d_words, &d_y, &IDS, &PSEUDO, width);
+            add_rows_at(ctx, d_table, &d_y, &POSITIONS, width);
+            d
+        };
+        on_every_isa(kernel, |name, d| assert_close(name, d, &want, 2e-6));
+    }
+}
+
+#[test]
+fn rows_are_added_in_their_order_over_several_items() {
+    let (rows, columns) = (1000, 70);
+    let x = numbers(rows * columns, 1);
+    let places: Vec<u32> = (0..rows as u32).map(|row| row * row % 7).collect();
+    let mut want = vec![0.0f32; 7 * columns];
+    for (row, place) in places.iter().enumerate() {
+        for c in 0..columns {
+            want[*place as usize * columns + c] += x[row * columns + c];
+        }
+    }
+    let kernel = |ctx: &Context| {
+        let mut y = vec![0.0; 7 * columns];
+        add_rows_at(ctx, &mut y, &x, &places, columns);
+        y
+    };
+    on_every_isa(kernel, |name, y| assert_eq!(y, want, "{name}"));
+}
+
+#[test]
 fn many_rows_are_cut_into_items_and_still_meet_their_pseudo_tokens() {
     let (rows, width) = (1000, 100);
     let ids = vec![0; rows];

@@ -87,3 +87,64 @@ fn a_column_of_minus_infinity_is_left_out() {
         assert!((loss[0] - 2f32.ln()).abs() < 1e-6);
     }
 }
+
+/// Places of `rows` x `columns` logits in no order, some of them twice; rows above the first may have none.
+fn places(rows: usize, columns: usize) -> Vec<(u32, u32)> {
+    let place = |i: usize| ((i * 5 % rows) as u32 / 2 * 2, (i * i * 3 % columns) as u32);
+    (0..if rows == 0 { 0 } else { 9 }).map(place).collect()
+}
+
+fn log_probabilities_f64(x: &[f64], places: &[(u32, u32)], columns: usize) -> Vec<f64> {
+    let row = |row: u32| &x[row as usize * columns..][..columns];
+    places.iter().map(|(r, c)| row(*r)[*c as usize] - log_sum_exp_f64(row(*r))).collect()
+}
+
+#[test]
+fn log_probabilities_equal_the_formula() {
+    for (rows, columns) in SIZES {
+        let (x, places) = (logits(rows, columns), places(rows, columns));
+        let sums = wide(&x).chunks(columns).map(log_sum_exp_f64).collect::<Vec<_>>();
+        let want = [log_probabilities_f64(&wide(&x), &places, columns), sums].concat();
+        let kernel = |ctx: &Context| {
+            let mut y = vec![9.0; places.len() + rows];
+            let (values, sums) = y.split_at_mut(places.len());
+            log_probabilities(ctx, values, sums, &x, &places, columns);
+            y
+        };
+        on_every_isa(kernel, |name, y| assert_close(&format!("{name} {rows}x{columns}"), y, &want, 5e-7));
+    }
+}
+
+#[test]
+fn log_probabilities_backward_equals_central_differences() {
+    for (rows, columns) in SIZES.into_iter().filter(|(_, columns)| *columns < 1000) {
+        let (x, places) = (logits(rows, columns), places(rows, columns));
+        let weights = numbers(places.len(), 5);
+        let sum = |x: &[f64]| -> f64 {
+            let values = log_probabilities_f64(x, &places, columns);
+            values.iter().zip(&weights).map(|(v, w)| v * f64::from(*w)).sum()
+        };
+        let want = central_differences(&wide(&x), sum);
+        let mut chosen: Vec<_> = places.iter().zip(&weights).map(|((row, column), w)| (*row, *column, *w)).collect();
+        chosen.sort_by_key(|(row, column, _)| (*row, *column));
+        let kernel = |ctx: &Context| {
+            let (mut d, mut values, mut sums) = (vec![9.0; x.len()], vec![9.0; places.len()], vec![9.0; rows]);
+            log_probabilities(ctx, &mut values, &mut sums, &x, &places, columns);
+            log_probabilities_backward(ctx, &mut d, &x, &sums, &chosen, columns);
+            d
+        };
+        on_every_isa(kernel, |name, d| assert_close(&format!("{name} {rows}x{columns}"), d, &want, 1e-5));
+    }
+}
+
+/// A token that is all but certain: what is missing from 1 must not be lost in rounding.
+#[test]
+fn the_gradient_of_a_certain_token_keeps_its_digits() {
+    let missing = 1e-12_f32; // of the probability exp(-1e-12)
+    let kernel = |ctx: &Context| {
+        let mut d = vec![9.0; 3];
+        log_probabilities_backward(ctx, &mut d, &[-missing, -30.0, -30.0], &[0.0], &[(0, 0, 0.5)], 3);
+        d
+    };
+    on_every_isa(kernel, |name, d| assert!((d[0] / (0.5 * missing) - 1.0).abs() < 1e-5, "{name}: {d:?}"));
+}

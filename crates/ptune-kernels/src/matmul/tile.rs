@@ -31,7 +31,33 @@ pub(super) trait Tile: Simd {
     /// `y[rows, columns] = x[rows, ..] * panel`, finished as `finish` says. `columns` are those that the panel
     /// covers; at most `ROWS` rows.
     /// Asks for the numbers `ahead` (of a later panel) to be brought near meanwhile.
-    fn tile(self, y: &Output, x: &Input, panel: &[f32], ahead: &[f32], rows: Range<usize>, columns: Range<usize>);
+    fn tile(
+        self,
+        factors: impl Factors<Self>,
+        y: &Output,
+        x: &Input,
+        panel: &[f32],
+        ahead: &[f32],
+        rows: Range<usize>,
+        columns: Range<usize>,
+    );
+}
+
+/// What the numbers of rows and panels are, and how they are multiplied.
+pub(super) trait Factors<S: Simd>: Copy {
+    /// `sum + x w`, lane by lane.
+    fn multiply_add(self, s: S, x: S::V, w: S::V, sum: S::V) -> S::V;
+}
+
+/// Each is a number by itself.
+#[derive(Clone, Copy)]
+pub(super) struct Singles;
+
+impl<S: Simd> Factors<S> for Singles {
+    #[inline(always)]
+    fn multiply_add(self, s: S, x: S::V, w: S::V, sum: S::V) -> S::V {
+        s.mul_add(x, w, sum)
+    }
 }
 
 /// The rows a product reads: `[.., depth]`.
@@ -67,6 +93,7 @@ macro_rules! tile {
             #[inline(always)]
             fn tile(
                 self,
+                factors: impl Factors<Self>,
                 y: &Output,
                 x: &Input,
                 panel: &[f32],
@@ -77,7 +104,7 @@ macro_rules! tile {
                 touch(y, rows.clone(), columns.clone());
                 match rows.len() {
                     $($rows => {
-                        let sums = sums::<Self, $rows, $vectors>(self, x, panel, ahead, rows.start);
+                        let sums = sums::<Self, $rows, $vectors>(self, factors, x, panel, ahead, rows.start);
                         store(self, y, $through(sums), rows, columns);
                     })*
                     other => panic!("a tile of {other} rows"),
@@ -97,6 +124,7 @@ tile!(Portable, vectors 1, rows 1 2 3 4, sums through black_box);
 #[inline(always)]
 fn sums<S: Simd, const R: usize, const V: usize>(
     s: S,
+    factors: impl Factors<S>,
     x: &Input,
     panel: &[f32],
     ahead: &[f32],
@@ -123,7 +151,7 @@ fn sums<S: Simd, const R: usize, const V: usize>(
                 for r in 0..R {
                     let x = s.splat(*x.add(r * depth + k));
                     for v in 0..V {
-                        sums[r][v] = s.mul_add(x, w[v], sums[r][v]);
+                        sums[r][v] = factors.multiply_add(s, x, w[v], sums[r][v]);
                     }
                 }
             }

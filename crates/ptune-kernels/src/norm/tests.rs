@@ -82,6 +82,26 @@ fn backward_equals_central_differences() {
 }
 
 #[test]
+fn the_gradients_of_gamma_and_beta_equal_central_differences() {
+    for c in cases().filter(|c| c.rows > 0) {
+        let (z, d_y) = (input(&c), wide(&c.d_y));
+        let loss = |weights: &[f64]| -> f64 {
+            let (gamma, beta) = weights.split_at(c.columns);
+            let y = z.chunks(c.columns).flat_map(|z| layer_norm_f64(z, gamma, beta));
+            y.zip(&d_y).map(|(y, d)| y * d).sum()
+        };
+        let want = central_differences(&wide(&[c.gamma.clone(), c.beta.clone()].concat()), loss);
+        let kernel = |ctx: &Context| {
+            let [_, z, _] = forward_of(ctx, &c);
+            let (mut d_gamma, mut d_beta) = (vec![9.0; c.columns], vec![9.0; c.columns]);
+            layer_norm_backward_weight(ctx, &mut d_gamma, &mut d_beta, &c.d_y, &z, c.columns);
+            [d_gamma, d_beta].concat()
+        };
+        on_every_isa(kernel, |name, d| assert_close(name, d, &want, 2e-5));
+    }
+}
+
+#[test]
 fn a_row_alone_equals_the_row_among_others() {
     for isa in crate::Isa::available() {
         let ctx = Context::new(isa, 2);

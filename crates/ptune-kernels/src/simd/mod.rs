@@ -6,13 +6,15 @@
 //!
 //! Horizontal sums add the lanes in a fixed tree, so a result depends on the instruction set but on nothing else.
 
+mod bf16;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use bf16::{Bf16, pair};
 pub(crate) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Avx512};
+pub(crate) use x86::{Avx2, Avx512, Avx512Bf16};
 
 /// A token of an instruction set, and its operations on vectors of [`Simd::LANES`] f32.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
@@ -44,6 +46,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn pow2(self, n: Self::V) -> Self::V;
     /// `x` where `a < b`, `y` elsewhere (also where either is NaN).
     fn select_lt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// The bf16 number in the lower half of each lane, as f32.
+    fn low_half(self, a: Self::V) -> Self::V;
+    /// The bf16 number in the upper half of each lane, as f32.
+    fn high_half(self, a: Self::V) -> Self::V;
     fn reduce_add(self, a: Self::V) -> f32;
     fn reduce_max(self, a: Self::V) -> f32;
     /// Rows to columns.

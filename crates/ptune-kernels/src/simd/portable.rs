@@ -95,6 +95,14 @@ impl Simd for Portable {
         std::array::from_fn(|i| if a[i] < b[i] { x[i] } else { y[i] })
     }
     #[inline(always)]
+    fn low_half(self, a: Self::V) -> Self::V {
+        a.map(|a| f32::from_bits(a.to_bits() << 16))
+    }
+    #[inline(always)]
+    fn high_half(self, a: Self::V) -> Self::V {
+        a.map(|a| f32::from_bits(a.to_bits() & 0xffff_0000))
+    }
+    #[inline(always)]
     fn reduce_add(self, a: Self::V) -> f32 {
         let four: [f32; 4] = std::array::from_fn(|i| a[i] + a[i + 4]);
         (four[0] + four[2]) + (four[1] + four[3])

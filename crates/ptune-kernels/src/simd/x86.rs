@@ -1,9 +1,9 @@
-//! AVX2 with FMA (8 lanes) and AVX-512F (16 lanes).
+//! AVX2 with FMA (8 lanes), AVX-512F (16 lanes), and AVX512-BF16: the same 16 lanes and products of bf16 pairs.
 #![allow(unsafe_code)] // Intrinsics; the token proves that the processor has them.
 
 use std::arch::x86_64::*;
 
-use super::Simd;
+use super::{Bf16, Simd, load_up_to, store_up_to};
 
 /// Proof that the processor has AVX2 and FMA.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,10 @@ pub(crate) struct Avx2(());
 /// Proof that the processor has AVX-512F (and AVX2 with FMA).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512(());
+
+/// Proof that the processor has AVX512-BF16 (and AVX-512F).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512Bf16(Avx512);
 
 impl Avx2 {
     pub(crate) fn new() -> Option<Self> {
@@ -22,6 +26,17 @@ impl Avx2 {
 impl Avx512 {
     pub(crate) fn new() -> Option<Self> {
         (is_x86_feature_detected!("avx512f") && Avx2::new().is_some()).then_some(Avx512(()))
+    }
+}
+
+impl Avx512Bf16 {
+    pub(crate) fn new() -> Option<Self> {
+        if is_x86_feature_detected!("avx512bf16") { Avx512::new().map(Avx512Bf16) } else { None }
+    }
+
+    /// The token of what its f32 kernels use.
+    pub(crate) fn avx512(self) -> Avx512 {
+        self.0
     }
 }
 
@@ -145,6 +160,14 @@ impl Simd for Avx2 {
         intrinsic!(_mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
     }
     #[inline(always)]
+    fn low_half(self, a: Self::V) -> Self::V {
+        intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(a))))
+    }
+    #[inline(always)]
+    fn high_half(self, a: Self::V) -> Self::V {
+        intrinsic!(_mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(!0xffff))))
+    }
+    #[inline(always)]
     fn reduce_add(self, a: Self::V) -> f32 {
         intrinsic!({
             let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
@@ -253,6 +276,14 @@ impl Simd for Avx512 {
         intrinsic!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x))
     }
     #[inline(always)]
+    fn low_half(self, a: Self::V) -> Self::V {
+        intrinsic!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(a))))
+    }
+    #[inline(always)]
+    fn high_half(self, a: Self::V) -> Self::V {
+        intrinsic!(_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(!0xffff))))
+    }
+    #[inline(always)]
     fn reduce_add(self, a: Self::V) -> f32 {
         intrinsic!(_mm512_reduce_add_ps(a))
     }
@@ -263,5 +294,32 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn transpose_4x4(self, x: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
         transpose_4x4(x)
+    }
+}
+
+impl Bf16 for Avx512Bf16 {
+    type F32 = Avx512;
+
+    #[inline(always)]
+    fn f32(self) -> Avx512 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, x: __m512, w: __m512, sum: __m512) -> __m512 {
+        let pairs = |v: __m512| intrinsic!(std::mem::transmute::<__m512, __m512bh>(v));
+        intrinsic!(_mm512_dpbf16_ps(sum, pairs(x), pairs(w)))
+    }
+
+    #[inline(always)]
+    fn round_row(self, pairs: &mut [f32], row: &[f32]) {
+        assert_eq!(pairs.len(), row.len().div_ceil(2), "pairs: half as many as numbers");
+        let s = self.0;
+        for (to, from) in pairs.chunks_mut(16).zip(row.chunks(32)) {
+            let (low, high) = from.split_at(from.len().min(16));
+            let (low, high) = (load_up_to(s, low), load_up_to(s, high));
+            let rounded = intrinsic!(std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low)));
+            store_up_to(s, rounded, to);
+        }
     }
 }

@@ -10,10 +10,11 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, Description};
+use super::{Adapter, Description, Tuned};
 use crate::checkpoint::sha256;
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
+use crate::tensor::Precision;
 
 const ADAPTER_FILE: &str = "adapter.toml";
 const PROMPT_FILE: &str = "prompt.safetensors";
@@ -22,8 +23,6 @@ const PROMPT_TENSOR: &str = "prompt";
 
 /// The version that this release writes, and the newest that it reads.
 const FORMAT: u32 = 1;
-/// What this release can compute with.
-const COMPUTE: &str = "f32";
 const LARGEST_TOML: u64 = 16 << 20;
 /// One bit a token id: 16 million tokens.
 const LARGEST_VOCABULARY: u64 = 2 << 20;
@@ -31,6 +30,8 @@ const LARGEST_VOCABULARY: u64 = 2 << 20;
 const LARGEST_PROMPT_HEADER: u64 = 64 << 10;
 const MOST_TOKENS: usize = 65_536;
 const LARGEST_WIDTH: usize = 65_536;
+/// Numbers of a prompt: a quarter of a gigabyte, thousands of times what prompts have.
+const LARGEST_PROMPT: usize = 1 << 26;
 
 /// `adapter.toml`.
 #[derive(Serialize, Deserialize)]
@@ -42,6 +43,9 @@ struct Manifest {
     prompt: Option<PromptFile>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vocabulary: Option<VocabularyFile>,
+    /// SHA-256 of the trained weights' files.
+    #[serde(default, skip_serializing_if = "Tuned::is_empty")]
+    tuned: Tuned,
 }
 
 /// What `prompt.safetensors` must be.
@@ -78,6 +82,7 @@ pub(super) fn save(adapter: &Adapter, directory: &Path) -> Result<()> {
         vocabulary: vocabulary
             .as_ref()
             .map(|(tokens, bytes)| VocabularyFile { tokens: *tokens, sha256: sha256(bytes) }),
+        tuned: adapter.tuned.clone(),
     };
     let text = toml::to_string(&manifest)
         .map_err(|wrong| Error::file(&file, format!("the adapter cannot be written as TOML: {wrong}")))?;
@@ -103,11 +108,11 @@ pub(super) fn save(adapter: &Adapter, directory: &Path) -> Result<()> {
             None => files::remove_if_present(&path)?, // an older adapter had it
         }
     }
-    Ok(())
+    adapter.tuned.settle(directory)
 }
 
 /// The name under which a part waits for `adapter.toml` to be renamed: `prompt.safetensors.next`.
-fn next(path: &Path) -> PathBuf {
+pub(super) fn next(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".next");
     name.into()
@@ -135,7 +140,12 @@ pub(super) fn load(directory: &Path) -> Result<Adapter> {
             (0, Vec::new())
         }
     };
-    Ok(Adapter { width: description.base.width, description, prompt, rows })
+    Ok(Adapter { width: description.base.width, description, prompt, rows, tuned: manifest.tuned })
+}
+
+/// The trained weights of the adapter in a directory, if there is one.
+pub(super) fn tuned_of(directory: &Path) -> Option<Tuned> {
+    read_manifest(&directory.join(ADAPTER_FILE)).ok().map(|manifest| manifest.tuned)
 }
 
 /// What stands where an adapter was expected, and where the adapter may be.
@@ -181,8 +191,9 @@ fn check_description(file: &Path, task: &Description) -> Result<()> {
     require(!task.template.trim().is_empty(), "task.template", "is empty; a template was expected")?;
     require(!task.target.is_empty(), "task.target", "is empty; the name of a field was expected")?;
     require((1..=MOST_TOKENS).contains(&task.max_tokens), "task.max_tokens", "must be from 1 to 65536")?;
-    if task.compute != COMPUTE {
-        let message = format!("'{}' is not what this release computes with; it has: {COMPUTE}", task.compute);
+    if Precision::named(&task.compute).is_none() {
+        let known = Precision::ALL.map(Precision::name).join(", ");
+        let message = format!("'{}' is not what this release computes with; it has: {known}", task.compute);
         return Err(Error::key(file, "task.compute", message));
     }
     require(task.labels.len() != 1, "task.labels", "has one label; none or at least two were expected")?;
@@ -202,6 +213,10 @@ fn check_description(file: &Path, task: &Description) -> Result<()> {
 fn check_prompt_sizes(file: &Path, task: &Description, rows: usize, width: usize) -> Result<()> {
     if rows > MOST_TOKENS {
         return Err(Error::key(file, "prompt.rows", format!("{rows}: must be at most {MOST_TOKENS}")));
+    }
+    if width > LARGEST_PROMPT / rows.max(1) {
+        let message = format!("{rows} rows of width {width} are more than {LARGEST_PROMPT} numbers");
+        return Err(Error::key(file, "prompt.rows", message));
     }
     if width != task.base.width {
         let message = format!("{width}: the base has width {}", task.base.width);
@@ -295,10 +310,8 @@ fn read_vocabulary(file: &Path, about: &VocabularyFile) -> Result<Vec<u32>> {
 /// The bytes of the part that `adapter.toml` was written with: `file`, or `file.next` of an interrupted save.
 fn read_part(file: &Path, limit: u64, expected: &str) -> Result<Vec<u8>> {
     let bytes = files::read_bytes(file, limit);
-    if let Ok(bytes) = &bytes
-        && sha256(bytes) == expected
-    {
-        return Ok(bytes.clone());
+    if bytes.as_ref().is_ok_and(|bytes| sha256(bytes) == expected) {
+        return bytes;
     }
     if let Ok(waiting) = files::read_bytes(&next(file), limit)
         && sha256(&waiting) == expected

@@ -7,13 +7,16 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checkpoint::sha256;
+use crate::prompt::CausalTail;
 
 fn classifier() -> Adapter {
     let metrics = Metrics { dev: [("accuracy".into(), 0.9375)].into(), test: [("accuracy".into(), 1.0 / 3.0)].into() };
     Adapter {
+        tuned: Tuned::default(),
         description: Description {
             template: "[P*2] {text} = [MASK] \"é\"".into(),
             target: "label".into(),
+            causal_tail: CausalTail::Error,
             max_tokens: 128,
             compute: "f32".into(),
             encoder: Some("lstm".into()),
@@ -48,6 +51,7 @@ fn manual() -> Adapter {
     let mut adapter = classifier();
     (adapter.description.encoder, adapter.description.shapes) = (None, None);
     (adapter.prompt, adapter.rows) = (Vec::new(), 0);
+    adapter.description.causal_tail = CausalTail::Drop;
     adapter
 }
 
@@ -143,7 +147,7 @@ fn an_adapter_that_could_not_be_loaded_is_not_saved() {
         (|adapter| adapter.description.encoder = None, "task.encoder"),
         (|adapter| adapter.description.labels.truncate(1), "task.labels"),
         (|adapter| adapter.description.base.fingerprint.truncate(8), "task.base.fingerprint"),
-        (|adapter| adapter.description.compute = "bf16".into(), "task.compute"),
+        (|adapter| adapter.description.compute = "f64".into(), "task.compute"),
         (|adapter| adapter.description.metrics.dev = [("mrr".into(), f64::NAN)].into(), "task.metrics"),
     ];
     for (damage, reason) in cases {
@@ -258,7 +262,7 @@ fn threat_sizes_that_disagree_or_are_absurd() {
 
 #[test]
 fn threat_words_that_make_no_sense() {
-    assert_edit_refused("\"f32\"", "\"f64\"", &["task.compute", "f64", "f32"]);
+    assert_edit_refused("\"f32\"", "\"f64\"", &["task.compute", "f64", "f32, bf16"]);
     assert_edit_refused("[\"z\", \"y\"]", "[]", &["task.labels.zebra"]);
     assert_edit_refused("[\"z\", \"y\"]", "[\"\"]", &["task.labels.zebra"]);
     assert_edit_refused("0.9375", "nan", &["task.metrics"]);

@@ -1,7 +1,7 @@
 //! The base fingerprint: which model, exactly, an adapter was trained on.
 //!
-//! SHA-256 over `config.json`, the tokenizer (`tokenizer.json`, or else `vocab.txt` with the `tokenizer_config.json` that
-//! says how to lower its case), the header of every safetensors file and the bytes of the word embedding table. Each part goes in as its name, its length (eight bytes, little
+//! SHA-256 over `config.json`, the tokenizer (`tokenizer.json`, or else `vocab.txt`, or else `vocab.json` and `merges.txt`,
+//! both with the `tokenizer_config.json` that says how to read them), the header of every safetensors file and the bytes of the word embedding table. Each part goes in as its name, its length (eight bytes, little
 //! endian) and its bytes, so that no byte can move from one part to the next unnoticed. The other tensors are left
 //! out: reading them all would cost more than loading the model, and a fine-tuned copy has another embedding table.
 
@@ -40,13 +40,18 @@ pub(super) fn fingerprint(directory: &Path, weights: &Weights, embedding_tensor:
 fn tokenizer_files(directory: &Path) -> Result<&'static [&'static str]> {
     let present = |name: &str| directory.join(name).exists();
     if present("tokenizer.json") {
-        Ok(&["tokenizer.json"])
-    } else if !present("vocab.txt") {
-        Err(Error::file(directory, "holds no tokenizer; tokenizer.json or vocab.txt was expected beside config.json"))
-    } else if present("tokenizer_config.json") {
-        Ok(&["vocab.txt", "tokenizer_config.json"])
-    } else {
-        Ok(&["vocab.txt"])
+        return Ok(&["tokenizer.json"]);
+    }
+    let (vocab_txt, settings) = (present("vocab.txt"), present("tokenizer_config.json"));
+    match (vocab_txt, present("vocab.json") && present("merges.txt"), settings) {
+        (true, _, true) => Ok(&["vocab.txt", "tokenizer_config.json"]),
+        (true, _, false) => Ok(&["vocab.txt"]),
+        (false, true, true) => Ok(&["vocab.json", "merges.txt", "tokenizer_config.json"]),
+        (false, true, false) => Ok(&["vocab.json", "merges.txt"]),
+        (false, false, _) => {
+            let wanted = "tokenizer.json, or vocab.txt, or vocab.json with merges.txt";
+            Err(Error::file(directory, format!("holds no tokenizer; {wanted} was expected beside config.json")))
+        }
     }
 }
 
@@ -61,6 +66,7 @@ fn begin_part(hash: &mut Sha256, name: &str, bytes: usize) {
     hash.update((bytes as u64).to_le_bytes());
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,6 +6,7 @@
 
 mod config;
 mod fingerprint;
+pub mod hub;
 mod shard;
 pub mod special_tokens;
 pub mod tokenizer;
@@ -14,7 +15,8 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 pub use config::Config;
-pub(crate) use fingerprint::sha256;
+pub(crate) use fingerprint::{hexadecimal, sha256};
+pub(crate) use shard::Shard;
 pub use tokenizer::{Glue, Tokenizer};
 pub use weights::Weights;
 
@@ -91,7 +93,7 @@ fn missing_weights(path: &Path) -> Error {
             path,
             format!(
                 "has only pickled weights ({PICKLED_FILE}), which can run code and are not read; convert them once, \
-                 in Python:\n  from transformers import AutoModelForMaskedLM\n  \
+                 in Python (a causal model with AutoModelForCausalLM):\n  from transformers import AutoModelForMaskedLM\n  \
                  AutoModelForMaskedLM.from_pretrained({directory:?}).save_pretrained({directory:?})",
                 directory = directory.to_string()
             ),

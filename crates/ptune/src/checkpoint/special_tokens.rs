@@ -1,7 +1,7 @@
 //! The special tokens of a checkpoint: which names stand for mask, separator, class, padding, unknown, begin and end.
 //!
 //! Sources, in order: `tokenizer_config.json`, `special_tokens_map.json` (a name is a string or an object with
-//! `content`, as transformers writes them), then the names that BERT-like and SentencePiece vocabularies usually use.
+//! `content`, as transformers writes them), then the names that vocabularies of BERT, RoBERTa, GPT-2 and SentencePiece usually use.
 //! A name that the vocabulary lacks counts as absent: this release adds no token to a vocabulary.
 
 use std::path::Path;
@@ -33,6 +33,12 @@ pub struct SpecialTokens {
 }
 
 impl SpecialTokens {
+    /// The roles by their names, each with its id.
+    pub fn roles(&self) -> [(&'static str, Option<u32>); 7] {
+        let SpecialTokens { mask, cls, sep, pad, unk, bos, eos } = *self;
+        [("mask", mask), ("cls", cls), ("sep", sep), ("pad", pad), ("unk", unk), ("bos", bos), ("eos", eos)]
+    }
+
     /// Looks every role up; `id_of` is the vocabulary, `settings` the files of [`read_settings`], the first one first.
     pub(crate) fn find(settings: &[Map<String, Value>], id_of: impl Fn(&str) -> Option<u32>) -> Self {
         let role = |key: &str, usual: &[&str]| {
@@ -48,8 +54,8 @@ impl SpecialTokens {
             sep: role("sep_token", &["[SEP]", "</s>"]),
             pad: role("pad_token", &["[PAD]", "<pad>"]),
             unk: role("unk_token", &["[UNK]", "<unk>"]),
-            bos: role("bos_token", &["<s>"]),
-            eos: role("eos_token", &["</s>"]),
+            bos: role("bos_token", &["<s>", "<|endoftext|>"]),
+            eos: role("eos_token", &["</s>", "<|endoftext|>"]),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The tokenizer of a checkpoint directory: `tokenizer.json`, or `vocab.txt` as BERT wrote it.
+//! The tokenizer of a checkpoint directory: `tokenizer.json`, or `vocab.txt` as BERT wrote it, or `vocab.json` with
+//! `merges.txt` as GPT-2 and RoBERTa did.
 //!
 //! A template encodes each of its pieces alone, so the question here is always the same: *what stands before this
 //! text?* [`Glue`] says it, and each kind of tokenizer answers in its own way:
@@ -13,10 +14,12 @@
 //! inside a text are text: `"[MASK]"` in someone's data never becomes the mask token. Special tokens around a text are
 //! the caller's business, so the file's post-processor is not used.
 //!
-//! Not read: `vocab.json` with `merges.txt`, and SentencePiece's `.model`; transformers converts both.
+//! Not read: SentencePiece's `.model`; transformers converts it.
 
 mod contained;
 mod kind;
+mod limits;
+mod vocab_json;
 mod vocab_txt;
 
 use std::path::{Path, PathBuf};
@@ -32,12 +35,16 @@ use tokenizers::{
 
 use self::contained::contained;
 use self::kind::{Kind, METASPACE};
+use self::limits::LARGEST_TEXT;
+use self::vocab_json::byte_level_tokenizer;
 use self::vocab_txt::bert_tokenizer;
 use super::special_tokens::{SpecialTokens, read_settings};
 use crate::{Error, Result, files};
 
 /// A `tokenizer.json` of 250,000 entries takes 17 MB.
 pub(super) const LARGEST_FILE: u64 = 256 << 20;
+/// Tokens that a message tells.
+const MOST_SHOWN: usize = 50;
 /// The character that stands for a word in front of a glued text.
 const WORD: char = 'x';
 
@@ -63,6 +70,8 @@ pub struct Tokenizer {
     file: PathBuf,
     inner: tokenizers::Tokenizer,
     kind: Kind,
+    /// The most by which its normalisers can multiply a text.
+    growth: u64,
     special: SpecialTokens,
     vocab_size: usize,
 }
@@ -70,34 +79,35 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Opens the tokenizer of a Hugging Face directory.
     ///
-    /// Errors: neither `tokenizer.json` nor `vocab.txt`; a file that cannot be read or parsed.
+    /// Errors: none of `tokenizer.json`, `vocab.txt`, and `vocab.json` with `merges.txt`; a file that cannot be read or
+    /// parsed.
     pub fn open(model_dir: &Path) -> Result<Tokenizer> {
         let settings = read_settings(model_dir)?;
-        let (file, text) = (model_dir.join("tokenizer.json"), model_dir.join("vocab.txt"));
+        let [file, text, vocab, merges] =
+            ["tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"].map(|name| model_dir.join(name));
         if file.exists() {
             let bytes = files::read_bytes(&file, LARGEST_FILE)?;
+            let growth = limits::check(&bytes).map_err(|e| Error::file(&file, e))?;
             let inner = contained(|| tokenizers::Tokenizer::from_bytes(&bytes))
                 .map_err(|e| Error::file(&file, format!("this is not a tokenizer of the tokenizers library: {e}")))?;
-            Tokenizer::new(file, inner, &settings)
+            Tokenizer::new(file, inner, growth, &settings)
         } else if text.exists() {
             let inner = bert_tokenizer(&text, &settings[0])?;
-            Tokenizer::new(text, inner, &settings)
+            Tokenizer::new(text, inner, 1, &settings)
+        } else if vocab.exists() && merges.exists() {
+            let inner = byte_level_tokenizer(&vocab, &merges, &settings[0])?;
+            Tokenizer::new(vocab, inner, 1, &settings)
         } else {
-            let found = ["vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"]
-                .into_iter()
-                .find(|name| model_dir.join(name).exists());
-            let hint = match found {
-                Some(name) => format!(
-                    "{name} is there, but this release does not read it: transformers' \
-                     AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes tokenizer.json"
-                ),
-                None => "copy it from where the model came from".to_string(),
-            };
-            Err(Error::file(model_dir, format!("the tokenizer is missing (tokenizer.json or vocab.txt); {hint}")))
+            Err(missing(model_dir))
         }
     }
 
-    fn new(file: PathBuf, mut inner: tokenizers::Tokenizer, settings: &[Map<String, Value>]) -> Result<Tokenizer> {
+    fn new(
+        file: PathBuf,
+        mut inner: tokenizers::Tokenizer,
+        growth: u64,
+        settings: &[Map<String, Value>],
+    ) -> Result<Tokenizer> {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| Error::file(&file, e.to_string()))?;
         inner.with_post_processor(None::<PostProcessorWrapper>);
@@ -116,7 +126,7 @@ impl Tokenizer {
         let mut special = SpecialTokens::find(settings, |name| inner.token_to_id(name));
         special.unk = special.unk.or_else(|| model_unk(inner.get_model()));
         let kind = Kind::of(&inner).map_err(|e| Error::file(&file, e))?;
-        Ok(Tokenizer { file, inner, kind, special, vocab_size })
+        Ok(Tokenizer { file, inner, kind, growth, special, vocab_size })
     }
 
     /// Token ids of `text`; its own leading and trailing white space is dropped, `glue` says what stands before it.
@@ -126,6 +136,11 @@ impl Tokenizer {
         let text = text.trim();
         if text.is_empty() {
             return Ok(Vec::new());
+        }
+        if self.growth.saturating_mul(text.len() as u64) > LARGEST_TEXT {
+            let message =
+                format!("its normalisers could make more than {LARGEST_TEXT} bytes of a text of {}", text.len());
+            return Err(Error::file(&self.file, message));
         }
         let encoded = contained(|| match (&self.kind, glue) {
             (Kind::WordPiece { prefix, max_chars }, Glue::Joined(before)) => {
@@ -202,6 +217,17 @@ impl Tokenizer {
         &self.file
     }
 
+    /// What it is, for people.
+    pub fn kind(&self) -> &'static str {
+        match (self.inner.get_model(), &self.kind) {
+            (ModelWrapper::WordPiece(_), _) => "WordPiece",
+            (ModelWrapper::BPE(_), Kind::ByteLevel { .. }) => "byte-level BPE",
+            (ModelWrapper::BPE(_), _) => "BPE",
+            (ModelWrapper::Unigram(_), _) => "Unigram",
+            (ModelWrapper::WordLevel(_), _) => "word-level",
+        }
+    }
+
     /// A token for people: bytes decoded, the mark of a leading space removed, `##` kept.
     pub fn token(&self, id: u32) -> String {
         let Some(raw) = self.inner.id_to_token(id) else { return format!("[id {id}]") };
@@ -216,9 +242,10 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of `text` for an error message: `excellent, ##ly`.
+    /// The tokens of a text for an error message, the first ones of a long text: `excellent, ##ly`.
     pub fn shown_tokens(&self, ids: &[u32]) -> String {
-        ids.iter().map(|id| self.token(*id)).collect::<Vec<_>>().join(", ")
+        let shown = ids.iter().take(MOST_SHOWN).map(|id| self.token(*id)).collect::<Vec<_>>().join(", ");
+        if ids.len() > MOST_SHOWN { format!("{shown}, ...") } else { shown }
     }
 
     fn run_original(&self, text: &str) -> tokenizers::Result<Vec<u32>> {
@@ -300,6 +327,24 @@ impl Tokenizer {
         }
         Ok(())
     }
+}
+
+/// Why a directory without a tokenizer cannot be used, and what to do about it.
+fn missing(model_dir: &Path) -> Error {
+    let there = |name: &&str| model_dir.join(name).exists();
+    let hint = match ["vocab.json", "merges.txt"].iter().find(|name| there(name)) {
+        Some(&"vocab.json") => "vocab.json is there, but merges.txt, which belongs to it, is not".to_string(),
+        Some(_) => "merges.txt is there, but vocab.json, which belongs to it, is not".to_string(),
+        None => match ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"].iter().find(|name| there(name)) {
+            Some(name) => format!(
+                "{name} is there, but this release does not read it: transformers' \
+                 AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes tokenizer.json"
+            ),
+            None => "copy it from where the model came from".to_string(),
+        },
+    };
+    let wanted = "the tokenizer is missing (tokenizer.json, or vocab.txt, or vocab.json with merges.txt)";
+    Error::file(model_dir, format!("{wanted}; {hint}"))
 }
 
 fn model_unk(model: &ModelWrapper) -> Option<u32> {

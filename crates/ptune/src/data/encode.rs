@@ -1,7 +1,10 @@
-//! An example through a template: a row of token ids and pseudo tokens.
+//! An example through a template: token ids and pseudo tokens in a row, or in a few rows where its answer needs them.
 //!
 //! ```text
-//! row = start, piece*, end                       start and end are the family's own ([CLS] ... [SEP])
+//! masked   start, piece*, end                 start and end are the family's own ([CLS] ... [SEP]); a copy with
+//!                                             k masks for each length k of a label word
+//! causal   start, piece* up to [MASK]         the last row predicts the answer; label words of several tokens go on
+//!                                             behind it ([`AnswerForm`])
 //! ```
 //!
 //! Each piece is encoded alone. What stands before it decides its first token ([`Glue`]): white space of the template,
@@ -9,16 +12,27 @@
 //! at the start, a text begins anew. White space around a field's value is dropped, because the template alone decides
 //! where words are joined; a piece that makes no token (an empty field) leaves what stands before as it was.
 //!
-//! `max_tokens` counts the whole row. A row that is too long loses tokens from the end of its longest `shorten` field,
-//! one at a time (of equally long ones the last loses first), until it fits.
+//! In a causal model `[MASK]` takes no row, and nothing stands behind it: no piece, no end token. White space before it
+//! belongs to the label word, as always.
+//!
+//! `max_tokens` counts the whole row, the longest label word included. A row that is too long loses tokens from the end
+//! of its longest `shorten` field, one at a time (of equally long ones the last loses first), until it fits. All copies
+//! of a row are cut alike: words of all lengths are asked about the same text.
+
+use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use super::jsonl::Example;
 use crate::checkpoint::{Glue, Tokenizer};
+use crate::prompt::AnswerForm;
 use crate::prompt::template::{Field, Piece, PieceKind, Template};
 use crate::{Error, Result};
 
+/// What all fields of a row may be together: a template can name a field of megabytes thousands of times.
+const LARGEST_FIELDS: usize = 8 << 20;
+
 /// One token of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Token {
     /// A token of the vocabulary.
     Id(u32),
@@ -26,13 +40,57 @@ pub enum Token {
     Pseudo(u32),
 }
 
-/// An example as a row of tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An example as tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Encoded {
-    /// The row, start and end tokens included.
+    /// The tokens, span behind span, start and end tokens included.
     pub tokens: Vec<Token>,
-    /// The index of the mask token in `tokens`.
-    pub answer: usize,
+    /// The spans, a child somewhere behind its parent; they cover the tokens without gaps.
+    pub spans: Vec<TokenSpan>,
+    /// The indices in `tokens` of the rows that give the answer, ascending: masks, or in a causal model the rows before
+    /// the tokens of the answer. As many for every example of a task.
+    pub answers: Vec<usize>,
+}
+
+/// Tokens that see each other and those of their ancestors.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenSpan {
+    /// Its tokens.
+    pub rows: Range<usize>,
+    /// The span that it continues: an index into the spans, smaller than its own.
+    pub parent: Option<usize>,
+    /// The position of its first token.
+    pub first_position: usize,
+}
+
+impl Encoded {
+    /// A single row with a single answer.
+    pub fn row(tokens: Vec<Token>, answer: usize) -> Encoded {
+        let mut encoded = Encoded { tokens: Vec::new(), spans: Vec::new(), answers: vec![answer] };
+        encoded.push(tokens, None);
+        encoded
+    }
+
+    fn push(&mut self, tokens: impl IntoIterator<Item = Token>, parent: Option<usize>) {
+        let start = self.tokens.len();
+        self.tokens.extend(tokens);
+        let end_of = |parent: usize| self.spans[parent].first_position + self.spans[parent].rows.len();
+        let first_position = parent.map_or(0, end_of);
+        self.spans.push(TokenSpan { rows: start..self.tokens.len(), parent, first_position });
+    }
+}
+
+/// What a template does not say about a row.
+#[derive(Clone, Debug)]
+pub struct RowForm {
+    /// The longest row, the family's tokens included.
+    pub max_tokens: usize,
+    /// The tokens that the family puts before a text.
+    pub start: Vec<u32>,
+    /// The tokens that the family puts behind a text; a causal row ends before its answer and has none.
+    pub end: Vec<u32>,
+    /// The rows of the answer.
+    pub answer: AnswerForm,
 }
 
 /// Encodes examples with one template.
@@ -43,7 +101,9 @@ pub struct Encoder<'a> {
     max_tokens: usize,
     start: Vec<Token>,
     end: Vec<Token>,
-    mask: u32,
+    answer: AnswerForm,
+    /// The mask token; not used in a causal model.
+    mask: Token,
 }
 
 /// The tokens of one piece.
@@ -53,19 +113,16 @@ struct Segment {
 }
 
 impl<'a> Encoder<'a> {
-    /// `start` and `end` are the tokens that the family puts around a text; `max_tokens` counts them too.
+    /// An encoder of rows of this form.
     ///
-    /// Errors, with a caret: `[MASK]`, `[SEP]` or `[CLS]` in the template and no such token in the model.
-    pub fn new(
-        template: &'a Template,
-        tokenizer: &'a Tokenizer,
-        max_tokens: usize,
-        start: &[u32],
-        end: &[u32],
-    ) -> Result<Encoder<'a>> {
+    /// Errors, with a caret: `[MASK]` (unless the model is causal), `[SEP]` or `[CLS]` in the template and no such
+    /// token in the model; in a causal model a piece behind `[MASK]`, or no row before it.
+    pub fn new(template: &'a Template, tokenizer: &'a Tokenizer, form: RowForm) -> Result<Encoder<'a>> {
         let special = tokenizer.special();
+        let causal = matches!(form.answer, AnswerForm::Continuations(_));
         for piece in template.pieces() {
             let (name, id) = match piece.kind {
+                PieceKind::Mask if causal => continue,
                 PieceKind::Mask => ("mask", special.mask),
                 PieceKind::Sep => ("separator", special.sep),
                 PieceKind::Cls => ("class", special.cls),
@@ -75,9 +132,14 @@ impl<'a> Encoder<'a> {
                 return Err(template.error(piece, format!("this model's tokenizer has no {name} token")));
             }
         }
-        let ids = |ids: &[u32]| ids.iter().map(|id| Token::Id(*id)).collect();
-        let mask = special.mask.unwrap_or_default();
-        Ok(Encoder { template, tokenizer, max_tokens, start: ids(start), end: ids(end), mask })
+        if causal {
+            check_causal(template, &form)?;
+        }
+        let RowForm { max_tokens, start, end, answer } = form;
+        let ids = |ids: Vec<u32>| ids.into_iter().map(Token::Id).collect();
+        let end = if causal { Vec::new() } else { ids(end) };
+        let mask = Token::Id(special.mask.unwrap_or_default());
+        Ok(Encoder { template, tokenizer, max_tokens, start: ids(start), end, answer, mask })
     }
 
     /// The template.
@@ -85,13 +147,55 @@ impl<'a> Encoder<'a> {
         self.template
     }
 
-    /// The row of an example.
+    /// The rows of an example.
     ///
-    /// Errors: a field is missing or has no text; the row does not fit into `max_tokens`.
+    /// Errors: a field is missing or has no text; the row does not fit into `max_tokens`; in a causal model, nothing is
+    /// left before the answer.
     pub fn encode(&self, example: &Example) -> Result<Encoded> {
+        let (segments, mask) = self.segments(example)?;
+        let joined = |segments: &[Segment]| segments.iter().flat_map(|segment| segment.tokens.clone()).collect();
+        let before: Vec<Token> = [self.start.clone(), joined(&segments[..mask])].concat();
+        let mut encoded = Encoded { tokens: Vec::new(), spans: Vec::new(), answers: Vec::new() };
+        match &self.answer {
+            AnswerForm::Masks(counts) => {
+                let behind: Vec<Token> = [joined(&segments[mask + 1..]), self.end.clone()].concat();
+                for &count in counts {
+                    let first = encoded.tokens.len() + before.len();
+                    encoded.answers.extend(first..first + count);
+                    encoded.push([before.clone(), vec![self.mask; count], behind.clone()].concat(), None);
+                }
+            }
+            AnswerForm::Continuations(words) => {
+                let message = "no token of this row stands before [MASK], so nothing can predict the answer";
+                let last = before.len().checked_sub(1).ok_or_else(|| example.error(message))?;
+                encoded.push(before, None);
+                for word in words {
+                    encoded.push(word.iter().map(|id| Token::Id(*id)), Some(0));
+                }
+                encoded.answers.extend(last..encoded.tokens.len());
+            }
+        }
+        Ok(encoded)
+    }
+
+    /// The row of an example part by part, to show it: the family's start tokens, the tokens of each piece of the
+    /// template, the family's end tokens. Together they are the tokens of [`Encoder::encode`]; where that makes
+    /// several spans, those of the one with the most masks, or of the prefix.
+    ///
+    /// Errors: as [`Encoder::encode`].
+    pub fn parts(&self, example: &Example) -> Result<Vec<Vec<Token>>> {
+        let (segments, _) = self.segments(example)?;
+        let pieces = segments.into_iter().map(|segment| segment.tokens);
+        Ok(std::iter::once(self.start.clone()).chain(pieces).chain([self.end.clone()]).collect())
+    }
+
+    /// The tokens of each piece, cut to fit, and which of them is `[MASK]`: it has the longest answer's masks, or in a
+    /// causal model nothing.
+    fn segments(&self, example: &Example) -> Result<(Vec<Segment>, usize)> {
         let mut segments = Vec::with_capacity(self.template.pieces().len());
         let mut mask_segment = 0;
         let (mut before, mut space) = (Glue::Start, false);
+        let mut bytes = 0;
         for piece in self.template.pieces() {
             space |= piece.space;
             let glue = if space { Glue::Space } else { before };
@@ -103,6 +207,12 @@ impl<'a> Encoder<'a> {
                 }
                 PieceKind::Field(field) => {
                     let text = field_text(field, &example.text(&field.name)?);
+                    bytes += text.len();
+                    if bytes > LARGEST_FIELDS {
+                        let message =
+                            format!("the template makes more than {LARGEST_FIELDS} bytes of this row's fields");
+                        return Err(example.error(message));
+                    }
                     before = text.chars().last().map_or(before, Glue::Joined);
                     shorten = field.shorten;
                     self.text(&text, glue)?
@@ -114,7 +224,10 @@ impl<'a> Encoder<'a> {
                 PieceKind::Mask => {
                     mask_segment = segments.len();
                     before = Glue::JOINED;
-                    vec![Token::Id(self.mask)]
+                    match self.answer {
+                        AnswerForm::Masks(_) => vec![self.mask; self.answer.longest()],
+                        AnswerForm::Continuations(_) => Vec::new(),
+                    }
                 }
                 PieceKind::Sep | PieceKind::Cls => {
                     before = Glue::Start;
@@ -125,16 +238,7 @@ impl<'a> Encoder<'a> {
             segments.push(Segment { tokens, shorten });
         }
         self.shorten(&mut segments, example)?;
-        let mut tokens = self.start.clone();
-        let mut answer = 0;
-        for (i, segment) in segments.into_iter().enumerate() {
-            if i == mask_segment {
-                answer = tokens.len();
-            }
-            tokens.extend(segment.tokens);
-        }
-        tokens.extend(&self.end);
-        Ok(Encoded { tokens, answer })
+        Ok((segments, mask_segment))
     }
 
     /// For each prompt row the token of its initial word, `None` where the template gives no words.
@@ -174,13 +278,19 @@ impl<'a> Encoder<'a> {
     }
 
     fn shorten(&self, segments: &mut [Segment], example: &Example) -> Result<()> {
-        let around = self.start.len() + self.end.len();
+        let behind = match &self.answer {
+            AnswerForm::Masks(_) => self.end.len(),
+            AnswerForm::Continuations(_) => self.answer.longest(),
+        };
+        let around = self.start.len() + behind;
         let length: usize = around + segments.iter().map(|segment| segment.tokens.len()).sum::<usize>();
+        let cuttable = segments.iter().enumerate().filter(|(_, segment)| segment.shorten && !segment.tokens.is_empty());
+        let mut cuttable: BinaryHeap<_> = cuttable.map(|(at, segment)| (segment.tokens.len(), at)).collect();
         for removed in 0..length.saturating_sub(self.max_tokens) {
-            let longest =
-                segments.iter_mut().filter(|segment| segment.shorten).max_by_key(|segment| segment.tokens.len());
-            if longest.and_then(|segment| segment.tokens.pop()).is_none() {
-                return Err(self.does_not_fit(length, removed, example));
+            let Some((longest, at)) = cuttable.pop() else { return Err(self.does_not_fit(length, removed, example)) };
+            segments[at].tokens.truncate(longest - 1);
+            if longest > 1 {
+                cuttable.push((longest - 1, at));
             }
         }
         Ok(())
@@ -195,6 +305,24 @@ impl<'a> Encoder<'a> {
             "this row has {length} tokens, max_tokens is {}, and {shortened}, or raise max_tokens",
             self.max_tokens
         ))
+    }
+}
+
+/// A causal model sees only what stands before: refuses a template that has something behind the answer, or nothing
+/// before it.
+fn check_causal(template: &Template, form: &RowForm) -> Result<()> {
+    if let Some(piece) = template.tail().first() {
+        let message = "this model reads from left to right and answers behind the last token: nothing can stand behind \
+                       [MASK]. Move it before, or leave it out with task.causal_tail = \"drop\"";
+        return Err(template.error(piece, message));
+    }
+    match template.pieces() {
+        [mask] if form.start.is_empty() => {
+            let message = "this model answers behind what it has read, and has no start token of its own: \
+                           write something before [MASK]";
+            Err(template.error(mask, message))
+        }
+        _ => Ok(()),
     }
 }
 

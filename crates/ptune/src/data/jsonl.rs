@@ -1,4 +1,4 @@
-//! JSON lines: one JSON object a line of at most 16 MB, UTF-8, `\n` or `\r\n`; blank lines and a byte-order mark are
+//! JSON lines: one JSON object a line of at most 4 MB, UTF-8, `\n` or `\r\n`; blank lines and a byte-order mark are
 //! skipped.
 //!
 //! The text of a field is the text of its JSON value: a string's characters, `true`, `0`, `1.5`. A field that holds
@@ -16,8 +16,9 @@ use serde_json::{Map, Value};
 use crate::prompt::template::listed;
 use crate::{Error, Result};
 
-/// The longest line: a row of the largest `max_tokens` is far below this, and its tokens still fit into memory.
-const LONGEST_LINE: u64 = 16 << 20;
+/// The longest line: a row of the largest `max_tokens` is far below this, and cutting it into tokens, which takes more
+/// than a hundred bytes a byte, still fits into memory.
+const LONGEST_LINE: u64 = 4 << 20;
 
 /// One row of a data file, or one set of `--field` flags.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,9 +29,9 @@ pub struct Example {
 }
 
 impl Example {
-    /// An example from the command line.
-    pub fn from_fields(fields: impl IntoIterator<Item = (String, String)>) -> Example {
-        let fields = fields.into_iter().map(|(name, text)| (name, Value::String(text))).collect();
+    /// An example from names and texts, which come from a program or the command line.
+    pub fn from_fields(fields: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Example {
+        let fields = fields.into_iter().map(|(name, text)| (name.into(), Value::String(text.into()))).collect();
         Example { fields, place: None }
     }
 

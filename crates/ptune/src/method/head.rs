@@ -1,10 +1,13 @@
 //! From logits at the answer rows to a loss and to answers.
 //!
-//! With a verbalizer the logits have one column a label word; a label's score is the mean of its words' raw logits and
-//! the loss is the cross-entropy over labels (spec: P-tuning section 4.2). Probing scores the words of the whole
+//! With a verbalizer a label's score is the mean over its words, and the loss is the cross-entropy over labels. Words of
+//! one token are scored by their raw logits, for which the logits have one column a word (spec: P-tuning section 4.2);
+//! where a word has several tokens, all are scored by log-probabilities over the whole vocabulary
+//! ([`crate::prompt::verbalizer`] says why), and an example has several answer rows. Probing scores the words of the whole
 //! vocabulary; candidates restrict evaluation, and training too with `loss = "vocabulary"`.
 
-use crate::prompt::{Verbalizer, Vocabulary};
+use crate::ops::LogProbabilitiesSaved;
+use crate::prompt::{AnswerForm, Verbalizer, Vocabulary};
 use crate::tensor::{Device, Tensor};
 
 /// What turns logits into answers.
@@ -22,32 +25,45 @@ pub enum Head {
 
 /// A loss and its gradient.
 pub struct Loss {
-    /// Mean over the rows.
+    /// Mean over the examples.
     pub mean: f64,
-    /// Its gradient `[rows, columns]`.
+    /// Its gradient `[answer rows, columns]`.
     pub d_logits: Tensor,
 }
 
 impl Head {
+    /// The rows that an example has for its answer.
+    pub fn answer_form(&self, causal: bool) -> AnswerForm {
+        match self {
+            Head::Verbalizer(verbalizer) => verbalizer.form().clone(),
+            Head::Vocabulary { .. } => AnswerForm::one_token(causal),
+        }
+    }
+
     /// The token ids of the logits' columns; `None` for the whole vocabulary in order. `training` needs the columns of
     /// the loss, otherwise those of the answers are enough.
     pub fn columns(&self, training: bool) -> Option<&[u32]> {
         match self {
-            Head::Verbalizer(verbalizer) => Some(verbalizer.columns()),
+            Head::Verbalizer(verbalizer) => verbalizer.columns(),
             Head::Vocabulary { restrict_loss: false, .. } if training => None,
             Head::Vocabulary { candidates, .. } => candidates.as_ref().map(Vocabulary::tokens),
         }
     }
 
-    /// The mean cross-entropy of `logits [rows, columns(training)]` against `targets` (label indices, or token ids
-    /// which must be candidates where the loss is restricted), and its gradient.
+    /// The mean cross-entropy of `logits [answer rows, columns(training)]` against the `targets` of the examples (label
+    /// indices, or token ids which must be candidates where the loss is restricted), and its gradient.
     pub fn loss(&self, device: &Device, logits: &Tensor, targets: &[u32]) -> Loss {
         match self {
             Head::Verbalizer(verbalizer) => {
-                let scores = label_scores(device, verbalizer, logits);
+                let read = read_words(device, verbalizer, logits);
+                let scores = label_scores(device, verbalizer, read.values());
                 let loss = cross_entropy(device, &scores, targets);
-                let mut d_logits = device.uninitialised(logits.rows(), logits.columns());
-                verbalizer.label_scores_backward(d_logits.data_mut(), loss.d_logits.read());
+                let mut d_read = device.uninitialised(scores.rows(), verbalizer.reads().len());
+                verbalizer.label_scores_backward(d_read.data_mut(), loss.d_logits.read());
+                let d_logits = match &read {
+                    Words::Logits(_) => d_read,
+                    Words::LogProbabilities(_, saved) => device.log_probabilities_backward(&d_read, logits, saved),
+                };
                 Loss { mean: loss.mean, d_logits }
             }
             Head::Vocabulary { candidates: Some(vocabulary), restrict_loss: true } => {
@@ -59,11 +75,13 @@ impl Head {
         }
     }
 
-    /// The scores of the answers: `[rows, labels]` (the mean of each label's words), or `[rows, candidates]`.
+    /// The scores of the answers: `[examples, labels]` (the mean of each label's words), or `[examples, candidates]`.
     /// `columns` are the token ids of the logits' columns, `None` for the whole vocabulary.
     pub fn scores(&self, device: &Device, logits: &Tensor, columns: Option<&[u32]>) -> Tensor {
         match self {
-            Head::Verbalizer(verbalizer) => label_scores(device, verbalizer, logits),
+            Head::Verbalizer(verbalizer) => {
+                label_scores(device, verbalizer, read_words(device, verbalizer, logits).values())
+            }
             Head::Vocabulary { candidates: Some(vocabulary), .. } if columns.is_none() => {
                 let ids = vocabulary.tokens();
                 let rows = logits.read().chunks_exact(logits.columns());
@@ -75,10 +93,42 @@ impl Head {
     }
 }
 
-/// `[rows, labels]`: the mean of each label's words.
-fn label_scores(device: &Device, verbalizer: &Verbalizer, logits: &Tensor) -> Tensor {
-    let mut scores = device.uninitialised(logits.rows(), verbalizer.labels().len());
-    verbalizer.label_scores(scores.data_mut(), logits.read());
+/// What a verbalizer reads, `[examples, reads]`.
+enum Words<'a> {
+    /// The logits themselves: every word is one token.
+    Logits(&'a Tensor),
+    /// Log-probabilities, and what their backward needs.
+    LogProbabilities(Tensor, LogProbabilitiesSaved),
+}
+
+impl Words<'_> {
+    fn values(&self) -> &Tensor {
+        match self {
+            Words::Logits(logits) => logits,
+            Words::LogProbabilities(values, _) => values,
+        }
+    }
+}
+
+fn read_words<'a>(device: &Device, verbalizer: &Verbalizer, logits: &'a Tensor) -> Words<'a> {
+    if verbalizer.columns().is_some() {
+        return Words::Logits(logits);
+    }
+    let rows = verbalizer.form().rows();
+    let examples = logits.rows() / rows;
+    let reads_of = |example| {
+        let first_row = (example * rows) as u32;
+        verbalizer.reads().iter().map(move |read| (first_row + read.row, read.token))
+    };
+    let places = (0..examples).flat_map(reads_of).collect();
+    let (values, saved) = device.log_probabilities(logits, places, verbalizer.reads().len());
+    Words::LogProbabilities(values, saved)
+}
+
+/// `[examples, labels]`: the mean of each label's words.
+fn label_scores(device: &Device, verbalizer: &Verbalizer, read: &Tensor) -> Tensor {
+    let mut scores = device.uninitialised(read.rows(), verbalizer.labels().len());
+    verbalizer.label_scores(scores.data_mut(), read.read());
     scores
 }
 
@@ -88,3 +138,6 @@ fn cross_entropy(device: &Device, logits: &Tensor, targets: &[u32]) -> Loss {
     let mean = losses.read().iter().map(|&l| f64::from(l)).sum::<f64>() / rows as f64;
     Loss { mean, d_logits: device.cross_entropy_backward(logits, &saved, 1.0 / rows as f32) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,35 +9,41 @@ use ptune_kernels::Activation;
 /// A whole model.
 #[derive(Clone, Debug)]
 pub struct ModelSpec {
-    /// The family, for messages: `bert`.
+    /// The family, as `model_type` has it: `bert`.
     pub family: &'static str,
     /// Whether a row sees only what stands before it: the answer is then predicted from the row before it.
     pub causal: bool,
+    /// Whether a text stands between the tokenizer's class token and its separator, as `[CLS]` and `[SEP]`.
+    pub enclosed: bool,
     /// Width of the rows between blocks.
     pub hidden: usize,
     /// Entries of the word table.
     pub vocabulary: usize,
-    /// Entries of the position table: no row of an example may stand beyond.
+    /// Positions that rows can have: no row of an example may stand beyond.
     pub positions: usize,
     /// The embedding layer.
     pub embeddings: EmbeddingSpec,
     /// The blocks, in order.
     pub blocks: Vec<BlockSpec>,
+    /// The norm behind the last block, where norms stand in front of attention and MLP.
+    pub final_norm: Option<NormSpec>,
     /// The language-model head.
     pub head: HeadSpec,
 }
 
-/// Word + position + token-type embedding, then a norm. Names are those of the tensors.
+/// Word + position + token-type embedding, then perhaps a norm. Names are those of the tensors.
 #[derive(Clone, Debug)]
 pub struct EmbeddingSpec {
     /// `[vocabulary, hidden]`
     pub words: String,
-    /// `[positions, hidden]`
+    /// `[first_position + positions, hidden]`
     pub position_table: String,
+    /// The entry of the position table for the first row of an example; those before it are never read.
+    pub first_position: usize,
     /// `[token types, hidden]` and how many there are; row 0 is added to every row.
     pub token_types: Option<(String, usize)>,
     /// The norm after the sum.
-    pub norm: NormSpec,
+    pub norm: Option<NormSpec>,
 }
 
 /// A transformer block: attention and MLP, each with its residual and norm, joined in one of a few ways.
@@ -60,6 +66,8 @@ pub struct BlockSpec {
 pub enum Join {
     /// `h = norm(x + attention(x)); y = norm(h + mlp(h))` (BERT).
     Post,
+    /// `h = x + attention(norm(x)); y = h + mlp(norm(h))` (GPT-2).
+    Pre,
 }
 
 /// Multi-head attention.
@@ -71,6 +79,8 @@ pub struct AttentionSpec {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// Factor of the scores `q k^T`.
+    pub scale: f32,
     /// Whether a row sees only itself and what stands before it.
     pub causal: bool,
     /// Projections `hidden -> heads * head_dim` (keys and values: `kv_heads * head_dim`).
@@ -94,7 +104,8 @@ pub struct MlpSpec {
     pub down: LinearSpec,
 }
 
-/// A linear layer: tensors `<name>.weight [outputs, inputs]` and `<name>.bias [outputs]`.
+/// A linear layer `y = x W^T + b`, W `[outputs, inputs]`: tensors `<name>.weight` and `<name>.bias`, stored as
+/// [`Stored`] says. Whoever writes weights back undoes it.
 #[derive(Clone, Debug)]
 pub struct LinearSpec {
     /// The tensors' common name.
@@ -103,6 +114,33 @@ pub struct LinearSpec {
     pub outputs: usize,
     /// Columns of the weight.
     pub inputs: usize,
+    /// How the file holds it.
+    pub stored: Stored,
+}
+
+/// How a file holds the weight and the bias of a linear layer: alone and as they are, or transposed, or as a part of
+/// larger tensors in which several layers stand one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The file's weight is `[inputs, outputs]` (the Conv1D of GPT-2) instead of `[outputs, inputs]`.
+    pub transposed: bool,
+    /// Outputs of the file's tensors: the layer's own, or those of all layers that share them.
+    pub outputs: usize,
+    /// The layer's first output among them.
+    pub first: usize,
+}
+
+impl LinearSpec {
+    /// A layer with tensors of its own, `[outputs, inputs]` and `[outputs]`.
+    pub fn plain(name: String, outputs: usize, inputs: usize) -> Self {
+        LinearSpec { name, outputs, inputs, stored: Stored { transposed: false, outputs, first: 0 } }
+    }
+
+    /// The shape of the weight in the file.
+    pub fn stored_shape(&self) -> [usize; 2] {
+        let Stored { transposed, outputs, .. } = self.stored;
+        if transposed { [self.inputs, outputs] } else { [outputs, self.inputs] }
+    }
 }
 
 /// A layer norm: tensors `<name>.weight` and `<name>.bias` (old checkpoints: `.gamma`, `.beta`).
@@ -114,17 +152,24 @@ pub struct NormSpec {
     pub eps: f32,
 }
 
-/// The language-model head: `decoder(norm(activation(dense(h))))`, the decoder usually tied to the word table.
+/// The language-model head: `decoder(transform(h)) + bias`, the decoder usually tied to the word table.
 #[derive(Clone, Debug)]
 pub struct HeadSpec {
+    /// What stands in front of the decoder, if anything.
+    pub transform: Option<TransformSpec>,
+    /// The decoder `[vocabulary, hidden]`; `None` when it is the word table.
+    pub decoder: Option<String>,
+    /// The decoder's bias `[vocabulary]`, if it has one.
+    pub decoder_bias: Option<String>,
+}
+
+/// `norm(activation(dense(h)))`.
+#[derive(Clone, Debug)]
+pub struct TransformSpec {
     /// `hidden -> hidden`
     pub dense: LinearSpec,
     /// The activation.
     pub activation: Activation,
     /// The norm.
     pub norm: NormSpec,
-    /// The decoder `[vocabulary, hidden]`; `None` when it is the word table.
-    pub decoder: Option<String>,
-    /// The decoder's bias `[vocabulary]`.
-    pub decoder_bias: String,
 }

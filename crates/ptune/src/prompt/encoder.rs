@@ -1,60 +1,34 @@
 //! Prompt encoders: a small trainable network that computes the prompt, one vector a pseudo token.
 //!
-//! With L prompt rows and embedding width d, in the shapes of the paper's LAMA code (`LAMA/p_tuning/prompt_encoder.py`):
-//!
 //! ```text
 //! embedding   E [L, d]
-//! mlp         E [L, d] -> linear d, d -> relu -> linear d, d
-//! lstm        E [L, d] -> bidirectional LSTM, 2 layers, hidden d/2 each way -> linear d, d -> relu -> linear d, d
+//! mlp         E [L, d] -> linear (-> relu -> linear)+
+//! lstm        E [L, d] -> bidirectional LSTM -> linear -> relu -> linear
 //! ```
-//! Parameters have PyTorch's names and default initialisation (nothing in the reference overrides it):
-//! E ~ N(0, 1); LSTM weights and biases ~ U(+-1/sqrt(d/2)); linear weights and biases ~ U(+-1/sqrt(d)).
-//! The encoder runs once a step; after training only its output is kept.
+//! L prompt rows of the model's embedding width d; whose sizes the layers have stands in `encoder/shape.rs`.
+//! Parameters have the names of the LAMA code and of PEFT (`lstm_head.weight_ih_l0`, `mlp_head.0.weight`) and PyTorch's
+//! default initialisation, which no source overrides: E ~ N(0, 1); LSTM weights and biases ~ U(+-1/sqrt(hidden));
+//! linear weights and biases ~ U(+-1/sqrt(inputs)). There is no dropout between the layers of an LSTM: all sources
+//! have it off by default. The encoder runs once a step; after training only its output is kept.
 
-use serde::{Deserialize, Serialize};
+mod shape;
 
 use ptune_kernels::{LstmCell, LstmCellGradient, LstmShape};
+
+pub use shape::{EncoderKind, EncoderShape, Shapes};
 
 use crate::ops::{Activation, LstmSaved};
 use crate::parameter::{Group, Parameter};
 use crate::rng::Rng;
 use crate::tensor::{Device, Tensor};
 
-/// Which network computes the prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EncoderKind {
-    /// A plain table.
-    Embedding,
-    /// A table and two linear layers.
-    Mlp,
-    /// A table, a bidirectional LSTM and two linear layers.
-    Lstm,
-}
-
-impl EncoderKind {
-    /// The name in run files and adapters.
-    pub fn name(self) -> &'static str {
-        match self {
-            EncoderKind::Embedding => "embedding",
-            EncoderKind::Mlp => "mlp",
-            EncoderKind::Lstm => "lstm",
-        }
-    }
-
-    /// Whether it can give rows of this width: an LSTM's two directions make half a row each.
-    pub fn fits(self, width: usize) -> bool {
-        self != EncoderKind::Lstm || width.is_multiple_of(2)
-    }
-}
-
-const LSTM_LAYERS: usize = 2;
-
 /// A trainable prompt encoder.
 pub struct PromptEncoder {
-    kind: EncoderKind,
-    lstm: LstmShape,
-    /// In the order: table; LSTM cells (layer by layer, forward before reverse) of four each; MLP of four.
+    rows: usize,
+    lstm: Option<LstmShape>,
+    /// How many linear layers.
+    linears: usize,
+    /// In the order: table; LSTM cells (layer by layer, forward before reverse) of four each; linear layers of two.
     parameters: Vec<Parameter>,
 }
 
@@ -62,37 +36,38 @@ pub struct PromptEncoder {
 #[derive(Default)]
 pub struct EncoderSaved {
     lstm: Option<(Tensor, LstmSaved)>,
-    /// The first linear layer's output, before the relu.
-    hidden: Option<Tensor>,
+    /// The outputs of all linear layers but the last, before the relu.
+    hidden: Vec<Tensor>,
 }
 
 impl PromptEncoder {
     /// An encoder for `rows` prompt rows of `width` numbers with random parameters. The table of a plain `embedding`
     /// is drawn from N(0, `word_deviation`) instead of N(0, 1): its rows *are* the prompt, and PyTorch's default would
-    /// make them twenty times as long as any word embedding (spec: P-tuning section 2.4).
+    /// make them twenty times as long as any word embedding (spec: P-tuning section 2.4). The shape must fit the width.
     pub fn new(
         device: &Device,
-        kind: EncoderKind,
+        shape: &EncoderShape,
         rows: usize,
         width: usize,
         word_deviation: f32,
         rng: &mut Rng,
     ) -> Self {
-        let hidden = width / 2;
-        let lstm = LstmShape { steps: rows, input: width, hidden, layers: LSTM_LAYERS };
+        assert!(shape.fits(width), "rows of {width} numbers from a lama LSTM");
+        let lstm = shape.lstm(width).map(|(hidden, layers)| LstmShape { steps: rows, input: width, hidden, layers });
+        let linears = shape.linears(width);
         let mut parameters = Vec::new();
         let mut add = |name: String, rows: usize, columns: usize, draw: &mut dyn FnMut() -> f32| {
             let data: Vec<f32> = (0..rows * columns).map(|_| draw()).collect();
             parameters.push(Parameter::new(device, name, Group::Prompt, device.upload(rows, columns, &data)));
         };
-        let deviation = if kind == EncoderKind::Embedding { word_deviation } else { 1.0 };
+        let deviation = if linears.is_empty() { word_deviation } else { 1.0 };
         add("embedding.weight".into(), rows, width, &mut || rng.normal() * deviation);
-        if kind == EncoderKind::Lstm {
+        if let Some(LstmShape { hidden, layers, .. }) = lstm {
             let bound = 1.0 / (hidden as f32).sqrt();
-            for layer in 0..LSTM_LAYERS {
+            for layer in 0..layers {
                 let input = if layer == 0 { width } else { 2 * hidden };
                 for direction in ["", "_reverse"] {
-                    let name = |part: &str| format!("lstm.{part}_l{layer}{direction}");
+                    let name = |part: &str| format!("lstm_head.{part}_l{layer}{direction}");
                     add(name("weight_ih"), 4 * hidden, input, &mut || rng.symmetric(bound));
                     add(name("weight_hh"), 4 * hidden, hidden, &mut || rng.symmetric(bound));
                     add(name("bias_ih"), 1, 4 * hidden, &mut || rng.symmetric(bound));
@@ -100,19 +75,18 @@ impl PromptEncoder {
                 }
             }
         }
-        if kind != EncoderKind::Embedding {
-            let bound = 1.0 / (width as f32).sqrt();
-            for layer in ["mlp.0", "mlp.2"] {
-                add(format!("{layer}.weight"), width, width, &mut || rng.symmetric(bound));
-                add(format!("{layer}.bias"), 1, width, &mut || rng.symmetric(bound));
-            }
+        for (i, &(inputs, outputs)) in linears.iter().enumerate() {
+            let bound = 1.0 / (inputs as f32).sqrt();
+            // PyTorch counts the relus too.
+            add(format!("mlp_head.{}.weight", 2 * i), outputs, inputs, &mut || rng.symmetric(bound));
+            add(format!("mlp_head.{}.bias", 2 * i), 1, outputs, &mut || rng.symmetric(bound));
         }
-        PromptEncoder { kind, lstm, parameters }
+        PromptEncoder { rows, lstm, linears: linears.len(), parameters }
     }
 
     /// Prompt rows.
     pub fn rows(&self) -> usize {
-        self.lstm.steps
+        self.rows
     }
 
     /// The trainable parameters.
@@ -132,53 +106,59 @@ impl PromptEncoder {
 
     /// The prompt `[rows, width]`.
     pub fn forward(&self, device: &Device) -> (Tensor, EncoderSaved) {
-        let table = &self.parameters[0].value;
+        let (table, cells, linears) = self.parts();
         let mut saved = EncoderSaved::default();
-        if self.kind == EncoderKind::Embedding {
-            return (device.copy(table), saved);
+        if let Some(shape) = &self.lstm {
+            let cells: Vec<_> = cells.chunks_exact(4).map(cell).collect();
+            saved.lstm = Some(device.lstm(&table.value, &cells, shape));
         }
-        if self.kind == EncoderKind::Lstm {
-            saved.lstm = Some(device.lstm(table, &self.cells(), &self.lstm));
+        let mut prompt = None;
+        for layer in linears.chunks_exact(2) {
+            let (weight, bias) = (&layer[0].value, &layer[1].value);
+            prompt = Some(match prompt {
+                None => device.dense(saved.lstm.as_ref().map_or(&table.value, |(y, _)| y), weight, bias),
+                Some(hidden) => {
+                    let y = device.dense(&device.activation(&hidden, Activation::Relu), weight, bias);
+                    saved.hidden.push(hidden);
+                    y
+                }
+            });
         }
-        let x = saved.lstm.as_ref().map_or(table, |(y, _)| y);
-        let [w0, b0, w2, b2] = self.mlp();
-        let hidden = device.dense(x, &w0.value, &b0.value);
-        let prompt = device.dense(&device.activation(&hidden, Activation::Relu), &w2.value, &b2.value);
-        saved.hidden = Some(hidden);
-        (prompt, saved)
+        (prompt.unwrap_or_else(|| device.copy(&table.value)), saved)
     }
 
     /// Writes the gradient of every parameter from that of the prompt; uses up what the forward saved.
     pub fn backward(&mut self, device: &Device, d_prompt: &Tensor, mut saved: EncoderSaved) {
-        let Some(hidden) = &saved.hidden else {
-            self.parameters[0].gradient = device.copy(d_prompt);
-            return;
-        };
-        let count = self.parameters.len();
-        let (below, mlp) = self.parameters.split_at_mut(count - 4);
-        let [w0, b0, w2, b2] = mlp else { unreachable!("split at four") };
-        let active = device.activation(hidden, Activation::Relu);
-        let d_active = device.dense_backward(d_prompt, &active, &w2.value, &mut w2.gradient, &mut b2.gradient);
-        let d_hidden = device.activation_backward(&d_active, hidden, Activation::Relu);
+        let split = self.parameters.len() - 2 * self.linears;
+        let (below, linears) = self.parameters.split_at_mut(split);
         let (table, cells) = below.split_at_mut(1);
-        let x = saved.lstm.as_ref().map_or(&table[0].value, |(y, _)| y);
-        let d_x = device.dense_backward(&d_hidden, x, &w0.value, &mut w0.gradient, &mut b0.gradient);
-        table[0].gradient = match &mut saved.lstm {
-            None => d_x,
-            Some((_, saved)) => {
+        let mut d_y = device.copy(d_prompt);
+        for (i, layer) in linears.chunks_exact_mut(2).enumerate().rev() {
+            let [weight, bias] = layer else { unreachable!("chunks of two") };
+            let (d_weight, d_bias) = (&mut weight.gradient, &mut bias.gradient);
+            d_y = if i > 0 {
+                let hidden = &saved.hidden[i - 1];
+                let x = device.activation(hidden, Activation::Relu);
+                let d_x = device.dense_backward(&d_y, &x, &weight.value, d_weight, d_bias);
+                device.activation_backward(&d_x, hidden, Activation::Relu)
+            } else {
+                let x = saved.lstm.as_ref().map_or(&table[0].value, |(y, _)| y);
+                device.dense_backward(&d_y, x, &weight.value, d_weight, d_bias)
+            };
+        }
+        table[0].gradient = match (&mut saved.lstm, &self.lstm) {
+            (Some((_, saved)), Some(shape)) => {
                 let (values, mut gradients) = split_cells(cells);
-                device.lstm_backward(&d_x, &table[0].value, saved, &values, &mut gradients, &self.lstm)
+                device.lstm_backward(&d_y, &table[0].value, saved, &values, &mut gradients, shape)
             }
+            _ => d_y,
         };
     }
 
-    fn cells(&self) -> Vec<LstmCell<'_>> {
-        self.parameters[1..self.parameters.len() - 4].chunks_exact(4).map(cell).collect()
-    }
-
-    fn mlp(&self) -> [&Parameter; 4] {
-        let at = self.parameters.len() - 4;
-        std::array::from_fn(|i| &self.parameters[at + i])
+    /// The table, the LSTM's parameters, the linear layers' parameters.
+    fn parts(&self) -> (&Parameter, &[Parameter], &[Parameter]) {
+        let split = self.parameters.len() - 2 * self.linears;
+        (&self.parameters[0], &self.parameters[1..split], &self.parameters[split..])
     }
 }
 

@@ -21,6 +21,10 @@ use crate::{Error, Result};
 
 /// The largest count of one `[P*n]`.
 pub const MAX_PSEUDO_TOKENS: usize = 1000;
+/// The longest row there can be: more pseudo tokens never fit.
+const LONGEST_ROW: usize = 65_536;
+/// Bytes; a row of the longest kind has no more tokens. The time of some checks grows with the square of the pieces.
+const LONGEST_TEMPLATE: usize = 65_536;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +91,12 @@ pub struct Pseudo {
 impl Template {
     /// Parses a template. Errors carry the place of the offending character ([`Error::Template`]).
     pub fn parse(source: &str) -> Result<Template> {
-        let mut parser = Parser { source, at: 0, pieces: Vec::new(), space: false, rows: 0 };
+        if source.len() > LONGEST_TEMPLATE {
+            let message =
+                format!("the template is {} bytes long; at most {LONGEST_TEMPLATE} can make a row", source.len());
+            return Err(Error::request(message));
+        }
+        let mut parser = Parser { source, at: 0, pieces: Vec::new(), space: false, rows: 0, pseudo: 0 };
         parser.parse()?;
         let Parser { pieces, rows, .. } = parser;
         let fail = |at, message: &str| Err(Error::template(source, at, message));
@@ -157,6 +166,20 @@ impl Template {
         }
     }
 
+    /// The pieces behind `[MASK]`.
+    pub fn tail(&self) -> &[Piece] {
+        let mask = self.pieces.iter().position(|piece| piece.kind == PieceKind::Mask);
+        &self.pieces[mask.map_or(self.pieces.len(), |mask| mask + 1)..]
+    }
+
+    /// The template up to its `[MASK]`. Pseudo tokens that stand behind it alone have no prompt rows any more; as rows
+    /// are numbered in order of first occurrence, the others keep theirs.
+    pub fn without_tail(mut self) -> Template {
+        self.pieces.truncate(self.pieces.len() - self.tail().len());
+        self.pseudo_rows = self.pseudo().map(|(_, pseudo)| pseudo.first_row + pseudo.count).max().unwrap_or(0);
+        self
+    }
+
     /// Checks that the data has every field that the template names.
     ///
     /// Errors: the first field that is missing, with a caret under it and the fields that the data has.
@@ -178,10 +201,12 @@ impl Template {
     }
 }
 
-/// `'a', 'b' and 'c'`, or `none`.
+/// `'a', 'b' and 'c'`, or `none`; of many names the first.
 pub(crate) fn listed(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    const MOST: usize = 20;
+    let quoted: Vec<String> = names.iter().take(MOST).map(|name| format!("'{name}'")).collect();
     match &quoted[..] {
+        first if names.len() > MOST => format!("{} and {} more", first.join(", "), names.len() - MOST),
         [] => "none".to_string(),
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
@@ -195,6 +220,8 @@ struct Parser<'a> {
     /// White space was seen since the last piece.
     space: bool,
     rows: usize,
+    /// Pseudo tokens of all places; those of a shared name have the same rows.
+    pseudo: usize,
 }
 
 impl Parser<'_> {
@@ -324,6 +351,10 @@ impl Parser<'_> {
             _ if digits == 0 => return self.fail(at, "the count should be a number here: [P*3]"),
             _ => return self.fail(at, format!("the count should be 1 to {MAX_PSEUDO_TOKENS}")),
         };
+        self.pseudo += count;
+        if self.pseudo > LONGEST_ROW {
+            return self.fail(at, format!("all pseudo tokens together are more than {LONGEST_ROW}, the longest row"));
+        }
         let (mut words, mut name, mut at) = (None, None, at + digits);
         loop {
             let rest = &self.source[at..end];

@@ -6,6 +6,7 @@
 //! there is either optional (`Option`) or required (empty until the file gives it, and refused when it stays so).
 //! A key or a value whose feature is not built is refused by name, never ignored.
 
+mod changes;
 mod check;
 mod choices;
 mod read;
@@ -14,17 +15,21 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use choices::{BackboneMode, Compute, Loss, Metric, OptimizerKind, ScheduleKind, Shapes};
+pub use choices::{BackboneMode, Compute, Loss, Metric, OptimizerKind, ScheduleKind};
 
 use crate::adapter::labels;
 use crate::error::{Error, Result};
-use crate::prompt::encoder::EncoderKind;
+use crate::prompt::CausalTail;
+use crate::prompt::encoder::{EncoderKind, EncoderShape, Shapes};
 use crate::prompt::initial::Init;
 
 /// Adam's decay rates of the gradient's first and second moments. They are no keys: nobody tunes them for prompts.
 pub const ADAM_BETAS: (f64, f64) = (0.9, 0.999);
 /// What Adam adds to the root of the second moment.
 pub const ADAM_EPSILON: f64 = 1e-8;
+
+/// The learning rate of a trained model where the file gives none.
+const BACKBONE_LEARNING_RATE: f64 = 1e-5;
 
 /// The integers of TOML end here.
 pub const LARGEST_SEED: u64 = i64::MAX as u64;
@@ -33,7 +38,7 @@ pub const LARGEST_SEED: u64 = i64::MAX as u64;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
-    /// The Hugging Face model directory. Required.
+    /// The Hugging Face model directory, or the model's name in the Hugging Face cache. Required.
     pub model: PathBuf,
     /// The precision of the frozen model; never `auto` after reading.
     pub compute: Compute,
@@ -89,6 +94,8 @@ pub struct TaskConfig {
     pub vocabulary_key: Option<String>,
     /// Probing: which words the training loss compares the answer with.
     pub loss: Loss,
+    /// What happens to the pieces behind `[MASK]` in a causal model.
+    pub causal_tail: CausalTail,
     /// Labels and their words in the order of the file. Empty means probing.
     #[serde(with = "labels", skip_serializing_if = "Vec::is_empty")]
     pub verbalizer: Vec<(String, Vec<String>)>,
@@ -102,6 +109,12 @@ pub struct PromptConfig {
     pub encoder: EncoderKind,
     /// Which published implementation the encoder's shapes follow.
     pub shapes: Shapes,
+    /// `peft`: the encoder's hidden width; without it, that of the model's word embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_size: Option<usize>,
+    /// `peft`: layers of the LSTM; without it, 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
     /// Where the rows of the pseudo tokens start.
     pub init: Init,
 }
@@ -112,7 +125,7 @@ pub struct PromptConfig {
 pub struct BackboneConfig {
     /// Whether the model's weights are trained.
     pub mode: BackboneMode,
-    /// Dropout of the model while training; 0 in this release.
+    /// Dropout of the model while training: embeddings, attention probabilities, and what attention and MLP give.
     pub dropout: f64,
 }
 
@@ -130,10 +143,20 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Learning rate of the prompt.
     pub learning_rate: f64,
+    /// Learning rate of the model's weights; there after reading exactly when they are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backbone_learning_rate: Option<f64>,
+    /// Learning rate of what only the language-model head has; there as the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_learning_rate: Option<f64>,
     /// The optimiser.
     pub optimizer: OptimizerKind,
-    /// Weight decay: decoupled for `adamw`, added to the gradient for `adam`.
+    /// Weight decay of the prompt, and of the model unless that has its own: decoupled for `adamw` and `adamw_hf`, added
+    /// to the gradient for `adam`.
     pub weight_decay: f64,
+    /// Weight decay of the model's weights, biases and norms excepted; there after reading exactly when they are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backbone_weight_decay: Option<f64>,
     /// How the learning rate changes.
     pub schedule: ScheduleKind,
     /// `exponential`: what the learning rate is multiplied by after every epoch.
@@ -145,6 +168,8 @@ pub struct TrainConfig {
     /// Steps between evaluations on `dev`; without it, one at the end of every epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_every: Option<usize>,
+    /// Steps between two saves of the state, from which `--resume` goes on.
+    pub save_every: usize,
     /// Evaluations without improvement before the run stops; 0 never stops it.
     pub patience: usize,
     /// The metric that picks the best adapter; always there after reading.
@@ -182,6 +207,7 @@ impl Default for TaskConfig {
             vocabulary: None,
             vocabulary_key: None,
             loss: Loss::Full,
+            causal_tail: CausalTail::Error,
             verbalizer: Vec::new(),
         }
     }
@@ -189,7 +215,13 @@ impl Default for TaskConfig {
 
 impl Default for PromptConfig {
     fn default() -> Self {
-        PromptConfig { encoder: EncoderKind::Lstm, shapes: Shapes::Lama, init: Init::Random }
+        PromptConfig {
+            encoder: EncoderKind::Lstm,
+            shapes: Shapes::Lama,
+            hidden_size: None,
+            layers: None,
+            init: Init::Random,
+        }
     }
 }
 
@@ -206,16 +238,27 @@ impl Default for TrainConfig {
             epochs: None,
             batch_size: 8,
             learning_rate: 1e-3,
+            backbone_learning_rate: None,
+            head_learning_rate: None,
             optimizer: OptimizerKind::AdamW,
             weight_decay: 0.0,
+            backbone_weight_decay: None,
             schedule: ScheduleKind::Constant,
             decay: 0.98,
             warmup_steps: 0,
             clip_norm: 1.0,
             eval_every: None,
+            save_every: 200,
             patience: 0,
             select: None,
         }
+    }
+}
+
+impl PromptConfig {
+    /// The prompt encoder.
+    pub fn shape(&self) -> EncoderShape {
+        EncoderShape { kind: self.encoder, shapes: self.shapes, hidden_size: self.hidden_size, layers: self.layers }
     }
 }
 

@@ -13,6 +13,8 @@ use crate::{Error, Result};
 
 /// Packed rows computed together: enough to use every weight many times, few enough to stay in the cache.
 const PACKED_ROWS: usize = 1024;
+/// Answer rows computed together: the logits of a whole vocabulary take up to a megabyte a row.
+const PACKED_ANSWERS: usize = 128;
 
 const NOT_FINITE: &str = "the model's answers are not finite numbers; its weights or its config.json cannot be right, \
                           or the prompt was trained at too high a learning rate";
@@ -36,7 +38,7 @@ pub struct Scorer<'a> {
 impl Scorer<'_> {
     /// Calls `each(example, scores)` for every example in order. With a verbalizer the scores are those of the labels,
     /// else those of the candidates in order (of the whole vocabulary where there are none).
-    /// `progress(done, total)` counts examples.
+    /// `progress(done, total)` counts examples; its error ends the work.
     ///
     /// # Errors
     /// A score that is not finite: the numbers of the model or the prompt make no sense together, and neither would
@@ -44,7 +46,7 @@ impl Scorer<'_> {
     pub fn score(
         &self,
         examples: &[&Encoded],
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn FnMut(usize, usize) -> Result<()>,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
         let inject = Inject { prompt_embeds: self.prompt };
@@ -58,7 +60,7 @@ impl Scorer<'_> {
                 }
                 each(range.start + i, row);
             }
-            progress(range.end, examples.len());
+            progress(range.end, examples.len())?;
         }
         Ok(())
     }
@@ -68,7 +70,7 @@ impl Scorer<'_> {
     ///
     /// # Errors
     /// As [`Scorer::score`].
-    pub fn evaluate(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize)) -> Result<Metrics> {
+    pub fn evaluate(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Metrics> {
         let examples: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
         let gold: Vec<usize> = data.examples.iter().map(|row| row.target as usize).collect();
         match self.head {
@@ -96,16 +98,18 @@ impl Scorer<'_> {
     }
 }
 
-/// Ranges of consecutive examples with about [`PACKED_ROWS`] rows together, at least one example each.
+/// Ranges of consecutive examples with up to [`PACKED_ROWS`] and [`PACKED_ANSWERS`] together, at least one example each.
 fn packs(examples: &[&Encoded]) -> Vec<Range<usize>> {
     let mut packs = Vec::new();
-    let (mut start, mut rows) = (0, 0);
+    let (mut start, mut rows, mut answers) = (0, 0, 0);
     for (i, example) in examples.iter().enumerate() {
-        if i > start && rows + example.tokens.len() > PACKED_ROWS {
+        let full = rows + example.tokens.len() > PACKED_ROWS || answers + example.answers.len() > PACKED_ANSWERS;
+        if i > start && full {
             packs.push(start..i);
-            (start, rows) = (i, 0);
+            (start, rows, answers) = (i, 0, 0);
         }
         rows += example.tokens.len();
+        answers += example.answers.len();
     }
     if start < examples.len() {
         packs.push(start..examples.len());

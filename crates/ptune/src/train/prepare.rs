@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use crate::adapter::Base;
-use crate::checkpoint::ModelDirectory;
+use crate::checkpoint::{Glue, ModelDirectory, hub};
 use crate::data::Dataset;
 use crate::method::{Head, Prompt};
-use crate::model::Model;
 use crate::model::spec::ModelSpec;
+use crate::model::{Gradients, Model};
+use crate::ops::Layout;
 use crate::prompt::encoder::PromptEncoder;
 use crate::rng::{Purpose, Rng};
 use crate::tensor::Device;
-use crate::train::config::RunConfig;
+use crate::train::config::{BackboneMode, RunConfig};
 use crate::train::{Event, Task};
 use crate::{Error, Result};
 
@@ -27,6 +28,25 @@ pub(super) fn tell_vocabulary(config: &RunConfig, task: &Task, observe: &mut dyn
              {merged} merged with another"
         )));
     }
+}
+
+/// Says which label words have several tokens: they cost more than they seem to.
+pub(super) fn tell_long_words(task: &Task, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+    let Head::Verbalizer(verbalizer) = &task.head else { return Ok(()) };
+    let words = verbalizer.labels().iter().flat_map(|label| &label.words);
+    let long: Vec<_> = words.filter(|word| word.tokens.len() > 1).collect();
+    let Some(first) = long.first() else { return Ok(()) };
+    let others = if long.len() > 1 { format!(" and {} more", long.len() - 1) } else { String::new() };
+    let hint = match task.tokenizer.single_token(&first.word, Glue::Space)? {
+        Some(_) => "; with a space before [MASK] it is one",
+        None => "",
+    };
+    observe(Event::Note(&format!(
+        "label words of several tokens are scored over the whole vocabulary, which takes longer: '{}' ({}){others}{hint}",
+        first.word,
+        task.tokenizer.shown_tokens(&first.tokens),
+    )));
+    Ok(())
 }
 
 /// The rows of a run.
@@ -55,17 +75,13 @@ impl Data {
     }
 }
 
-/// Never writes over a former run.
-pub(super) fn refuse_existing(out: &Path) -> Result<()> {
-    if out.join("run.toml").exists() || out.join("adapter").exists() {
-        let message = "holds a run already; give another directory with --out, or remove this one";
-        return Err(Error::file(out, message));
-    }
-    // What is there of the path must be directories, or creating the rest would fail after all the reading.
-    match out.ancestors().find(|path| path.exists()) {
-        Some(file) if !file.is_dir() => Err(Error::file(file, "is a file; a run needs a directory")),
-        _ => Ok(()),
-    }
+/// Opens the model of a run. A name in the cache is pinned to the commit that it means today, so that the run as resolved
+/// can be repeated.
+pub(super) fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunConfig)> {
+    let beside = file.parent().unwrap_or(Path::new(""));
+    let path = hub::locate(&config.model, beside)?;
+    let pinned = if hub::is_name(&config.model, beside) { hub::name_of(&path).into() } else { config.model.clone() };
+    Ok((ModelDirectory::open(&path)?, RunConfig { model: pinned, ..config.clone() }))
 }
 
 pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
@@ -74,7 +90,7 @@ pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Res
         fingerprint: directory.fingerprint(&spec.embeddings.words)?,
         model_type: spec.family.into(),
         width: spec.hidden,
-        name: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        name: hub::name_of(&path),
         path: path.to_string_lossy().into_owned(),
     })
 }
@@ -87,17 +103,20 @@ pub(super) fn new_prompt(
     model: &Model,
     initial_words: &[Option<u32>],
 ) -> Result<Prompt> {
-    let (rows, width, kind) = (initial_words.len(), model.embedding_width(), config.prompt.encoder);
+    let (rows, width, shape) = (initial_words.len(), model.embedding_width(), config.prompt.shape());
     if rows == 0 {
         return Ok(Prompt::Manual);
     }
-    if !kind.fits(width) {
-        let message = format!("an lstm in these shapes needs an even embedding width, and this model's is {width}");
+    if !shape.fits(width) {
+        let message = format!(
+            "an lstm in lama shapes needs an even embedding width, and this model's is {width}; \
+             prompt.shapes = \"superglue\" does not"
+        );
         return Err(Error::key(file, "prompt.encoder", message));
     }
     let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
     let deviation = deviation(model.word_table().read());
-    let mut encoder = PromptEncoder::new(device, kind, rows, width, deviation, &mut rng);
+    let mut encoder = PromptEncoder::new(device, &shape, rows, width, deviation, &mut rng);
     config.prompt.init.fill(encoder.table_mut(), initial_words, model.word_table(), &mut rng);
     Ok(Prompt::Encoder(encoder))
 }
@@ -107,4 +126,20 @@ fn deviation(table: &[f32]) -> f32 {
     let n = table.len().max(1) as f64;
     let mean = table.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
     (table.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n).sqrt() as f32
+}
+
+/// The gradients that a run needs of its model.
+pub(super) fn gradients(config: &RunConfig, task: &Task) -> Gradients {
+    match (config.backbone.mode, task.template.has_pseudo_tokens()) {
+        (BackboneMode::Full, _) => Gradients::Weights,
+        (BackboneMode::Frozen, true) => Gradients::Inputs,
+        (BackboneMode::Frozen, false) => Gradients::None,
+    }
+}
+
+/// A batch with what the model drops in this step.
+pub(super) fn with_dropout(config: &RunConfig, layout: Layout, step: usize, batch: &[usize]) -> Layout {
+    let step = u32::try_from(step).unwrap_or(u32::MAX);
+    let seed = Rng::new(config.seed, Purpose::Dropout(step)).next_u64();
+    layout.with_dropout(config.backbone.dropout as f32, seed, batch)
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use crate::adapter::Description;
 use crate::checkpoint::{ModelDirectory, Tokenizer};
-use crate::data::{Dataset, Encoder};
+use crate::data::{Dataset, Encoder, RowForm};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
 use crate::prompt::vocabulary::gold_token;
-use crate::prompt::{Template, Verbalizer, Vocabulary};
+use crate::prompt::{AnswerForm, CausalTail, Template, Verbalizer, Vocabulary};
 use crate::train::config::{Loss, RunConfig};
 use crate::{Error, Result};
 
@@ -26,6 +26,9 @@ pub struct Task {
     /// The field with the gold label or answer.
     target: String,
     max_tokens: usize,
+    answer: AnswerForm,
+    /// Whether the family puts its class and separator tokens around a text.
+    enclosed: bool,
 }
 
 impl Task {
@@ -40,16 +43,18 @@ impl Task {
             let message = format!("{max_tokens} is more than the {} positions of this model", spec.positions);
             return Err(Error::key(file, "data.max_tokens", message));
         }
-        let (template, tokenizer) = (Template::parse(&task.template)?, open_tokenizer(directory, spec)?);
+        let template = template_for(&task.template, task.causal_tail, file, spec)?;
+        let tokenizer = open_tokenizer(directory, spec)?;
         let glue = template.answer_glue();
         let head = if config.is_probing() {
             let read = |path| Vocabulary::read(path, task.vocabulary_key.as_deref(), &tokenizer, glue);
             let candidates = task.vocabulary.as_deref().map(read).transpose()?;
             Head::Vocabulary { candidates, restrict_loss: task.loss == Loss::Vocabulary }
         } else {
-            Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue)?)
+            Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue, spec.causal)?)
         };
-        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens })
+        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
+        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, answer, enclosed })
     }
 
     /// The task of an adapter. `file` is its description, for messages.
@@ -66,7 +71,8 @@ impl Task {
             let message = format!("more than the {} positions of this model", spec.positions);
             return Err(Error::key(file, "task.max_tokens", message));
         }
-        let (template, tokenizer) = (Template::parse(&description.template)?, open_tokenizer(directory, spec)?);
+        let template = template_for(&description.template, description.causal_tail, file, spec)?;
+        let tokenizer = open_tokenizer(directory, spec)?;
         let head = if description.labels.is_empty() {
             let candidates = match &description.vocabulary {
                 Some(ids) if ids.last().is_some_and(|id| *id as usize >= spec.vocabulary) => {
@@ -77,10 +83,11 @@ impl Task {
             Head::Vocabulary { candidates, restrict_loss: false }
         } else {
             let glue = template.answer_glue();
-            Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue)?)
+            Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue, spec.causal)?)
         };
         let (target, max_tokens) = (description.target.clone(), description.max_tokens);
-        Ok(Task { template, tokenizer, head, target, max_tokens })
+        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
+        Ok(Task { template, tokenizer, head, target, max_tokens, answer, enclosed })
     }
 
     /// The longest row that it accepts.
@@ -91,11 +98,13 @@ impl Task {
     /// Turns examples into rows of tokens.
     ///
     /// # Errors
-    /// A special token that the template needs and the model lacks.
+    /// A special token that the template needs and the model lacks; a template that a causal model cannot answer.
     pub fn encoder(&self) -> Result<Encoder<'_>> {
         let special = self.tokenizer.special();
-        let (start, end): (Vec<u32>, Vec<u32>) = (special.cls.into_iter().collect(), special.sep.into_iter().collect());
-        Encoder::new(&self.template, &self.tokenizer, self.max_tokens, &start, &end)
+        let around = |token: Option<u32>| token.filter(|_| self.enclosed).into_iter().collect();
+        let (start, end) = (around(special.cls), around(special.sep));
+        let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer.clone() };
+        Encoder::new(&self.template, &self.tokenizer, form)
     }
 
     /// Reads a labelled file whole.
@@ -111,8 +120,24 @@ impl Task {
     }
 }
 
+/// The template as this model can use it. `file` is the run file or the adapter's description.
+fn template_for(source: &str, tail: CausalTail, file: &Path, spec: &ModelSpec) -> Result<Template> {
+    let template = Template::parse(source)?;
+    match (tail, spec.causal) {
+        (CausalTail::Error, _) => Ok(template),
+        (CausalTail::Drop, true) => Ok(template.without_tail()),
+        (CausalTail::Drop, false) => {
+            let message = format!(
+                "\"drop\" is for causal models; this one ({}) sees what stands behind [MASK]: remove the key",
+                spec.family
+            );
+            Err(Error::key(file, "task.causal_tail", message))
+        }
+    }
+}
+
 /// Opens the tokenizer and checks that the model has an embedding for each of its tokens.
-fn open_tokenizer(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Tokenizer> {
+pub(crate) fn open_tokenizer(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Tokenizer> {
     let tokenizer = Tokenizer::open(directory.path())?;
     if tokenizer.vocab_size() > spec.vocabulary {
         let message = format!(

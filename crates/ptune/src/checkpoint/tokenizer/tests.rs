@@ -101,8 +101,8 @@ fn vocab_txt_reads_the_settings_beside_it() {
 
 #[test]
 fn bad_directories_get_a_sentence() {
-    assert!(error(&[]).contains("tokenizer.json or vocab.txt"));
-    assert!(error(&[("vocab.json", "{}")]).contains("save_pretrained"));
+    assert!(error(&[]).contains("tokenizer.json, or vocab.txt, or vocab.json with merges.txt"));
+    assert!(error(&[("tokenizer.model", "x")]).contains("save_pretrained"));
     assert!(error(&[("tokenizer.json", "{\"version\": ")]).contains("tokenizer.json: this is not a tokenizer"));
     assert!(error(&[("tokenizer.json", "[]")]).contains("tokenizer.json: this is not a tokenizer"));
     assert!(error(&[("vocab.txt", "a\nb\n")]).contains("lacks the unknown token '[UNK]'"));
@@ -112,6 +112,53 @@ fn bad_directories_get_a_sentence() {
     assert!(error(&[vocab, ("special_tokens_map.json", "3")]).contains("should be a JSON object"));
     let message = error(&[vocab, ("tokenizer_config.json", r#"{"do_lower_case": "yes"}"#)]);
     assert!(message.contains("tokenizer_config.json: do_lower_case: this should be true or false"), "{message}");
+}
+
+/// Bytes stand as characters, so a vocabulary of the letters of two words is enough.
+const VOCAB_JSON: &str = r#"{"h": 0, "i": 1, "Ġ": 2, "hi": 3, "Ġhi": 4, "<|endoftext|>": 5}"#;
+
+#[test]
+fn vocab_json_and_merges_txt_are_byte_level_bpe() {
+    let encoded = |settings: &str, glue| {
+        let merges = "#version: 0.2\nh i\nĠ hi\n";
+        let dir = directory(&[("vocab.json", VOCAB_JSON), ("merges.txt", merges), ("tokenizer_config.json", settings)]);
+        let tokenizer = Tokenizer::open(dir.path()).unwrap();
+        let special = *tokenizer.special();
+        assert_eq!(
+            (special.eos, special.bos, special.mask, special.cls, special.sep),
+            (Some(5), Some(5), None, None, None)
+        );
+        tokenizer.encode("hi hi", glue).unwrap()
+    };
+    assert_eq!(encoded("{}", Glue::Start), [3, 4]);
+    assert_eq!(encoded("{}", Glue::Space), [4, 4]);
+    assert_eq!(encoded("{}", Glue::JOINED), [3, 4]);
+    let prefix = r#"{"add_prefix_space": true}"#;
+    assert_eq!(encoded(prefix, Glue::Start), [4, 4]);
+    assert_eq!(encoded(prefix, Glue::JOINED), [3, 4]);
+}
+
+#[test]
+fn bad_vocab_json_or_merges_txt_gets_a_sentence() {
+    let both = |vocab: &str, merges: &str| error(&[("vocab.json", vocab), ("merges.txt", merges)]);
+    assert!(error(&[("vocab.json", VOCAB_JSON)]).contains("merges.txt, which belongs to it, is not"));
+    assert!(error(&[("merges.txt", "h i\n")]).contains("vocab.json, which belongs to it, is not"));
+    assert!(both("[]", "").contains("vocab.json:1: an object from token to id was expected"));
+    assert!(both("{", "").contains("vocab.json:1: an object from token to id was expected"));
+    assert!(both(r#"{"h": -1}"#, "").contains("vocab.json: h: -1 is no token id"));
+    assert!(both(r#"{"h": 4294967296}"#, "").contains("4294967296 is no token id"));
+    assert!(both("{}", "").contains("the vocabulary is empty"));
+    assert!(both(VOCAB_JSON, "#version: 0.2\nh i\nh h\n").contains("merges.txt:3: 'hh' is not in vocab.json"));
+    assert!(both(VOCAB_JSON, "h x\n").contains("merges.txt:1: 'x' is not in vocab.json"));
+    for line in ["hi", "h i h", "h ", " i"] {
+        assert!(
+            both(VOCAB_JSON, line).contains("merges.txt:1: two tokens with a space between were expected"),
+            "{line}"
+        );
+    }
+    let settings =
+        [("vocab.json", VOCAB_JSON), ("merges.txt", ""), ("tokenizer_config.json", r#"{"add_prefix_space": 1}"#)];
+    assert!(error(&settings).contains("tokenizer_config.json: add_prefix_space: this should be true or false"));
 }
 
 /// The small fixtures, whose every field can be changed without reading 700 kB a case.

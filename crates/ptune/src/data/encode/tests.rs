@@ -9,6 +9,14 @@ fn fixture(name: &str) -> Tokenizer {
     Tokenizer::open(&fixtures.join(name)).unwrap()
 }
 
+fn masked(max_tokens: usize, start: &[u32], end: &[u32]) -> RowForm {
+    RowForm { max_tokens, start: start.to_vec(), end: end.to_vec(), answer: AnswerForm::one_token(false) }
+}
+
+fn causal(max_tokens: usize, start: &[u32]) -> RowForm {
+    RowForm { max_tokens, start: start.to_vec(), end: vec![3], answer: AnswerForm::one_token(true) }
+}
+
 fn example(text: &str) -> Example {
     Example::from_fields([("text".to_string(), text.to_string())])
 }
@@ -25,7 +33,7 @@ fn rows_that_cannot_fit_say_why() {
     let tokenizer = fixture("wordpiece-uncased");
     let error = |template: &str, max_tokens| {
         let template = Template::parse(template).unwrap();
-        let encoder = Encoder::new(&template, &tokenizer, max_tokens, &[2], &[3]).unwrap();
+        let encoder = Encoder::new(&template, &tokenizer, masked(max_tokens, &[2], &[3])).unwrap();
         encoder.encode(&example("the film was good")).unwrap_err().to_string()
     };
     assert_eq!(
@@ -43,12 +51,12 @@ fn rows_that_cannot_fit_say_why() {
 fn the_longest_shorten_field_loses_first_and_of_equal_ones_the_last() {
     let tokenizer = fixture("wordpiece-uncased");
     let template = Template::parse("{a|shorten} [MASK] {b|shorten}").unwrap();
-    let encoder = |max_tokens| Encoder::new(&template, &tokenizer, max_tokens, &[], &[]).unwrap();
+    let encoder = |max_tokens| Encoder::new(&template, &tokenizer, masked(max_tokens, &[], &[])).unwrap();
     let fields = [("a", "the film was good"), ("b", "a good city")];
     let example = Example::from_fields(fields.map(|(name, text)| (name.to_string(), text.to_string())));
     let whole = encoder(8).encode(&example).unwrap();
-    assert_eq!((whole.tokens.len(), whole.answer), (8, 4));
-    let lengths: Vec<_> = (1..8).map(|max| encoder(max).encode(&example).unwrap().answer).collect();
+    assert_eq!((whole.tokens.len(), whole.answers[0]), (8, 4));
+    let lengths: Vec<_> = (1..8).map(|max| encoder(max).encode(&example).unwrap().answers[0]).collect();
     // Tokens left of 'a' for rows of 1 to 7 tokens: 3+3 of 7, then b 2, a 2, b 1, a 1, b 0, a 0.
     assert_eq!(lengths, [0, 1, 1, 2, 2, 3, 3]);
 }
@@ -59,20 +67,112 @@ fn a_model_without_the_token_gets_a_caret() {
     std::fs::write(dir.path().join("vocab.txt"), "[UNK]\n[MASK]\n").unwrap();
     let tokenizer = Tokenizer::open(dir.path()).unwrap();
     let template = Template::parse("[MASK] [SEP] x").unwrap();
-    let message = Encoder::new(&template, &tokenizer, 9, &[], &[]).unwrap_err().to_string();
+    let message = Encoder::new(&template, &tokenizer, masked(9, &[], &[])).unwrap_err().to_string();
     assert_eq!(message, "this model's tokenizer has no separator token\n  [MASK] [SEP] x\n         ^");
+}
+
+#[test]
+fn a_causal_row_ends_before_its_answer() {
+    let tokenizer = fixture("byte-level");
+    let ids = |text: &str, glue| tokenizer.encode(text, glue).unwrap().into_iter().map(Token::Id).collect::<Vec<_>>();
+    let row = |template: &str, start: &[u32], text: &str| {
+        let template = Template::parse(template).unwrap();
+        Encoder::new(&template, &tokenizer, causal(9, start)).unwrap().encode(&example(text)).map_err(|e| e.to_string())
+    };
+    // No mask token, no end token, no token for the space before the answer: that is the label word's.
+    let want: Vec<Token> = [vec![Token::Pseudo(0)], ids("the", Glue::Space), ids("is", Glue::Space)].concat();
+    for template in ["[P*1] {text} is [MASK]", "[P*1] {text} is[MASK]"] {
+        let found = row(template, &[], "the").unwrap();
+        assert_eq!(found, Encoded::row(want.clone(), want.len() - 1));
+    }
+    // The last row may be a pseudo token, a field or the family's start token.
+    assert_eq!(row("{text} [P*2] [MASK]", &[], "the").unwrap().tokens.last(), Some(&Token::Pseudo(1)));
+    assert_eq!(row("{text} [MASK]", &[7], "").unwrap(), Encoded::row(vec![Token::Id(7)], 0));
+    let message = row("{text} [MASK]", &[], " ").unwrap_err();
+    assert_eq!(message, "no token of this row stands before [MASK], so nothing can predict the answer");
+}
+
+#[test]
+fn label_words_of_several_tokens_get_masks_of_their_own() {
+    let tokenizer = fixture("wordpiece-uncased");
+    let template = Template::parse("{text|shorten} [MASK] . [P*1]").unwrap();
+    let form = |max_tokens| RowForm { answer: AnswerForm::Masks(vec![1, 3]), ..masked(max_tokens, &[2], &[3]) };
+    let encode = |max| Encoder::new(&template, &tokenizer, form(max)).unwrap().encode(&example("the film was good"));
+    let found = encode(12).unwrap();
+    let spans: Vec<_> = found.spans.iter().map(|s| (s.rows.clone(), s.parent, s.first_position)).collect();
+    assert_eq!(spans, [(0..9, None, 0), (9..20, None, 0)]);
+    assert_eq!(found.answers, [5, 14, 15, 16]);
+    // All but the masks is the same in both; the longest row decides what is cut, and all are cut alike.
+    assert_eq!((&found.tokens[..6], &found.tokens[6..9]), (&found.tokens[9..15], &found.tokens[17..]));
+    let cut = encode(9).unwrap();
+    assert_eq!((cut.spans[0].rows.len(), cut.spans[1].rows.len()), (7, 9));
+    assert_eq!((&cut.tokens[..3], &cut.tokens[7..10]), (&found.tokens[..3], &found.tokens[..3]));
+    let message = encode(6).unwrap_err().to_string();
+    assert!(message.starts_with("this row has 11 tokens, max_tokens is 6, and cutting its shorten"), "{message}");
+}
+
+#[test]
+fn causal_label_words_of_several_tokens_go_on_behind_the_row() {
+    let tokenizer = fixture("byte-level");
+    let template = Template::parse("[P*2] {text|shorten} is [MASK]").unwrap();
+    let form = |max| RowForm { answer: AnswerForm::Continuations(vec![vec![7, 8], vec![9]]), ..causal(max, &[]) };
+    let encode = |max| Encoder::new(&template, &tokenizer, form(max)).unwrap().encode(&example("the city of the"));
+    let found = encode(9).unwrap();
+    let spans: Vec<_> = found.spans.iter().map(|s| (s.rows.clone(), s.parent, s.first_position)).collect();
+    assert_eq!(spans, [(0..7, None, 0), (7..9, Some(0), 7), (9..10, Some(0), 7)]);
+    assert_eq!((&found.answers, &found.tokens[7..]), (&vec![6, 7, 8, 9], &[7, 8, 9].map(Token::Id)[..]));
+    // The longest word counts: of 8 tokens, 2 are its own.
+    let cut = encode(8).unwrap();
+    assert_eq!((cut.spans[0].rows.clone(), cut.spans[1].first_position), (0..6, 6));
+}
+
+#[test]
+fn a_causal_model_needs_no_mask_token_and_refuses_what_it_cannot_see() {
+    // As GPT-2 has it: bytes, and no mask token.
+    let dir = tempfile::tempdir().unwrap();
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizers");
+    std::fs::copy(fixtures.join("byte-level/tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+    std::fs::write(dir.path().join("tokenizer_config.json"), r#"{"mask_token": "none", "sep_token": "</s>"}"#).unwrap();
+    let tokenizer = Tokenizer::open(dir.path()).unwrap();
+    assert_eq!(tokenizer.special().mask, None);
+    let made = |template: &str, start: &[u32]| {
+        let template = Template::parse(template).unwrap();
+        Encoder::new(&template, &tokenizer, causal(9, start)).map(drop).map_err(|e| e.to_string())
+    };
+    for template in ["{text} [MASK]", "[P*2][MASK]", "한국의 수도는 [MASK]"] {
+        assert_eq!(made(template, &[]), Ok(()), "{template}");
+    }
+    assert_eq!(made("[MASK]", &[1]), Ok(()));
+    let message = made(" [MASK]", &[]).unwrap_err();
+    assert!(message.contains("no start token of its own") && message.ends_with("\n   [MASK]\n   ^"), "{message}");
+    for tail in [".", "[P*1]", "{text}", "[SEP]", "입니다"] {
+        let message = made(&format!("{{text}} [MASK] {tail}"), &[1]).unwrap_err();
+        assert!(message.contains("task.causal_tail"), "{message}");
+        assert!(message.ends_with(&format!("[MASK] {tail}\n                ^")), "{message}");
+    }
+}
+
+#[test]
+fn a_template_without_its_tail_keeps_the_rows_of_its_pseudo_tokens() {
+    let whole = Template::parse("[P*2 @a] {a} [P*1] [MASK] [P*2 @a] {b} [P*4]").unwrap();
+    let cut = whole.clone().without_tail();
+    assert_eq!((whole.pseudo_rows(), cut.pseudo_rows()), (7, 3));
+    assert_eq!((cut.fields(), cut.pieces()), (vec!["a"], &whole.pieces()[..4]));
+    assert_eq!(cut.clone().without_tail(), cut);
+    assert_eq!(cut.answer_glue(), whole.answer_glue());
 }
 
 #[test]
 fn initial_words_are_the_tokens_of_their_rows() {
     let tokenizer = fixture("byte-level");
     let template = Template::parse("[P*2 \"the capital\" @a] [P*1] [MASK] [P*2 @a]").unwrap();
-    let encoder = Encoder::new(&template, &tokenizer, 9, &[], &[]).unwrap();
+    let encoder = Encoder::new(&template, &tokenizer, masked(9, &[], &[])).unwrap();
     let token = |word| tokenizer.single_token(word, Glue::Space).unwrap();
     assert!(token("capital").is_some());
     assert_eq!(encoder.initial_words().unwrap(), [token("the"), token("capital"), None]);
     let template = Template::parse("x [P*3 \"the capital\"] [MASK]").unwrap();
-    let message = Encoder::new(&template, &tokenizer, 9, &[], &[]).unwrap().initial_words().unwrap_err().to_string();
+    let message =
+        Encoder::new(&template, &tokenizer, masked(9, &[], &[])).unwrap().initial_words().unwrap_err().to_string();
     let expected = "the initial words are 2 tokens here (the, capital), so the count should be [P*2], not 3";
     assert!(message.starts_with(expected), "{message}");
     assert!(message.ends_with("\n    ^"), "{message}");
@@ -82,7 +182,7 @@ fn initial_words_are_the_tokens_of_their_rows() {
 fn a_dataset_counts_what_it_keeps_and_drops() {
     let tokenizer = fixture("wordpiece-uncased");
     let template = Template::parse("{text} [MASK]").unwrap();
-    let encoder = Encoder::new(&template, &tokenizer, 16, &[2], &[3]).unwrap();
+    let encoder = Encoder::new(&template, &tokenizer, masked(16, &[2], &[3])).unwrap();
     let gold = |text: &str| match text {
         "yes" => Ok(Some(7)),
         "other" => Ok(None),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{LARGEST_SEED, Loss, Metric, RunConfig};
+use crate::prompt::encoder::{EncoderKind, Shapes};
+
+use super::{Compute, LARGEST_SEED, Loss, Metric, RunConfig};
 use crate::error::{Error, Result};
 
 /// More steps than any run will see; products with the batch size stay far below 2^64.
@@ -12,14 +14,24 @@ const MOST_EPOCHS: usize = 1_000_000;
 const MOST_EXAMPLES_A_STEP: usize = 65_536;
 const MOST_TOKENS: usize = 65_536;
 const MOST_THREADS: usize = 1024;
+/// An LSTM this wide has a thousand million numbers a layer.
+const LARGEST_ENCODER: usize = 8192;
+const MOST_ENCODER_LAYERS: usize = 16;
 /// No optimiser survives more; it is far inside f32, in which the training computes.
 const LARGEST_RATE: f64 = 1000.0;
+/// With more there is hardly a model left.
+const LARGEST_DROPOUT: f64 = 0.9;
 
 impl RunConfig {
     /// Checks every value of the run file `file`.
     pub(super) fn check(&self, file: &Path) -> Result<()> {
         let checks = [self.check_top(), self.check_data(), self.check_task(), self.check_verbalizer()];
-        let mut checks = checks.into_iter().chain([self.check_backbone(), self.check_length(), self.check_train()]);
+        let mut checks = checks.into_iter().chain([
+            self.check_prompt(),
+            self.check_backbone(),
+            self.check_length(),
+            self.check_train(),
+        ]);
         match checks.find_map(std::result::Result::err) {
             Some((key, message)) => Err(Error::key(file, key, message)),
             None => Ok(()),
@@ -39,7 +51,11 @@ impl RunConfig {
     }
 
     fn check_top(&self) -> Checked {
-        required("model", !self.model.as_os_str().is_empty(), "the path of a Hugging Face model directory")?;
+        required(
+            "model",
+            !self.model.as_os_str().is_empty(),
+            "the path of a Hugging Face model directory, or its name in the cache",
+        )?;
         within("seed", self.seed, 0, LARGEST_SEED)?;
         optionally_within("threads", self.threads, MOST_THREADS)
     }
@@ -93,9 +109,37 @@ impl RunConfig {
         Ok(())
     }
 
+    fn check_prompt(&self) -> Checked {
+        let prompt = &self.prompt;
+        let (peft, kind) = (prompt.shapes == Shapes::Peft, prompt.encoder);
+        let given = prompt.hidden_size.is_some();
+        let message = format!("is fixed in the shapes \"{}\"; it needs prompt.shapes = \"peft\"", prompt.shapes.name());
+        check(peft || !given, "prompt.hidden_size", &message)?;
+        check(peft || prompt.layers.is_none(), "prompt.layers", message)?;
+        let message = "an embedding has no hidden layer; remove the key";
+        check(!given || kind != EncoderKind::Embedding, "prompt.hidden_size", message)?;
+        let message = format!("is for the lstm; prompt.encoder is \"{}\"", kind.name());
+        check(prompt.layers.is_none() || kind == EncoderKind::Lstm, "prompt.layers", message)?;
+        optionally_within("prompt.hidden_size", prompt.hidden_size, LARGEST_ENCODER)?;
+        optionally_within("prompt.layers", prompt.layers, MOST_ENCODER_LAYERS)
+    }
+
     fn check_backbone(&self) -> Checked {
-        let message = format!("{}: dropout in the model comes with a later release; use 0.0", self.backbone.dropout);
-        check(self.backbone.dropout == 0.0, "backbone.dropout", message)
+        let (dropout, train, full) = (self.backbone.dropout, &self.train, self.backbone.mode.is_full());
+        let message = "\"bf16\" is for a frozen model; use f32 or auto";
+        check(!full || self.compute != Compute::Bf16, "compute", message)?;
+        let message = format!("{dropout}: must be from 0 (off) to {LARGEST_DROPOUT}");
+        check((0.0..=LARGEST_DROPOUT).contains(&dropout), "backbone.dropout", message)?;
+        let of_trained = [
+            ("train.backbone_learning_rate", train.backbone_learning_rate),
+            ("train.head_learning_rate", train.head_learning_rate),
+            ("train.backbone_weight_decay", train.backbone_weight_decay),
+        ];
+        for (key, value) in of_trained {
+            let message = "is for a trained model; set backbone.mode = \"full\" or remove the key";
+            check(value.is_none() || full, key, message)?;
+        }
+        Ok(())
     }
 
     fn check_length(&self) -> Checked {
@@ -111,15 +155,27 @@ impl RunConfig {
     fn check_train(&self) -> Checked {
         let train = &self.train;
         within("train.batch_size", train.batch_size, 1, MOST_EXAMPLES_A_STEP)?;
-        let rate = train.learning_rate;
-        let positive = rate as f32 > 0.0 && rate <= LARGEST_RATE;
-        check(positive, "train.learning_rate", format!("{rate}: must be above 0 and at most {LARGEST_RATE}"))?;
-        for (key, value) in [("train.weight_decay", train.weight_decay), ("train.clip_norm", train.clip_norm)] {
+        let rates = [
+            ("train.learning_rate", Some(train.learning_rate)),
+            ("train.backbone_learning_rate", train.backbone_learning_rate),
+            ("train.head_learning_rate", train.head_learning_rate),
+        ];
+        for (key, rate) in rates.into_iter().filter_map(|(key, rate)| Some((key, rate?))) {
+            let positive = rate as f32 > 0.0 && rate <= LARGEST_RATE;
+            check(positive, key, format!("{rate}: must be above 0 and at most {LARGEST_RATE}"))?;
+        }
+        let decays = [
+            ("train.weight_decay", train.weight_decay),
+            ("train.backbone_weight_decay", train.backbone_weight_decay.unwrap_or(0.0)),
+            ("train.clip_norm", train.clip_norm),
+        ];
+        for (key, value) in decays {
             let message = format!("{value}: must be from 0 (off) to {LARGEST_RATE}");
             check((0.0..=LARGEST_RATE).contains(&value), key, message)?;
         }
         let message = format!("{}: must be above 0 and at most 1", train.decay);
         check(train.decay > 0.0 && train.decay <= 1.0, "train.decay", message)?;
+        within("train.save_every", train.save_every, 1, MOST_STEPS)?;
         within("train.patience", train.patience, 0, MOST_STEPS)?;
         let message = "stops on the dev examples; give data.dev or remove the key";
         check(train.patience == 0 || self.data.dev.is_some(), "train.patience", message)?;

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tensor::Precision;
+
 /// Precision of the frozen model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -13,14 +15,8 @@ pub enum Compute {
     Auto,
     /// Everything in 32-bit floats: the reference.
     F32,
-}
-
-/// Which published implementation the encoder's shapes follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Shapes {
-    /// The P-tuning authors' LAMA code: two layers, half the width a direction.
-    Lama,
+    /// The frozen weights, and the rows on their way into a product, as bf16; everything else in 32-bit floats.
+    Bf16,
 }
 
 /// What the training loss of a probing task compares the answer with.
@@ -39,6 +35,8 @@ pub enum Loss {
 pub enum BackboneMode {
     /// They stay as they are.
     Frozen,
+    /// All of them are trained with the prompt.
+    Full,
 }
 
 /// The optimiser.
@@ -49,6 +47,9 @@ pub enum OptimizerKind {
     AdamW,
     /// Adam with coupled L2: the decay is added to the gradient, as PyTorch's `Adam`.
     Adam,
+    /// Adam with decoupled weight decay after the step, as the `AdamW` of transformers before version 5.
+    #[serde(rename = "adamw_hf")]
+    AdamWHf,
 }
 
 /// How the learning rate changes, after the warm-up.
@@ -82,21 +83,28 @@ pub enum Metric {
     Mrr,
 }
 
+impl BackboneMode {
+    /// Whether the model's weights are trained.
+    pub fn is_full(self) -> bool {
+        self == BackboneMode::Full
+    }
+}
+
 impl Compute {
     /// The name in run files and adapters.
     pub fn name(self) -> &'static str {
         match self {
             Compute::Auto => "auto",
             Compute::F32 => "f32",
+            Compute::Bf16 => "bf16",
         }
     }
-}
 
-impl Shapes {
-    /// The name in run files and adapters.
-    pub fn name(self) -> &'static str {
+    /// What a device packs frozen weights in.
+    pub fn precision(self) -> Precision {
         match self {
-            Shapes::Lama => "lama",
+            Compute::Auto | Compute::F32 => Precision::F32,
+            Compute::Bf16 => Precision::Bf16,
         }
     }
 }

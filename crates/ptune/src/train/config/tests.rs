@@ -89,10 +89,16 @@ fn relative_paths_are_taken_from_the_directory_of_the_run_file() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("run.toml");
     fs::write(&file, MINIMAL).unwrap();
+    fs::create_dir(directory.path().join("model")).unwrap();
     let config = RunConfig::read(&file, &[("data.dev".into(), "dev.jsonl".into())]).unwrap();
     assert_eq!(config.model, directory.path().join("model"));
     assert_eq!(config.data.train, directory.path().join("train.jsonl"));
     assert_eq!(config.data.dev, Some(directory.path().join("dev.jsonl")));
+    // Where there is no such directory, it may be a name in the cache, and stays one.
+    fs::remove_dir(directory.path().join("model")).unwrap();
+    assert_eq!(RunConfig::read(&file, &[]).unwrap().model, Path::new("model"));
+    fs::write(&file, MINIMAL.replace("model = \"model\"", "model = \"../model\"")).unwrap();
+    assert!(RunConfig::read(&file, &[]).unwrap().model.is_absolute());
 }
 
 #[test]
@@ -153,7 +159,20 @@ fn values_out_of_range_are_refused() {
         ("eval_every = 0", "train.eval_every"),
         ("patience = 3", "train.patience"),
         ("select = \"accuracy\"", "train.select"),
-        ("[backbone]\ndropout = 0.1", "backbone.dropout"),
+        ("[backbone]\ndropout = -0.1", "backbone.dropout"),
+        ("[backbone]\ndropout = 1.0", "backbone.dropout"),
+        ("backbone_learning_rate = 1e-5", "train.backbone_learning_rate"),
+        ("head_learning_rate = 1e-5", "train.head_learning_rate"),
+        ("backbone_weight_decay = 0.1", "train.backbone_weight_decay"),
+        ("backbone_learning_rate = 0.0\n[backbone]\nmode = \"full\"", "train.backbone_learning_rate"),
+        ("backbone_weight_decay = -1.0\n[backbone]\nmode = \"full\"", "train.backbone_weight_decay"),
+        ("[prompt]\nhidden_size = 8", "prompt.hidden_size"),
+        ("[prompt]\nshapes = \"superglue\"\nlayers = 1", "prompt.layers"),
+        ("[prompt]\nshapes = \"peft\"\nhidden_size = 0", "prompt.hidden_size"),
+        ("[prompt]\nshapes = \"peft\"\nhidden_size = 100000", "prompt.hidden_size"),
+        ("[prompt]\nshapes = \"peft\"\nlayers = 0", "prompt.layers"),
+        ("[prompt]\nshapes = \"peft\"\nencoder = \"mlp\"\nlayers = 2", "prompt.layers"),
+        ("[prompt]\nshapes = \"peft\"\nencoder = \"embedding\"\nhidden_size = 8", "prompt.hidden_size"),
         ("[task.verbalizer]\nyes = [\"yes\"]", "task.verbalizer"),
         ("[task.verbalizer]\na = [\"yes\"]\nb = []", "task.verbalizer.b"),
         ("[task.verbalizer]\na = [\"yes\"]\nb = [\" \"]", "task.verbalizer.b"),
@@ -174,6 +193,32 @@ fn values_out_of_range_are_refused() {
     ] {
         assert_says(read(&MINIMAL.replace(from, to)), &["run.toml", key]);
     }
+}
+
+#[test]
+fn the_free_sizes_of_peft_reach_the_encoder() {
+    let config = read(&minimal_and("[prompt]\nshapes = \"peft\"\nhidden_size = 48\nlayers = 3")).unwrap();
+    let (hidden_size, layers) = (Some(48), Some(3));
+    let shape = EncoderShape { kind: EncoderKind::Lstm, shapes: Shapes::Peft, hidden_size, layers };
+    assert_eq!(config.prompt.shape(), shape);
+    assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
+}
+
+#[test]
+fn a_trained_model_has_rates_and_a_frozen_one_has_none() {
+    let rates = |text: &str| {
+        let config = read(text).unwrap();
+        assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
+        let train = config.train;
+        (train.backbone_learning_rate, train.head_learning_rate, train.backbone_weight_decay)
+    };
+    assert_eq!(rates(MINIMAL), (None, None, None));
+    let full = minimal_and("weight_decay = 0.2\n[backbone]\nmode = \"full\"");
+    assert_eq!(rates(&full), (Some(1e-5), Some(1e-5), Some(0.2)));
+    let given = full.replace("[train]", "[train]\nbackbone_learning_rate = 2e-5\nbackbone_weight_decay = 0.0");
+    assert_eq!(rates(&given), (Some(2e-5), Some(2e-5), Some(0.0)));
+    let head = full.replace("[train]", "[train]\nhead_learning_rate = 1e-3");
+    assert_eq!(rates(&head), (Some(1e-5), Some(1e-3), Some(0.2)));
 }
 
 #[test]
@@ -258,6 +303,18 @@ fn a_seed_that_toml_cannot_hold_is_an_error_and_no_panic() {
     assert_says(config.to_toml(), &["TOML"]);
 }
 
+#[test]
+fn a_run_made_in_a_program_is_checked_as_a_file_is() {
+    let data = DataConfig { train: "train.jsonl".into(), ..DataConfig::default() };
+    let task = TaskConfig { template: "{text} [MASK]".into(), ..TaskConfig::default() };
+    let made = RunConfig { model: "/model".into(), data, task, ..RunConfig::default() };
+    let checked = made.clone().checked().unwrap();
+    assert_eq!((checked.compute, checked.train.select), (Compute::F32, Some(Metric::PAt1)));
+    assert_eq!(checked.data.train, std::path::absolute("train.jsonl").unwrap());
+    let train = TrainConfig { batch_size: 0, ..TrainConfig::default() };
+    assert_says(RunConfig { train, ..made }.checked(), &["train.batch_size"]);
+}
+
 /// The rows of the manual's table under a heading: the cells without their backticks, and as they stand.
 fn manual_rows(manual: &str, heading: &str) -> Vec<Vec<String>> {
     let section = manual.split("\n## ").find(|section| section.starts_with(heading)).unwrap();
@@ -339,10 +396,12 @@ fn names_are_those_of_the_run_file() {
     for loss in [Loss::Full, Loss::Vocabulary] {
         assert_eq!(loss.name(), written(Value::try_from(loss).unwrap()));
     }
-    for compute in [Compute::Auto, Compute::F32] {
+    for compute in [Compute::Auto, Compute::F32, Compute::Bf16] {
         assert_eq!(compute.name(), written(Value::try_from(compute).unwrap()));
     }
-    assert_eq!(Shapes::Lama.name(), written(Value::try_from(Shapes::Lama).unwrap()));
+    for shapes in [Shapes::Lama, Shapes::Superglue, Shapes::Peft] {
+        assert_eq!(shapes.name(), written(Value::try_from(shapes).unwrap()));
+    }
 }
 
 proptest! {

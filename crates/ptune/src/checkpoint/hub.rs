@@ -1,0 +1,179 @@
+//! A model by its name on the Hugging Face hub, found in the cache of the hub's Python library. Nothing is downloaded.
+//!
+//! ```text
+//! CACHE/models--klue--roberta-base/refs/main            the commit that 'main' was when it was downloaded
+//! CACHE/models--klue--roberta-base/snapshots/COMMIT/    the model directory; its files are links into blobs/
+//! ```
+//! The name is `model` or `owner/model`, with `@revision` (a branch, a tag or a commit) for another than `main`. A
+//! directory with that path goes before the cache. The cache is where `huggingface_hub` has it: `HF_HUB_CACHE`, else
+//! `HUGGINGFACE_HUB_CACHE`, else `hub` in `HF_HOME`, else `huggingface/hub` in `XDG_CACHE_HOME`, else in `~/.cache`. A
+//! variable that is empty counts as unset; `~/` at its beginning is the home directory, `$NAME` inside it is not
+//! expanded.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::files;
+
+const MAIN: &str = "main";
+/// A ref is a commit: 40 hexadecimal digits.
+const LARGEST_REF: u64 = 256;
+/// Names longer than this are not given by the hub.
+const LONGEST_NAME: usize = 96;
+/// How many snapshots an error lists.
+const LISTED: usize = 4;
+
+/// A model's name on the hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct HubName {
+    /// `model` or `owner/model`.
+    model: String,
+    /// `None` for `main`.
+    revision: Option<String>,
+}
+
+/// The directory of a model: a path, from `beside` when it is relative, or else a name in the cache.
+///
+/// # Errors
+/// There is no such directory, and no such model in the cache: where was looked, and how to get it.
+pub fn locate(model: &Path, beside: &Path) -> Result<PathBuf> {
+    locate_in(cache_directory(|name| std::env::var_os(name)).as_deref(), model, beside)
+}
+
+/// Whether this must be a name in the cache: it reads as one, and there is nothing at that path.
+pub(crate) fn is_name(model: &Path, beside: &Path) -> bool {
+    HubName::parse(model).is_some() && !beside.join(model).exists()
+}
+
+/// What to call a model directory: the name with the commit where it stands in a cache, as `klue/roberta-base@COMMIT`,
+/// which finds it again when the cache has moved; else the last part of its path.
+pub(crate) fn name_of(directory: &Path) -> String {
+    let part = |path: Option<&Path>| path?.file_name()?.to_str().map(str::to_owned);
+    let snapshots = directory.parent();
+    let cached = || {
+        let model = part(snapshots?.parent())?.strip_prefix("models--")?.replace("--", "/");
+        let name = format!("{model}@{}", part(Some(directory))?);
+        (part(snapshots)? == "snapshots" && HubName::parse(Path::new(&name)).is_some()).then_some(name)
+    };
+    cached().or_else(|| part(Some(directory))).unwrap_or_default()
+}
+
+/// The directory of an adapter's base: its path, or when that is gone its name in the cache, at its commit or else at
+/// `main` (the adapter's fingerprint tells whether that is the same). `None` when it is nowhere.
+pub(crate) fn locate_again(path: &Path, name: &str) -> Option<PathBuf> {
+    if path.is_dir() {
+        return Some(path.into());
+    }
+    let pinned = HubName::parse(Path::new(name)).filter(|name| name.revision.is_some())?;
+    let cache = cache_directory(|name| std::env::var_os(name))?;
+    let main = HubName { revision: None, ..pinned.clone() };
+    [pinned, main].iter().find_map(|name| name.find(&cache).ok())
+}
+
+fn locate_in(cache: Option<&Path>, model: &Path, beside: &Path) -> Result<PathBuf> {
+    let path = beside.join(model);
+    if path.exists() {
+        return Ok(path);
+    }
+    // People see where was looked, wherever they are.
+    let path = std::path::absolute(&path).unwrap_or(path);
+    let message =
+        "there is no such directory; name a Hugging Face model directory (config.json, model.safetensors, tokenizer)";
+    match (HubName::parse(model), cache) {
+        (Some(name), Some(cache)) if name.folder(cache).is_dir() => name.find(cache),
+        (Some(name), Some(cache)) => {
+            let (cache, get) = (cache.display(), name.how_to_get());
+            Err(Error::file(
+                &path,
+                format!("{message}, or a model of the cache {cache}, which has no such model: {get}"),
+            ))
+        }
+        _ => Err(Error::file(&path, message)),
+    }
+}
+
+/// Where the cache is, from the environment.
+fn cache_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let home = || variable("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let path = |name: &str| {
+        let path = PathBuf::from(variable(name).filter(|value| !value.is_empty())?);
+        match path.strip_prefix("~") {
+            Ok(rest) => Some(home()?.join(rest)),
+            Err(_) => Some(path),
+        }
+    };
+    let caches = || path("XDG_CACHE_HOME").or_else(|| Some(home()?.join(".cache")));
+    let hub_home = || path("HF_HOME").or_else(|| Some(caches()?.join("huggingface")));
+    path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).or_else(|| Some(hub_home()?.join("hub")))
+}
+
+impl HubName {
+    /// The rules of the hub, which leave nothing that leads out of the cache: one or two parts of letters, digits, `-`,
+    /// `_` and `.`, no `--` or `..` in them, no `-` or `.` at their ends. A revision may have more parts.
+    fn parse(text: &Path) -> Option<HubName> {
+        let text = text.to_str()?;
+        let (model, revision) = text.split_once('@').map_or((text, None), |(model, revision)| (model, Some(revision)));
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let sound = |part: &str| {
+            let ends = [part.chars().next(), part.chars().next_back()];
+            let sound_ends = ends.iter().all(|c| c.is_some_and(|c| c != '-' && c != '.'));
+            sound_ends && part.chars().all(allowed) && !part.contains("..")
+        };
+        let named = model.split('/').count() <= 2
+            && model.len() <= LONGEST_NAME
+            && model.split('/').all(sound)
+            && !model.contains("--");
+        let revised = revision.is_none_or(|revision| revision.split('/').all(sound));
+        (named && revised).then(|| HubName { model: model.into(), revision: revision.map(str::to_owned) })
+    }
+
+    /// The model's folder in a cache.
+    fn folder(&self, cache: &Path) -> PathBuf {
+        cache.join(format!("models--{}", self.model.replace('/', "--")))
+    }
+
+    /// The snapshot in a cache: that of the ref with the revision's name, else that of the commit.
+    fn find(&self, cache: &Path) -> Result<PathBuf> {
+        let folder = self.folder(cache);
+        let revision = self.revision.as_deref().unwrap_or(MAIN);
+        let reference = folder.join("refs").join(revision);
+        let commit = if reference.is_file() {
+            let commit = files::read_text(&reference, LARGEST_REF)?.trim().to_owned();
+            if commit.is_empty() || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(Error::file(&reference, "does not name a commit; download the model again"));
+            }
+            commit
+        } else {
+            revision.to_owned()
+        };
+        let snapshot = folder.join("snapshots").join(&commit);
+        if !snapshot.is_dir() {
+            let message = format!("has no revision '{revision}'; {}{}", self.how_to_get(), self.others(&folder));
+            return Err(Error::file(&folder, message));
+        }
+        if !snapshot.join(super::CONFIG_FILE).is_file() {
+            let message = format!("is not complete (there is no {}); {}", super::CONFIG_FILE, self.how_to_get());
+            return Err(Error::file(&snapshot, message));
+        }
+        Ok(snapshot)
+    }
+
+    fn how_to_get(&self) -> String {
+        let revision = self.revision.as_ref().map_or(String::new(), |revision| format!(" --revision {revision}"));
+        format!("get it once, where there is a network, with: hf download {}{revision}", self.model)
+    }
+
+    /// The snapshots that are there, for an error.
+    fn others(&self, folder: &Path) -> String {
+        let entries = std::fs::read_dir(folder.join("snapshots")).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names.truncate(LISTED);
+        let names: Vec<String> = names.into_iter().map(|name| format!("{}@{name}", self.model)).collect();
+        if names.is_empty() { String::new() } else { format!("\nor use what is there: {}", names.join(", ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! What a run has come to beside its parameters: counts, sums, the best so far, and the lines of `metrics.jsonl`.
+
+use std::cmp::Ordering;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::train::Event;
+use crate::train::events;
+use crate::train::metrics::Metrics;
+use crate::{Result, files};
+
+/// How far a run is. All but the times follows from the run file, so it is the same in every repetition.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::train) struct Progress {
+    /// Steps made.
+    pub(in crate::train) step: usize,
+    /// The step of the last evaluation; none before the one at step 0.
+    pub(in crate::train) evaluated: Option<usize>,
+    /// `metrics.jsonl` so far.
+    pub(in crate::train) log: String,
+    /// Metrics on dev of the kept prompt, which itself is the adapter on disk; none before the first evaluation, and
+    /// without dev.
+    pub(in crate::train) kept: Option<Metrics>,
+    /// Evaluations since the last that was better than all before it.
+    pub(in crate::train) idle: usize,
+    /// Sum of the losses since the last line of the log.
+    pub(in crate::train) loss: f64,
+    /// Steps since the last line of the log.
+    pub(in crate::train) loss_steps: usize,
+    /// Examples trained on.
+    pub(in crate::train) examples: usize,
+    /// Time in training steps.
+    pub(in crate::train) stepping: Duration,
+    /// Time in training and evaluation before the run was last resumed.
+    pub(in crate::train) earlier: Duration,
+}
+
+impl Progress {
+    /// The steps made, and the last evaluation: two states of a run that agree in these are the same.
+    pub(super) fn done(&self) -> (usize, Option<usize>) {
+        (self.step, self.evaluated)
+    }
+
+    /// Counts a training step.
+    pub(super) fn count_step(&mut self, loss: f64, examples: usize, time: Duration) {
+        self.step += 1;
+        self.loss += loss;
+        self.loss_steps += 1;
+        self.examples += examples;
+        self.stepping += time;
+    }
+
+    /// The mean loss since the last call, and a new count.
+    pub(super) fn take_mean_loss(&mut self) -> f64 {
+        let mean = self.loss / self.loss_steps.max(1) as f64;
+        (self.loss, self.loss_steps) = (0.0, 0);
+        mean
+    }
+
+    /// Whether metrics are to be kept, by the metric `select`. Ties keep the later, but only a better one resets the
+    /// patience.
+    pub(super) fn is_best(&mut self, metrics: &Metrics, select: &str) -> bool {
+        let so_far = self.kept.as_ref().and_then(|kept| kept.get(select));
+        let order = match (metrics.get(select), so_far) {
+            (Some(now), Some(best)) => now.partial_cmp(&best),
+            _ => Some(Ordering::Greater), // the first
+        };
+        self.idle = if order == Some(Ordering::Greater) { 0 } else { self.idle + 1 };
+        order.is_some_and(Ordering::is_ge)
+    }
+
+    /// What the observer hears of a step.
+    pub(super) fn event<'a>(&self, steps: usize, loss: f64, select: &'a str) -> Event<'a> {
+        let dev = self.kept.as_ref().and_then(|kept| kept.get(select));
+        let examples_per_s = self.examples_per_s();
+        Event::Step { step: self.step, steps, loss, examples_per_s, dev: dev.map(|value| (select, value)) }
+    }
+
+    /// Training examples a second; 0 before the first step.
+    pub(super) fn examples_per_s(&self) -> f64 {
+        self.examples as f64 / self.stepping.as_secs_f64().max(1e-9)
+    }
+
+    /// Adds a line to `metrics.jsonl` in the run directory `out`.
+    pub(super) fn write_line(&mut self, line: &serde_json::Value, out: &Path) -> Result<()> {
+        self.log += &line.to_string();
+        self.log.push('\n');
+        self.write_log(out)
+    }
+
+    /// Writes `metrics.jsonl` as a whole, and what TensorBoard reads after it.
+    pub(super) fn write_log(&self, out: &Path) -> Result<()> {
+        files::write_atomically(&out.join("metrics.jsonl"), self.log.as_bytes())?;
+        events::update(out, &self.log, self.examples_per_s())
+    }
+}

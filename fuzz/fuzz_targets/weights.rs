@@ -1,0 +1,4 @@
+//! Fuzzes `entry::weights`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ptune_fuzz::entry::weights(bytes));
