@@ -17,8 +17,8 @@ import sys
 import tempfile
 
 TASKS = {
-    "CB": (12, {"entailment": ["yes"], "contradiction": ["no"], "neutral": ["maybe"]}),
-    "RTE": (3, {"entailment": ["yes"], "not_entailment": ["no"]}),
+    "CB": (8, {"entailment": ["yes"], "contradiction": ["no"], "neutral": ["maybe"]}),
+    "RTE": (1, {"entailment": ["yes"], "not_entailment": ["no"]}),
 }
 MANUAL = "{hypothesis|no_punct} ? [MASK] , {premise|shorten}"
 PSEUDO = "[P*3] {hypothesis|no_punct} ? [P*3] [MASK] , [P*3] {premise|shorten}"
