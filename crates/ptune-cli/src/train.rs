@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use ptune::train::{Event, Options, RunConfig, Summary};
-use ptune::{Device, Error};
+use ptune::{Device, Error, report};
 use serde_json::{Value, json};
 
 use crate::progress::Progress;
@@ -15,8 +15,9 @@ use crate::signals::Signals;
 /// Train a task from a run file
 ///
 /// Reads and checks every file, trains, and writes a run directory: run.toml (the run file as resolved), metrics.jsonl,
-/// adapter/, the trained task, and state/, from which --resume goes on. The adapter is the best one by the dev metric,
-/// or the last where there is no dev file. The model itself is only read.
+/// adapter/, the trained task, report.html, a page about the run for any browser, events for TensorBoard, and state/, from
+/// which --resume goes on. The adapter is the best one by the dev metric, or the last where there is no dev file. The
+/// model itself is only read.
 ///
 /// Ctrl-C ends a run after its current step and saves it; a second Ctrl-C ends it at once.
 #[derive(clap::Args)]
@@ -83,6 +84,8 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
     let summary = match summary {
         Err(Error::Stopped { step: 0 }) => bail!("stopped before the first step; {}", how_to_resume(arguments, &out)),
         Err(Error::Stopped { step }) => {
+            // A report of what there is; the run is saved with or without it.
+            let _ = report::write(&out, peak_rss_mb());
             bail!("stopped after step {step} and saved; {}", how_to_resume(arguments, &out))
         }
         Err(full @ Error::Write { .. }) if out.join("run.toml").exists() => {
@@ -90,7 +93,10 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
         }
         summary => summary?,
     };
+    // The run is saved: its results are told even where the report cannot be written.
+    let report = report::write(&out, peak_rss_mb());
     print(&if arguments.json { to_json(&summary, &out).to_string() } else { to_text(&summary, &out) })?;
+    report?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -198,6 +204,7 @@ fn to_text(summary: &Summary, out: &Path) -> String {
         }
     }
     lines.push(format!("adapter: {} ({} bytes)", out.join("adapter").display(), summary.adapter_bytes));
+    lines.push(format!("report: {}", out.join(report::FILE).display()));
     lines.join("\n")
 }
 

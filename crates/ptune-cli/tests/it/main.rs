@@ -13,6 +13,7 @@ mod contract;
 mod families;
 mod full_disk;
 mod hostile;
+mod inspect;
 mod long_words;
 mod resume;
 mod same_bits;

@@ -114,6 +114,11 @@ impl Weights {
         self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
     }
 
+    /// The type that a tensor is stored in, by its name in safetensors: `F32`, `BF16`.
+    pub fn dtype(&self, name: &str) -> Option<String> {
+        self.tensors.get(name).map(|tensor| format!("{:?}", tensor.dtype))
+    }
+
     /// Reads a tensor as f32, in row-major order. `out` is cleared first and keeps its memory between calls.
     ///
     /// # Errors

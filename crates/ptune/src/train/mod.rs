@@ -26,8 +26,9 @@ mod task;
 
 pub use config::RunConfig;
 pub use optimizer::{Optimizer, Schedule};
-pub use run::{Options, Summary, run, run_with};
+pub use run::{Options, Summary, finished, run, run_with};
 pub use task::Task;
+pub(crate) use task::open_tokenizer;
 
 use crate::method::{Head, Prompt};
 use crate::model::{Columns, Model};

@@ -39,6 +39,7 @@ use crate::train::prepare::{Data, describe_base, new_prompt, open_model, tell_lo
 use crate::train::state::Identity;
 use crate::train::{Event, Task};
 use crate::{Error, Result, files};
+pub use resume::finished;
 use resume::{Former, Lock};
 
 /// What a run came to.

@@ -20,6 +20,14 @@ pub(super) fn state_file(out: &Path) -> PathBuf {
     out.join("state").join("state.safetensors")
 }
 
+/// What the run in the directory `out` came to; none when it is not finished.
+///
+/// # Errors
+/// A damaged state.
+pub fn finished(out: &Path) -> Result<Option<Summary>> {
+    Ok(StateFile::open(&state_file(out))?.and_then(|file| file.state.finished))
+}
+
 /// What is in the run directory before this run.
 pub(super) enum Former {
     /// No run.
