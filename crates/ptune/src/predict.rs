@@ -7,7 +7,7 @@ use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Example};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Model};
+use crate::model::{Columns, Gradients, Model};
 use crate::tensor::{Device, Precision, Tensor};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
@@ -76,7 +76,8 @@ impl Predictor {
         }
         task.encoder()?;
         let precision = Precision::named(&description.compute).expect("checked when the adapter was loaded");
-        let model = Model::load(&directory, &device.with_precision(precision), false, progress)?;
+        let (device_of_model, tuned) = (device.with_precision(precision), loaded.tuned.open(adapter)?);
+        let model = Model::load(&directory, &tuned, &device_of_model, Gradients::None, progress)?;
         let columns = model.columns(task.head.columns(false), false);
         let prompt = (loaded.rows > 0).then(|| device.upload(loaded.rows, loaded.width, &loaded.prompt));
         Ok(Predictor { task, device: device.clone(), model, columns, prompt })

@@ -18,4 +18,5 @@ mod long_words;
 mod resume;
 mod same_bits;
 mod scene;
+mod tuned;
 mod words;

@@ -66,14 +66,22 @@ impl Weights {
         if !single.exists() && index.exists() {
             return Self::open_sharded(directory, &index);
         }
-        let (shard, metadata) = Shard::open(&single)?;
+        Self::open_file(&single)
+    }
+
+    /// Opens one safetensors file, whatever its name.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn open_file(file: &Path) -> Result<Self> {
+        let (shard, metadata) = Shard::open(file)?;
         let mut tensors = BTreeMap::new();
         for name in metadata.offset_keys() {
             if let Some(tensor) = Tensor::find(&metadata, &name, 0, &shard) {
                 tensors.insert(name, tensor);
             }
         }
-        Ok(Weights { file: single, shards: vec![shard], tensors })
+        Ok(Weights { file: file.into(), shards: vec![shard], tensors })
     }
 
     /// Opens the shards that an index names. A tensor of a shard that the index does not list is not visible.

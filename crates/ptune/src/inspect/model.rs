@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::checkpoint::{Config, ModelDirectory, Tokenizer};
-use crate::model::Model;
 use crate::model::spec::ModelSpec;
+use crate::model::{Gradients, Model};
 use crate::tensor::Device;
 use crate::train::open_tokenizer;
 
@@ -116,7 +116,7 @@ impl ModelFacts {
         tokenizer?;
         open_tokenizer(&directory, &spec)?;
         self.fingerprint = Some(directory.fingerprint(&spec.embeddings.words)?);
-        Model::load(&directory, device, false, progress).map(drop)
+        Model::load(&directory, &[], device, Gradients::None, progress).map(drop)
     }
 }
 

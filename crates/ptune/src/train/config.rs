@@ -28,6 +28,9 @@ pub const ADAM_BETAS: (f64, f64) = (0.9, 0.999);
 /// What Adam adds to the root of the second moment.
 pub const ADAM_EPSILON: f64 = 1e-8;
 
+/// The learning rate of a trained model where the file gives none.
+const BACKBONE_LEARNING_RATE: f64 = 1e-5;
+
 /// The integers of TOML end here.
 pub const LARGEST_SEED: u64 = i64::MAX as u64;
 
@@ -122,7 +125,7 @@ pub struct PromptConfig {
 pub struct BackboneConfig {
     /// Whether the model's weights are trained.
     pub mode: BackboneMode,
-    /// Dropout of the model while training; 0 in this release.
+    /// Dropout of the model while training: embeddings, attention probabilities, and what attention and MLP give.
     pub dropout: f64,
 }
 
@@ -140,10 +143,20 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Learning rate of the prompt.
     pub learning_rate: f64,
+    /// Learning rate of the model's weights; there after reading exactly when they are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backbone_learning_rate: Option<f64>,
+    /// Learning rate of what only the language-model head has; there as the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_learning_rate: Option<f64>,
     /// The optimiser.
     pub optimizer: OptimizerKind,
-    /// Weight decay: decoupled for `adamw`, added to the gradient for `adam`.
+    /// Weight decay of the prompt, and of the model unless that has its own: decoupled for `adamw` and `adamw_hf`, added
+    /// to the gradient for `adam`.
     pub weight_decay: f64,
+    /// Weight decay of the model's weights, biases and norms excepted; there after reading exactly when they are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backbone_weight_decay: Option<f64>,
     /// How the learning rate changes.
     pub schedule: ScheduleKind,
     /// `exponential`: what the learning rate is multiplied by after every epoch.
@@ -225,8 +238,11 @@ impl Default for TrainConfig {
             epochs: None,
             batch_size: 8,
             learning_rate: 1e-3,
+            backbone_learning_rate: None,
+            head_learning_rate: None,
             optimizer: OptimizerKind::AdamW,
             weight_decay: 0.0,
+            backbone_weight_decay: None,
             schedule: ScheduleKind::Constant,
             decay: 0.98,
             warmup_steps: 0,

@@ -30,12 +30,12 @@ pub(super) use progress::Progress;
 
 use crate::adapter::Base;
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Model};
+use crate::model::{Columns, Gradients, Model};
 use crate::tensor::{Device, Tensor};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
-use crate::train::prepare::{Data, describe_base, new_prompt, open_model, tell_long_words, tell_vocabulary};
+use crate::train::prepare::{Data, describe_base, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary};
 use crate::train::state::Identity;
 use crate::train::{Event, Task};
 use crate::{Error, Result, files};
@@ -117,7 +117,8 @@ pub fn run_with(
     config.prompt.init.check(&task.template, &initial_words)?;
     let data = Data::read(config, &task, observe)?;
     let base = describe_base(&directory, &spec)?;
-    let trains = task.template.has_pseudo_tokens();
+    let gradients = gradients(config, &task);
+    let trains = gradients != Gradients::None;
     if trains {
         config.require_length(file)?;
     }
@@ -128,7 +129,8 @@ pub fn run_with(
         observe(Event::Note(&format!("{}: this run is finished; nothing is left to do", out.display())));
         return Ok(summary.clone());
     }
-    let model = Model::load(&directory, device, trains, &mut |done, total| observe(Event::Loading { done, total }))?;
+    let loading = &mut |done, total| observe(Event::Loading { done, total });
+    let model = Model::load(&directory, &[], device, gradients, loading)?;
     let prompt = new_prompt(config, file, device, &model, &initial_words)?;
 
     let _lock = match lock {
@@ -139,9 +141,8 @@ pub fn run_with(
     files::write_atomically(&out.join("run.toml"), identity.config().as_bytes())?;
     let columns = model.columns(task.head.columns(true), trains);
     let (stop, config) = (options.stop, &resolved);
-    let run =
-        Run { config, out, device, task: &task, data: &data, model: &model, columns: &columns, base, identity, stop };
-    let mut training = run.begin(prompt);
+    let run = Run { config, out, device, task: &task, data: &data, base, identity, stop };
+    let mut training = run.begin(model, columns, prompt);
     run.go_on(&mut training, former, observe)?;
     run.train(&mut training, observe)?;
     run.finish(training, observe)
@@ -155,8 +156,6 @@ struct Run<'a> {
     device: &'a Device,
     task: &'a Task,
     data: &'a Data,
-    model: &'a Model,
-    columns: &'a Columns,
     base: Base,
     identity: Identity,
     stop: Option<&'a AtomicBool>,
@@ -164,8 +163,8 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// What scores rows with a prompt in place.
-    fn scorer<'s>(&'s self, prompt: Option<&'s Tensor>) -> Scorer<'s> {
-        let (model, columns, head) = (self.model, self.columns, &self.task.head);
+    fn scorer<'s>(&'s self, model: &'s Model, columns: &'s Columns, prompt: Option<&'s Tensor>) -> Scorer<'s> {
+        let head = &self.task.head;
         Scorer { device: self.device, model, columns, column_ids: head.columns(true), head, prompt }
     }
 

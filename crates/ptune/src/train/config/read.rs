@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::{Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
+use super::{BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::{files, spelling};
@@ -25,17 +25,11 @@ const LABELS: &str = "verbalizer";
 pub(super) const LATER_KEYS: &[(&str, &str)] = &[
     ("backbone.lora_rank", "training the model with LoRA comes with a later release; remove the key"),
     ("backbone.lora_alpha", "training the model with LoRA comes with a later release; remove the key"),
-    ("train.backbone_learning_rate", "training the model's weights comes with a later release; remove the key"),
-    ("train.head_learning_rate", "training a head comes with a later release; remove the key"),
     ("prompt.dropout", "dropout in the prompt encoder comes with a later release; remove the key"),
 ];
 
 /// Values that are designed but whose feature is not built, and what to write instead.
-pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[
-    ("backbone.mode", "full", "frozen"),
-    ("backbone.mode", "lora", "frozen"),
-    ("train.optimizer", "adamw_hf", "adamw or adam"),
-];
+pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[("backbone.mode", "lora", "frozen or full")];
 
 impl RunConfig {
     /// Reads a run file, applies `overrides` (`--set key=value`: a dotted key, and a value as TOML or else a text) as
@@ -90,6 +84,9 @@ impl RunConfig {
             train: TrainConfig {
                 steps: Some(1),
                 epochs: Some(1),
+                backbone_learning_rate: Some(1.0),
+                head_learning_rate: Some(1.0),
+                backbone_weight_decay: Some(1.0),
                 eval_every: Some(1),
                 select: Some(Metric::Accuracy),
                 ..TrainConfig::default()
@@ -126,6 +123,12 @@ impl RunConfig {
             self.compute = Compute::F32;
         }
         self.train.select = Some(self.select());
+        if self.backbone.mode.is_full() {
+            let train = &mut self.train;
+            let rate = *train.backbone_learning_rate.get_or_insert(BACKBONE_LEARNING_RATE);
+            train.head_learning_rate.get_or_insert(rate);
+            train.backbone_weight_decay.get_or_insert(train.weight_decay);
+        }
         Ok(())
     }
 }

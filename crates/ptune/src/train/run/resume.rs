@@ -139,7 +139,9 @@ impl Run<'_> {
         };
         let steps = training.schedule.steps;
         let progress = &file.state.progress;
-        file.read_tensors(training.trainer.tensors_mut())?;
+        let trainer = &mut training.trainer;
+        file.read_tensors(trainer.tensors_mut())?;
+        trainer.model.repack(&mut trainer.columns);
         if progress.kept.is_some() {
             Adapter::load(&self.adapter())?; // the kept prompt: found missing now rather than at the end
         }
@@ -154,7 +156,7 @@ impl Trainer<'_> {
     /// Everything that training changes, by name: each parameter and its two moments. Equal names in equal order are all
     /// that a state asks for.
     pub(super) fn tensors(&self) -> Vec<(String, &Tensor)> {
-        let parameters = self.prompt.parameters().iter().zip(self.optimizer.moments());
+        let parameters = self.parameters().zip(self.optimizer.moments());
         let named = parameters.flat_map(|(parameter, [first, second])| {
             names(&parameter.name).into_iter().zip([&parameter.value, first, second])
         });
@@ -163,8 +165,8 @@ impl Trainer<'_> {
 
     /// The same, to fill them.
     fn tensors_mut(&mut self) -> Vec<(String, &mut Tensor)> {
-        let parameters = self.prompt.parameters_mut().iter_mut().zip(self.optimizer.moments_mut());
-        let named = parameters.flat_map(|(parameter, [first, second])| {
+        let parameters = self.prompt.parameters_mut().iter_mut().chain(self.model.parameters_mut());
+        let named = parameters.zip(self.optimizer.moments_mut()).flat_map(|(parameter, [first, second])| {
             names(&parameter.name).into_iter().zip([&mut parameter.value, first, second])
         });
         named.collect()

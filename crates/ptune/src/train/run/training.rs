@@ -17,9 +17,11 @@ use super::Run;
 use super::progress::Progress;
 use crate::data::{Dataset, pack};
 use crate::method::Prompt;
+use crate::model::{Columns, Model};
 use crate::train::metrics::Metrics;
+use crate::train::prepare::with_dropout;
 use crate::train::state::State;
-use crate::train::{Event, Optimizer, Order, Schedule, Trainer, check_loss};
+use crate::train::{Event, Order, Recipe, Schedule, Trainer, check_loss};
 use crate::{Error, Result};
 
 /// What moves while a run trains.
@@ -49,24 +51,24 @@ impl Training<'_> {
 
 impl Run<'_> {
     /// The state at step 0.
-    pub(super) fn begin(&self, prompt: Prompt) -> Training<'_> {
+    pub(super) fn begin(&self, model: Model, columns: Columns, prompt: Prompt) -> Training<'_> {
         let config = &self.config.train;
         let rows = self.data.train.examples.len();
         let steps_per_epoch = Order::batches_per_epoch(rows, config.batch_size);
         let schedule = Schedule {
             kind: config.schedule,
-            learning_rate: config.learning_rate,
+            learning_rate: match (&prompt, config.backbone_learning_rate) {
+                (Prompt::Manual, Some(rate)) => rate,
+                _ => config.learning_rate,
+            },
             warmup_steps: config.warmup_steps,
             steps: self.steps(&prompt, steps_per_epoch),
             steps_per_epoch,
             decay: config.decay,
         };
-        let optimizer =
-            Optimizer::new(self.device, config.optimizer, config.weight_decay, config.clip_norm, prompt.parameters());
-        let (model, columns, device, head) = (self.model, self.columns, self.device, &self.task.head);
         let seed = self.config.data.shuffle.then_some(self.config.seed);
         Training {
-            trainer: Trainer { model, columns, prompt, head, optimizer, device },
+            trainer: Trainer::new(model, columns, prompt, &self.task.head, Recipe::of(config), self.device),
             schedule,
             order: Order::new(rows, config.batch_size, seed),
             progress: Progress::default(),
@@ -77,10 +79,11 @@ impl Run<'_> {
 
     /// Steps of the run: none where there is nothing to train.
     fn steps(&self, prompt: &Prompt, steps_per_epoch: usize) -> usize {
-        match (prompt, self.config.train.steps, self.config.train.epochs) {
-            (Prompt::Manual, ..) => 0,
-            (_, Some(steps), _) => steps,
-            (_, None, epochs) => epochs.unwrap_or(1).saturating_mul(steps_per_epoch),
+        let trains = self.config.backbone.mode.is_full() || matches!(prompt, Prompt::Encoder(_));
+        match (self.config.train.steps, self.config.train.epochs) {
+            _ if !trains => 0,
+            (Some(steps), _) => steps,
+            (None, epochs) => epochs.unwrap_or(1).saturating_mul(steps_per_epoch),
         }
     }
 
@@ -132,21 +135,22 @@ impl Run<'_> {
         let rows = &self.data.train.examples;
         let batch = order.next_batch();
         let layout = pack(batch.iter().map(|&row| &rows[row].encoded));
+        let layout = with_dropout(self.config, layout, progress.step, batch);
         let targets: Vec<u32> = batch.iter().map(|&row| rows[row].target).collect();
-        let loss = trainer.step(&layout, &targets, schedule.rate(progress.step));
+        let loss = trainer.step(&layout, &targets, schedule.share(progress.step));
         check_loss(loss, progress.step)?;
         progress.count_step(loss, batch.len(), begin.elapsed());
         observe(progress.event(schedule.steps, loss, self.config.select().name()));
         Ok(())
     }
 
-    /// Evaluates on dev, keeps the prompt when it is the best, and writes a line of the log. Until the scores are there
-    /// nothing changes, so that the evaluation can be stopped and begun again.
+    /// Evaluates on dev, keeps what is trained when it is the best, and writes a line of the log. Until the scores are
+    /// there nothing changes, so that the evaluation can be stopped and begun again.
     fn evaluate(&self, training: &mut Training<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         let Training { trainer, schedule, progress, .. } = training;
         let step = progress.step;
         let dev = self.data.dev.as_ref();
-        let dev = dev.map(|dev| self.score(&trainer.prompt, dev, step, observe)).transpose()?;
+        let dev = dev.map(|dev| self.score(trainer, dev, step, observe)).transpose()?;
         let mut line = json!({"step": step});
         let loss = progress.take_mean_loss();
         if step > 0 {
@@ -159,7 +163,7 @@ impl Run<'_> {
             line["best"] = json!(best);
             observe(Event::Evaluated { step, metrics: &metrics, best });
             if best {
-                self.keep(&trainer.prompt, step, Some(&metrics))?;
+                self.keep(trainer, step, Some(&metrics))?;
                 progress.kept = Some(metrics);
             }
         }
@@ -169,17 +173,17 @@ impl Run<'_> {
 
     fn score(
         &self,
-        prompt: &Prompt,
+        trainer: &Trainer<'_>,
         data: &Dataset,
         step: usize,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Metrics> {
-        let prompt = prompt.forward(self.device);
+        let prompt = trainer.prompt.forward(self.device);
         let mut progress = |done, total| {
             observe(Event::Evaluating { done, total });
             self.check_stop(step)
         };
-        self.scorer(prompt.rows()).evaluate(data, &mut progress)
+        self.scorer(&trainer.model, &trainer.columns, prompt.rows()).evaluate(data, &mut progress)
     }
 
     /// Saves the state, unless it is on disk already.
