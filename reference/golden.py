@@ -68,11 +68,38 @@ def make_tokenizer(case):
     return tokenizer, vocab, lambda directory: write_byte_level(directory, case, tokenizer, merges)
 
 
-class Run:
-    """Ten updates of one case in one precision."""
+class AdamWHf(torch.optim.Optimizer):
+    """The AdamW of transformers before version 5: eps on the uncorrected root, decay after the step."""
 
-    def __init__(self, case, model, encoder, dtype):
-        self.case, self.dtype = case, dtype
+    def __init__(self, groups, **defaults):
+        super().__init__(groups, defaults)
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            (b1, b2), eps = group["betas"], group["eps"]
+            for p in group["params"]:
+                state = self.state[p]
+                t = state["t"] = state.get("t", 0) + 1
+                m = state.setdefault("m", torch.zeros_like(p)).mul_(b1).add_(p.grad, alpha=1 - b1)
+                v = state.setdefault("v", torch.zeros_like(p)).mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
+                p.addcdiv_(m, v.sqrt() + eps, value=-group["lr"] * (1 - b2**t) ** 0.5 / (1 - b1**t))
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+
+
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamw_hf": AdamWHf}
+
+
+def is_head(name):
+    """Whether a parameter is the language-model head's own."""
+    return name.startswith(("cls.", "lm_head."))
+
+
+class Run:
+    """Ten updates of one case in one precision: of the encoder, or with `full` of the model too."""
+
+    def __init__(self, case, model, encoder, dtype, full=False):
+        self.case, self.dtype, self.full = case, dtype, full
         self.model = copy.deepcopy(model).to(dtype)
         self.encoder = copy.deepcopy(encoder).to(dtype)
         self.losses, self.gradient_norms, self.rates = [], [], []
@@ -106,18 +133,33 @@ class Run:
         if self.case["sequences"] is not None:
             self.tensors["scores"] = self.scores.detach()
 
+    def groups(self, o):
+        """Parameter groups with their highest rates; in the model, biases and the weights of norms do not decay."""
+        groups = [dict(params=list(self.encoder.parameters()), lr=o["lr"], weight_decay=o["weight_decay"])]
+        norms = {name + ".weight" for name, module in self.model.named_modules() if isinstance(module, torch.nn.LayerNorm)}
+        for name, p in self.model.named_parameters() if self.full else []:
+            decay = 0.0 if name in norms or name.endswith("bias") else o["backbone_weight_decay"]
+            groups.append(dict(params=[p], lr=o["head_lr" if is_head(name) else "backbone_lr"], weight_decay=decay))
+        return groups
+
     def train(self):
         self.record_first()
-        o, parameters = self.case["optimizer"], list(self.encoder.parameters())
-        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[o["kind"]]
-        optimizer = kind(parameters, lr=o["lr"], betas=(0.9, 0.999), eps=1e-8, weight_decay=o["weight_decay"])
+        o = self.case["optimizer"]
+        self.model.requires_grad_(self.full)
+        optimizer = OPTIMIZERS[o["kind"]](self.groups(o), betas=(0.9, 0.999), eps=1e-8)
+        highest = [group["lr"] for group in optimizer.param_groups]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for step in range(STEPS):
             rate = learning_rate(o, step, STEPS)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            for group, lr in zip(optimizer.param_groups, highest):
+                group["lr"] = lr * rate / o["lr"]
             optimizer.zero_grad()
             loss = self.forward()[0]
             loss.backward()
+            if self.full and step == 0:
+                prefix = "transformer." if self.case.get("old_names") else ""
+                self.tensors |= {"model_grad." + name.removeprefix(prefix): p.grad.clone()
+                                 for name, p in self.model.named_parameters() if p.grad is not None}
             norm = torch.nn.utils.clip_grad_norm_(parameters, o["clip_norm"] or float("inf"))
             optimizer.step()
             self.losses.append(loss.item())
@@ -133,6 +175,8 @@ def noise(single, double):
     worst = {"losses": max(abs(a - b) / abs(b) for a, b in zip(single.losses, double.losses))}
     for name, b in double.tensors.items():
         group = name if name.split(".")[0] in ("prompt", "pseudo") else name.split(".")[0]
+        if b.abs().max() < 1e-12:
+            continue  # a key's bias shifts all scores of a row alike: its gradient is 0 but for rounding
         difference = ((single.tensors[name].double() - b).abs().max() / b.abs().max()).item()
         worst[group] = max(worst.get(group, 0.0), difference)
     return {k: float(f"{v:.2e}") for k, v in worst.items() if k != "encoder"}
@@ -142,6 +186,21 @@ def encoder_keys(case):
     """The encoder's shapes and sizes, where they are not those of the LAMA code."""
     names = {"shapes": "shapes", "h": "encoder_hidden_size", "n": "encoder_layers"}
     return {names[k]: v for k, v in case.get("encoder_shape", {}).items()}
+
+
+def write_full(name, case, model, encoder):
+    """The same case with the model trained too: its gradients in a file, the rest for case.json."""
+    case = {**case, "optimizer": case["full"]}
+    single = Run(case, model, encoder, torch.float32, full=True).train()
+    double = Run(case, model, encoder, torch.float64, full=True).train()
+    (TREE / name).mkdir(parents=True, exist_ok=True)
+    gradients = {k: v.contiguous() for k, v in sorted(single.tensors.items()) if k.startswith("model_grad.")}
+    save_file(gradients, TREE / name / "full.safetensors")
+    for run in (single, double):
+        run.tensors = {k: v for k, v in run.tensors.items() if k.startswith("model_grad.")}
+    print(f"{name}, full: loss {single.losses[0]:.4f} -> {single.losses[-1]:.4f}, f32 against f64 {noise(single, double)}")
+    return {"full": {"optimizer": case["full"], "learning_rates": single.rates, "losses": single.losses,
+                     "gradient_norms": single.gradient_norms, "noise_f32_against_f64": noise(single, double)}}
 
 
 def write_case(name, case):
@@ -174,6 +233,7 @@ def write_case(name, case):
 
     single = Run(case, model, encoder, torch.float32).train()
     double = Run(case, model, encoder, torch.float64).train()
+    full = write_full(name, case, model, encoder) if "full" in case else {}
     directory = TREE / name
     write_model(directory / "model", case, model)
     write_tokenizer(directory / "model")
@@ -183,7 +243,7 @@ def write_case(name, case):
         **{k: case[k] for k in keys}, **encoder_keys(case), "steps": STEPS, "prompt_rows": rows, "ids": ids, "answer_rows": answers,
         "tokens": [" ".join(vocab[i] if i >= 0 else f"<{-1 - i}>" for i in row) for row in ids],
         "label_words": label_words, "gold": gold, "learning_rates": single.rates, "losses": single.losses,
-        "gradient_norms": single.gradient_norms, "noise_f32_against_f64": noise(single, double)})
+        "gradient_norms": single.gradient_norms, "noise_f32_against_f64": noise(single, double), **full})
     return name, single, noise(single, double)
 
 

@@ -30,6 +30,12 @@ def optimizer(kind="adamw", lr=5e-3, weight_decay=0.0, schedule="constant", deca
                 clip_norm=clip_norm)
 
 
+def full(kind="adamw", lr=5e-3, backbone_lr=1e-3, head_lr=2e-3, backbone_weight_decay=0.1, **others):
+    """The optimiser of a case whose model is trained too."""
+    return dict(optimizer(kind, lr, **others), backbone_lr=backbone_lr, head_lr=head_lr,
+                backbone_weight_decay=backbone_weight_decay)
+
+
 def shape(hidden=32, layers=2, heads=4, inner=64, act="gelu", eps=1e-12, positions=48):
     """The sizes of one model."""
     return dict(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=inner, hidden_act=act,
@@ -78,7 +84,7 @@ CASES = {
     "embedding_shared": dict(
         about="bare embedding, rows shared by @name, pseudo tokens next to each other, the same row twice in a text",
         seed=3, shape=shape(), tokenizer="vocab", encoder="embedding", optimizer=optimizer("adam", lr=2e-2), max_tokens=None,
-        target="label", template="[P*2][P*1 @a] {text} [P*1 @a] [P*2 @b] [MASK] [P*2 @b] .", examples=REVIEWS,
+        full=full("adam", clip_norm=1.0), target="label", template="[P*2][P*1 @a] {text} [P*1 @a] [P*2 @b] [MASK] [P*2 @b] .", examples=REVIEWS,
         verbalizer={"positive": ["good"], "negative": ["bad"]}),
     "lstm_uneven": dict(
         about="LSTM, tanh gelu, texts of 1 to 40 tokens of which one is shortened, Adam with coupled L2, clipping, linear warm-up",
@@ -90,7 +96,7 @@ CASES = {
         about="MLP, relu, several words a label (a label's score is the mean raw logit of its words), exponential schedule in which "
               "each step counts as an epoch, [SEP] inside the template",
         seed=5, shape=shape(act="relu"), tokenizer="json", encoder="mlp", max_tokens=None, target="label",
-        optimizer=optimizer(lr=1e-2, schedule="exponential", decay=0.8),
+        full=full("adamw_hf", clip_norm=1.0), optimizer=optimizer(lr=1e-2, schedule="exponential", decay=0.8),
         template="{text} [SEP] the answer [P*4] : [MASK]", examples=REVIEWS,
         verbalizer={"positive": ["good", "great", "fine"], "negative": ["bad", "poor"]}),
     "korean_glued": dict(
@@ -103,6 +109,7 @@ CASES = {
         about="sizes that fill no vector register (hidden 36, 3 heads of 12, inner 50), one layer, one pseudo token, an unknown "
               "character, brackets escaped, AdamW with warm-up",
         seed=7, shape=shape(36, 1, 3, 50), tokenizer="json", encoder="lstm", max_tokens=None, target="object",
+        full=full(schedule="linear", warmup_steps=2),
         optimizer=optimizer(weight_decay=0.01, schedule="linear", warmup_steps=2), verbalizer=None,
         template="([[x {{ {subject}) the capital is [P*1] [MASK]", examples=FACTS),
     "superglue_lstm": dict(
@@ -123,38 +130,39 @@ CASES = {
     "gpt2_lstm": dict(
         about="GPT-2, LSTM, pseudo tokens before, between and behind uneven texts, both shortened; vocab.json and merges.txt",
         family="gpt2", seed=21, shape=gpt2_shape(), tokenizer="merges", encoder="lstm", max_tokens=44, target="label",
+        full=full("adamw_hf", schedule="linear", warmup_steps=1),
         optimizer=optimizer(clip_norm=1.0), template="[P*2] {premise|shorten} [P*2] {hypothesis|no_punct|shorten} ? [P*3] [MASK]",
         examples=UNEVEN, verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]}),
     "gpt2_mlp": dict(
         about="GPT-2, MLP, probing, heads of 8 in 24, three blocks, scores scaled by block, an inner width of its own, OpenAI's tensor "
               "names with the buffers of the causal mask; tokenizer.json",
         family="gpt2", seed=22, shape=gpt2_shape(24, 3, 3, n_inner=40, scale_attn_by_inverse_layer_idx=True), tokenizer="json",
-        old_names=True, encoder="mlp", max_tokens=None, target="object", optimizer=optimizer(weight_decay=0.1),
+        old_names=True, encoder="mlp", max_tokens=None, target="object", full=full(clip_norm=1.0), optimizer=optimizer(weight_decay=0.1),
         template="[P*1] {subject} is located in [P*2] [MASK]", examples=FACTS, verbalizer=None),
     "gpt2_embedding": dict(
         about="GPT-2, bare embedding, one block (first and last at once), shared rows, Korean glued to a field, an untied head, two words "
               "a label, unscaled scores, relu",
         family="gpt2", seed=23, tokenizer="merges", encoder="embedding", max_tokens=None, target="감정",
         shape=gpt2_shape(layers=1, tie_word_embeddings=False, scale_attn_weights=False, activation_function="relu"),
-        optimizer=optimizer("adam", lr=2e-2), template="{이름}의 맛은 [P*2 @a] {글} 정말 [P*1][P*2 @a] [MASK]",
+        full=full("adam"), optimizer=optimizer("adam", lr=2e-2), template="{이름}의 맛은 [P*2 @a] {글} 정말 [P*1][P*2 @a] [MASK]",
         examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("식당 soup", "비싸고 나쁘네요", "부정"), ("영화", "최고네요!", "긍정")),
         verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]}),
     "roberta_lstm": dict(
         about="RoBERTa, LSTM, pseudo tokens before, between and after the text; tokenizer.json of its own",
         family="roberta", seed=31, shape=roberta_shape(positions=72), tokenizer="json", encoder="lstm", max_tokens=None, target="label",
-        optimizer=optimizer(schedule="linear", warmup_steps=2), template="[P*3] {premise} [P*2] [MASK] . {hypothesis|no_punct} ? [P*4]",
+        full=full("adamw_hf", clip_norm=1.0), optimizer=optimizer(schedule="linear", warmup_steps=2), template="[P*3] {premise} [P*2] [MASK] . {hypothesis|no_punct} ? [P*4]",
         examples=PAIRS, verbalizer={"entailment": ["yes"], "not_entailment": ["no"]}),
     "roberta_mlp": dict(
         about="RoBERTa, MLP, probing, uneven texts up to the last position, [SEP] inside the template, tanh gelu below a head that stays "
               "gelu, one block, heads of 8 in 24, an untied head with its own bias; vocab.json and merges.txt",
         family="roberta", seed=32, shape=roberta_shape(24, 1, 3, 40, "gelu_new", tie_word_embeddings=False), tokenizer="merges",
-        encoder="mlp", max_tokens=48, target="label", optimizer=optimizer(lr=1e-2, schedule="exponential", decay=0.8),
+        encoder="mlp", max_tokens=48, target="label", full=full(weight_decay=0.1), optimizer=optimizer(lr=1e-2, schedule="exponential", decay=0.8),
         template="{premise|shorten} [SEP] the answer [P*3] : [MASK]", examples=rows(
             "premise label", *[(row["premise"], word) for row, word in zip(UNEVEN, ["yes", "no", "maybe", "no"])]), verbalizer=None),
     "roberta_embedding": dict(
         about="RoBERTa, bare embedding, Korean glued to a field and to the mask, padding token 5, two words a label",
         family="roberta", seed=33, tokenizer="merges", encoder="embedding", max_tokens=None, target="감정",
-        shape={**roberta_shape(), "pad_token_id": 5, "max_position_embeddings": 72}, optimizer=optimizer("adam", lr=2e-2),
+        shape={**roberta_shape(), "pad_token_id": 5, "max_position_embeddings": 72}, full=full(clip_norm=0.5), optimizer=optimizer("adam", lr=2e-2),
         template="{이름}의 맛은 [P*2] {글} 정말 [MASK]입니다 [P*1].",
         examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("soup", "나쁘네", "부정"), ("영화", "최고!", "긍정")),
         verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]}),

@@ -6,9 +6,11 @@
 
 mod bench;
 mod evaluate;
+mod inspect;
 mod predict;
 mod progress;
 mod report;
+mod signals;
 mod train;
 
 use std::io::Write;
@@ -39,6 +41,7 @@ is an adapter, a directory of a few kilobytes that \"eval\" and \"predict\" use.
 const EXAMPLES: &str = "\
 From nothing to answers:
   ptune train run.toml --out runs/first
+  ptune inspect runs/first
   ptune eval runs/first/adapter --data test.jsonl
   ptune predict runs/first/adapter --field text=\"the soup was cold\"
 
@@ -49,6 +52,7 @@ enum Command {
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Inspect(inspect::Arguments),
     Bench(bench::Arguments),
 }
 
@@ -58,8 +62,9 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
-        Command::Bench(arguments) => bench::run(arguments, threads),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
+        Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
+        Command::Bench(arguments) => bench::run(arguments, threads),
     };
     match done {
         Ok(status) => status,

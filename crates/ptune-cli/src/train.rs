@@ -3,19 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
-use ptune::train::{Event, RunConfig, Summary};
-use ptune::{Device, Error};
+use anyhow::{Context, Result, bail};
+use ptune::train::{Event, Options, RunConfig, Summary};
+use ptune::{Device, Error, report};
 use serde_json::{Value, json};
 
 use crate::progress::Progress;
 use crate::report::{metrics_json, metrics_line, peak_rss_mb, print};
+use crate::signals::Signals;
 
 /// Train a task from a run file
 ///
 /// Reads and checks every file, trains, and writes a run directory: run.toml (the run file as resolved), metrics.jsonl,
-/// and adapter/, the trained task. The adapter is the best one by the dev metric, or the last where there is no dev
-/// file. The model itself is only read.
+/// adapter/, the trained task, report.html, a page about the run for any browser, events for TensorBoard, and state/, from
+/// which --resume goes on. The adapter is the best one by the dev metric, or the last where there is no dev file. The
+/// model itself is only read.
+///
+/// Ctrl-C ends a run after its current step and saves it; a second Ctrl-C ends it at once.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -25,6 +29,9 @@ pub(crate) struct Arguments {
     /// The run directory to write; it must not hold a run yet [default: runs/, with the run file's directory and name]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Go on with the run in the run directory, wherever it was interrupted, to the same result bit for bit
+    #[arg(long)]
+    resume: bool,
     /// Change a key of the run file, as in --set train.steps=100; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
@@ -53,22 +60,60 @@ A run file for classification (docs/train.md is the manual of its keys):
 
 Examples:
   ptune train run.toml
-  ptune train run.toml --out runs/fast --set train.learning_rate=3e-3 --set train.steps=500";
+  ptune train run.toml --out runs/fast --set train.learning_rate=3e-3 --set train.steps=500
+  ptune train run.toml --out runs/fast --set train.learning_rate=3e-3 --set train.steps=500 --resume";
 
 pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
     refuse_directory(&arguments.run)?;
     let config = RunConfig::read(&arguments.run, &arguments.set)?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
-        None => default_out(&arguments.run),
+        None => default_out(&arguments.run, arguments.resume),
     };
     let device = Device::processor(threads.or(config.threads));
     let mut progress = Progress::new();
-    let summary = ptune::train::run(&config, &arguments.run, &out, &device, &mut |event| show(&mut progress, event));
+    let signals = Signals::listen().context("cannot listen to Ctrl-C")?;
+    let options = Options { resume: arguments.resume, stop: Some(signals.stop()) };
+    let summary = ptune::train::run_with(&config, &arguments.run, &out, &device, options, &mut |event| {
+        if let Event::Evaluating { .. } | Event::Step { .. } = event {
+            signals.wait_for_the_run();
+        }
+        show(&mut progress, event);
+    });
     progress.clear();
-    let summary = summary?;
+    let summary = match summary {
+        Err(Error::Stopped { step: 0 }) => bail!("stopped before the first step; {}", how_to_resume(arguments, &out)),
+        Err(Error::Stopped { step }) => {
+            // A report of what there is; the run is saved with or without it.
+            let _ = report::write(&out, peak_rss_mb());
+            bail!("stopped after step {step} and saved; {}", how_to_resume(arguments, &out))
+        }
+        Err(full @ Error::Write { .. }) if out.join("run.toml").exists() => {
+            bail!("{full}; when that is mended, {}", how_to_resume(arguments, &out))
+        }
+        summary => summary?,
+    };
+    // The run is saved: its results are told even where the report cannot be written.
+    let report = report::write(&out, peak_rss_mb());
     print(&if arguments.json { to_json(&summary, &out).to_string() } else { to_text(&summary, &out) })?;
+    report?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The command that goes on with this run.
+fn how_to_resume(arguments: &Arguments, out: &Path) -> String {
+    let mut words = vec!["ptune".into(), "train".into(), arguments.run.to_string_lossy().into_owned()];
+    words.extend(["--out".into(), out.to_string_lossy().into_owned()]);
+    words.extend(arguments.set.iter().flat_map(|(key, value)| ["--set".into(), format!("{key}={value}")]));
+    words.push("--resume".into());
+    let command: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    format!("go on with: {}", command.join(" "))
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=,:+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// What people give instead of a run file: a run directory, an adapter, a model.
@@ -102,8 +147,9 @@ fn show(progress: &mut Progress, event: Event<'_>) {
     }
 }
 
-/// `runs/sentiment-run` for `examples/sentiment/run.toml`; with a number behind it when that exists.
-fn default_out(run: &Path) -> PathBuf {
+/// `runs/sentiment-run` for `examples/sentiment/run.toml`; with a number behind it when that exists. To resume it is the
+/// last that exists.
+fn default_out(run: &Path, resume: bool) -> PathBuf {
     let name = |path: Option<&std::ffi::OsStr>| path.map(|n| n.to_string_lossy().into_owned());
     let stem = name(run.file_stem()).unwrap_or_else(|| "run".into());
     let base = match name(run.parent().and_then(Path::file_name)) {
@@ -112,7 +158,14 @@ fn default_out(run: &Path) -> PathBuf {
     };
     let first = Path::new("runs").join(&base);
     let numbered = (2..).map(|n| Path::new("runs").join(format!("{base}-{n}")));
-    std::iter::once(first).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
+    let mut last = first.clone();
+    for path in std::iter::once(first).chain(numbered) {
+        if !path.exists() {
+            return if resume { last } else { path };
+        }
+        last = path;
+    }
+    last
 }
 
 fn to_json(summary: &Summary, out: &Path) -> Value {
@@ -151,6 +204,7 @@ fn to_text(summary: &Summary, out: &Path) -> String {
         }
     }
     lines.push(format!("adapter: {} ({} bytes)", out.join("adapter").display(), summary.adapter_bytes));
+    lines.push(format!("report: {}", out.join(report::FILE).display()));
     lines.join("\n")
 }
 

@@ -8,7 +8,7 @@ use std::error::Error;
 
 use ptune::Device;
 use ptune::checkpoint::{Glue, ModelDirectory, Tokenizer};
-use ptune::model::{Inject, Model};
+use ptune::model::{Gradients, Inject, Model};
 use ptune::ops::{Layout, Span};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::processor(None);
     let directory = ModelDirectory::open(model.as_ref())?;
     let tokenizer = Tokenizer::open(directory.path())?;
-    let model = Model::load(&directory, &device, false, &mut |_, _| {})?;
+    let model = Model::load(&directory, &[], &device, Gradients::None, &mut |_, _| {})?;
     let columns = model.columns(None, false);
     let text = std::fs::read_to_string(file)?;
     let causal = model.spec().causal;

@@ -11,7 +11,7 @@ use ptune::Device;
 use ptune::checkpoint::ModelDirectory;
 use ptune::data::{Encoded, Token, pack};
 use ptune::method::Head;
-use ptune::model::{Inject, Model};
+use ptune::model::{Gradients, Inject, Model};
 use ptune::tensor::Precision;
 use serde::Deserialize;
 
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn gradient(directory: &ModelDirectory, input: &Input, precision: Precision) -> Result<Vec<f32>, Box<dyn Error>> {
     let device = Device::processor(None).with_precision(precision);
-    let model = Model::load(directory, &device, true, &mut |_, _| {})?;
+    let mut model = Model::load(directory, &[], &device, Gradients::Inputs, &mut |_, _| {})?;
     let columns = model.columns(None, true);
     let token = |id: &i64| if *id < 0 { Token::Pseudo((-1 - id) as u32) } else { Token::Id(*id as u32) };
     let rows = input.ids.iter().zip(&input.answers);

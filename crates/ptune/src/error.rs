@@ -78,15 +78,21 @@ pub enum Error {
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// The work itself failed: a loss that is not a number, an interruption.
+    /// The work itself failed: a loss that is not a number.
     #[error("{0}")]
     Failed(String),
+    /// A run was asked to stop, and has saved its state.
+    #[error("stopped at step {step}")]
+    Stopped {
+        /// Steps made; 0 before the first step, when nothing is saved yet.
+        step: usize,
+    },
 }
 
 impl Error {
     /// Whether the request was wrong (a file, a flag, a key: exit status 2) rather than the work failed (1).
     pub fn is_request(&self) -> bool {
-        !matches!(self, Error::Write { .. } | Error::Failed(_))
+        !matches!(self, Error::Write { .. } | Error::Failed(_) | Error::Stopped { .. })
     }
 
     /// A wrong request.

@@ -13,6 +13,9 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
+/// How temporary names end.
+const TEMPORARY: &str = ".tmp";
+
 /// A file written and synced under a temporary name. Dropped without [`commit`](StagedFile::commit), it disappears.
 #[derive(Debug)]
 pub struct StagedFile {
@@ -26,9 +29,17 @@ impl StagedFile {
     /// # Errors
     /// [`Error::Write`] naming `path`; nothing is left behind.
     pub fn write(path: &Path, bytes: &[u8]) -> Result<Self> {
+        Self::write_with(path, |file| file.write_all(bytes))
+    }
+
+    /// The same for bytes that `write` makes one after the other, for files too large to stand in memory once more.
+    ///
+    /// # Errors
+    /// As [`StagedFile::write`].
+    pub fn write_with(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<Self> {
         let failed = |source| Error::write(path, source);
         let mut temporary = temporary_beside(path).map_err(failed)?;
-        temporary.write_all(bytes).map_err(failed)?;
+        write(temporary.as_file_mut()).map_err(failed)?;
         temporary.as_file().sync_all().map_err(failed)?;
         Ok(StagedFile { temporary, path: path.into() })
     }
@@ -79,6 +90,35 @@ pub fn remove_if_present(path: &Path) -> Result<()> {
     }
 }
 
+/// How many bytes the files of a directory take.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn directory_bytes(path: &Path) -> Result<u64> {
+    let failed = |source| Error::read(path, source);
+    let entries = fs::read_dir(path).map_err(failed)?;
+    entries.map(|entry| Ok(entry.and_then(|entry| entry.metadata()).map_err(failed)?.len())).sum()
+}
+
+/// Removes the temporary files that a killed process has left in a directory; a missing directory is fine.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::Write`].
+pub fn remove_temporaries(directory: &Path) -> Result<()> {
+    let failed = |source| Error::read(directory, source);
+    if !directory.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let text = name.to_string_lossy();
+        if text.starts_with('.') && text.ends_with(TEMPORARY) {
+            remove_if_present(&directory.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads a whole file of at most `limit` bytes.
 ///
 /// # Errors
@@ -117,7 +157,7 @@ fn temporary_beside(path: &Path) -> std::io::Result<NamedTempFile> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let prefix = format!(".{name}.");
     let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
+    builder.prefix(&prefix).suffix(TEMPORARY);
     #[cfg(unix)]
     {
         // Temporary files are private by default; these become ordinary files, so the umask decides.
@@ -142,12 +182,3 @@ fn sync_directory(directory: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 pub(crate) mod tests;
-/// How many bytes the files of a directory take.
-///
-/// # Errors
-/// [`Error::Read`].
-pub fn directory_bytes(path: &Path) -> Result<u64> {
-    let failed = |source| Error::read(path, source);
-    let entries = fs::read_dir(path).map_err(failed)?;
-    entries.map(|entry| Ok(entry.and_then(|entry| entry.metadata()).map_err(failed)?.len())).sum()
-}

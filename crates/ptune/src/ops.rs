@@ -2,23 +2,27 @@
 //!
 //! Models and encoders call these and never touch a slice. An operation takes what it reads and returns what it
 //! writes; `*_backward` turns the gradient of the output into that of the input (`d_x` is the gradient of `x`).
-//! Frozen weights have no gradient, so their backward is to the input only; trainable ones (the `dense` and `lstm`
-//! operations) also write the gradients of their parameters.
+//! A model's layers have the gradients of their weights apart (`ops/weights.rs`), because a frozen one has none; the
+//! prompt encoder's (`dense`, `lstm`) write those of their parameters too.
+
+mod dropout;
+mod weights;
 
 use ptune_kernels::{self as kernels, AttentionShape, KeysValues};
 
+pub use dropout::Dropout;
 pub use ptune_kernels::{Activation, Span};
 
 use crate::profile::{Doing, Operation};
 use crate::tensor::{Device, Precision, Tensor};
 
-/// A frozen linear layer `y = x W^T + b`, packed for this device's products.
+/// A linear layer `y = x W^T + b`, packed for this device's products.
 pub struct Linear {
     weight: kernels::Weight,
     bias: Option<Tensor>,
 }
 
-/// A frozen layer norm `y = (x - mean) / sqrt(variance + eps) * gamma + beta`.
+/// A layer norm `y = (x - mean) / sqrt(variance + eps) * gamma + beta`.
 pub struct LayerNorm {
     pub(crate) gamma: Tensor,
     pub(crate) beta: Tensor,
@@ -31,12 +35,14 @@ pub struct NormSaved {
     inverse_deviation: Tensor,
 }
 
-/// The frozen tables of an embedding layer, `[entries, width]` each.
-pub struct EmbeddingTables {
-    pub(crate) words: Tensor,
-    pub(crate) positions: Tensor,
-    /// The row of token type 0, added to every row.
-    pub(crate) token_type: Option<Tensor>,
+/// The tables of an embedding layer, `[entries, width]` each.
+pub(crate) struct EmbeddingTables<'a> {
+    pub(crate) words: &'a Tensor,
+    pub(crate) positions: &'a Tensor,
+    /// The entry of `positions` for position 0.
+    pub(crate) first_position: usize,
+    /// Row 0 is added to every row.
+    pub(crate) token_types: Option<&'a Tensor>,
 }
 
 /// The rows of a batch: what stands in each, where it stands, and which rows see which. Made once a batch.
@@ -52,6 +58,8 @@ pub struct Layout {
     pub spans: Vec<Span>,
     /// The answer rows, ascending: the only rows that the head needs.
     pub targets: Vec<u32>,
+    /// What the model drops in this batch; `None` outside of training.
+    pub dropout: Option<Dropout>,
 }
 
 impl Layout {
@@ -86,7 +94,7 @@ pub(crate) struct LogProbabilitiesSaved {
 pub struct LstmSaved(Tensor);
 
 impl Device {
-    // ---- frozen layers -------------------------------------------------------------------------------------------
+    // ---- a model's layers -----------------------------------------------------------------------------------------
 
     /// Packs a weight `[outputs, inputs]` in the device's precision; with `gradient`, also for the backward.
     pub(crate) fn pack_linear(
@@ -225,7 +233,7 @@ impl Device {
     }
 
     /// Word (or, at pseudo tokens, prompt) + position + token-type embedding of every row.
-    pub(crate) fn embed(&self, layout: &Layout, tables: &EmbeddingTables, prompt: Option<&Tensor>) -> Tensor {
+    pub(crate) fn embed(&self, layout: &Layout, tables: &EmbeddingTables<'_>, prompt: Option<&Tensor>) -> Tensor {
         let width = tables.words.columns();
         let mut y = self.uninitialised(layout.rows(), width);
         kernels::embed(
@@ -234,8 +242,8 @@ impl Device {
             &layout.ids,
             tables.words.data(),
             &layout.positions,
-            tables.positions.data(),
-            tables.token_type.as_ref().map(Tensor::data),
+            &tables.positions.data()[tables.first_position * width..],
+            tables.token_types.map(|types| &types.data()[..width]),
             &layout.pseudo,
             prompt.map_or(&[], Tensor::data),
             width,
@@ -257,13 +265,15 @@ impl Device {
         d_prompt
     }
 
-    /// Attention of the queries `[queries, heads * head_dim]`, which stand in the rows `query_rows`.
+    /// Attention of the queries `[queries, heads * head_dim]`, which stand in the rows `query_rows`. `layer` is dropout's
+    /// name of it.
     pub(crate) fn attention(
         &self,
         (q, k, v): (Tensor, Tensor, Tensor),
         layout: &Layout,
         query_rows: &[u32],
         shape: &AttentionShape,
+        layer: u32,
     ) -> (Tensor, AttentionSaved) {
         let rows = kernels::Layout { spans: &layout.spans, positions: &layout.positions, query_rows };
         let mut out = self.uninitialised(q.rows(), q.columns());
@@ -278,7 +288,7 @@ impl Device {
             keys_values,
             rows,
             *shape,
-            None,
+            layout.dropout_at(layer),
         );
         (out, AttentionSaved { q, k, v, log_sum_exp })
     }
@@ -291,6 +301,7 @@ impl Device {
         layout: &Layout,
         query_rows: &[u32],
         shape: &AttentionShape,
+        layer: u32,
     ) -> (Tensor, Tensor, Tensor) {
         let rows = kernels::Layout { spans: &layout.spans, positions: &layout.positions, query_rows };
         let mut d_q = self.uninitialised(saved.q.rows(), saved.q.columns());
@@ -312,7 +323,7 @@ impl Device {
             saved.log_sum_exp.data(),
             rows,
             *shape,
-            None,
+            layout.dropout_at(layer),
         );
         (d_q, d_k, d_v)
     }
@@ -342,6 +353,17 @@ impl Device {
     /// A copy of `x`.
     pub(crate) fn copy(&self, x: &Tensor) -> Tensor {
         self.upload(x.rows(), x.columns(), x.data())
+    }
+
+    /// `y = x`.
+    pub(crate) fn copy_into(&self, y: &mut Tensor, x: &Tensor) {
+        y.data_mut().copy_from_slice(x.data());
+    }
+
+    /// `y = 0`.
+    pub(crate) fn fill_zero(&self, y: &mut Tensor) {
+        let _doing = self.doing(Operation::Rows);
+        y.data_mut().fill(0.0);
     }
 
     /// `y += x`.

@@ -7,7 +7,7 @@ use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Example};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Model};
+use crate::model::{Columns, Gradients, Model};
 use crate::tensor::{Device, Precision, Tensor};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
@@ -76,7 +76,8 @@ impl Predictor {
         }
         task.encoder()?;
         let precision = Precision::named(&description.compute).expect("checked when the adapter was loaded");
-        let model = Model::load(&directory, &device.with_precision(precision), false, progress)?;
+        let (device_of_model, tuned) = (device.with_precision(precision), loaded.tuned.open(adapter)?);
+        let model = Model::load(&directory, &tuned, &device_of_model, Gradients::None, progress)?;
         let columns = model.columns(task.head.columns(false), false);
         let prompt = (loaded.rows > 0).then(|| device.upload(loaded.rows, loaded.width, &loaded.prompt));
         Ok(Predictor { task, device: device.clone(), model, columns, prompt })
@@ -88,7 +89,10 @@ impl Predictor {
     /// A bad file or line; the whole file is checked first.
     pub fn evaluate(&self, file: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<Evaluation> {
         let data = self.task.dataset(file)?;
-        let metrics = self.scorer().evaluate(&data, progress)?;
+        let metrics = self.scorer().evaluate(&data, &mut |done, total| {
+            progress(done, total);
+            Ok(())
+        })?;
         Ok(Evaluation { examples: data.kept, metrics })
     }
 
@@ -104,7 +108,7 @@ impl Predictor {
         let encoded: Vec<Result<Encoded>> = examples.iter().map(|example| encoder.encode(example)).collect();
         let rows: Vec<&Encoded> = encoded.iter().filter_map(|row| row.as_ref().ok()).collect();
         let mut answers = Vec::with_capacity(rows.len());
-        let scored = self.scorer().score(&rows, &mut |_, _| {}, |_, scores| answers.push(self.answer(scores, top)));
+        let scored = self.scorer().score(&rows, &mut |_, _| Ok(()), |_, scores| answers.push(self.answer(scores, top)));
         // What was scored before the scores stopped being finite is still answered.
         let mut failed = scored.err();
         let mut answers = answers.into_iter();

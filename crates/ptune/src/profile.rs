@@ -17,6 +17,8 @@ pub enum Operation {
     Products,
     /// `d_x = d_y W` with a model's weight.
     ProductsBackward,
+    /// `d_W = d_y^T x`, the gradient of a model's weight.
+    ProductsWeight,
     /// Attention.
     Attention,
     /// The gradients of queries, keys and values.
@@ -27,6 +29,8 @@ pub enum Operation {
     Activations,
     /// Word, position and token-type embedding, forward and backward.
     Embedding,
+    /// Dropout of rows, forward and backward.
+    Dropout,
     /// Rows gathered, scattered, copied, added.
     Rows,
     /// Cross-entropy and log-probabilities, forward and backward.
@@ -41,14 +45,16 @@ pub enum Operation {
 
 impl Operation {
     /// All kinds, in the order of a report.
-    pub const ALL: [Operation; 12] = [
+    pub const ALL: [Operation; 14] = [
         Operation::Products,
         Operation::ProductsBackward,
+        Operation::ProductsWeight,
         Operation::Attention,
         Operation::AttentionBackward,
         Operation::Norms,
         Operation::Activations,
         Operation::Embedding,
+        Operation::Dropout,
         Operation::Rows,
         Operation::Loss,
         Operation::PromptEncoder,
@@ -61,11 +67,13 @@ impl Operation {
         match self {
             Operation::Products => "products",
             Operation::ProductsBackward => "products_backward",
+            Operation::ProductsWeight => "products_weight",
             Operation::Attention => "attention",
             Operation::AttentionBackward => "attention_backward",
             Operation::Norms => "norms",
             Operation::Activations => "activations",
             Operation::Embedding => "embedding",
+            Operation::Dropout => "dropout",
             Operation::Rows => "rows",
             Operation::Loss => "loss",
             Operation::PromptEncoder => "prompt_encoder",

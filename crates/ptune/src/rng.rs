@@ -12,6 +12,8 @@ pub enum Purpose {
     PromptInitialisation,
     /// The order of the training rows in an epoch, counted from 0.
     Shuffle(u32),
+    /// What the model drops in a step, counted from 0.
+    Dropout(u32),
 }
 
 /// A stream of random numbers.
@@ -30,6 +32,7 @@ impl Rng {
         let stream = match purpose {
             Purpose::PromptInitialisation => [1, 0],
             Purpose::Shuffle(epoch) => [2, epoch],
+            Purpose::Dropout(step) => [3, step],
         };
         Rng { key: [seed as u32, (seed >> 32) as u32], counter: 0, stream, block: [0; 4], used: 4 }
     }
@@ -44,6 +47,11 @@ impl Rng {
         }
         self.used += 1;
         self.block[self.used - 1]
+    }
+
+    /// Two random words as one: a seed for something else.
+    pub fn next_u64(&mut self) -> u64 {
+        u64::from(self.next_u32()) << 32 | u64::from(self.next_u32())
     }
 
     /// Uniform in `-bound..bound`.

@@ -9,7 +9,7 @@ use ptune::Device;
 use ptune::checkpoint::ModelDirectory;
 use ptune::data::{Encoded, Token, pack};
 use ptune::method::Head;
-use ptune::model::{Inject, Model};
+use ptune::model::{Gradients, Inject, Model};
 use ptune::rng::{Purpose, Rng};
 use ptune::tensor::Precision;
 use ptune_kernels::{Context, Isa};
@@ -44,7 +44,7 @@ fn examples() -> Vec<Encoded> {
 /// The logits of all tokens, and the gradient of a prompt of word embeddings.
 fn forward_backward(model: &Path, device: &Device, rows: &[Encoded]) -> (Vec<f32>, Vec<f32>) {
     let directory = ModelDirectory::open(model).expect("a model directory");
-    let model = Model::load(&directory, device, true, &mut |_, _| {}).expect("a model");
+    let mut model = Model::load(&directory, &[], device, Gradients::Inputs, &mut |_, _| {}).expect("a model");
     let (width, table) = (model.embedding_width(), model.word_table().read());
     let prompt: Vec<f32> =
         (0..PROMPT_ROWS as usize).flat_map(|k| table[(50 + 60 * k) * width..][..width].to_vec()).collect();

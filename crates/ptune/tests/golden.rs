@@ -10,26 +10,29 @@ use ptune::checkpoint::{ModelDirectory, Tokenizer};
 use ptune::data::{Encoded, Encoder, Example, RowForm, Token, pack};
 use ptune::method::{Head, Prompt};
 use ptune::model::spec::ModelSpec;
-use ptune::model::{Columns, Inject, Model};
+use ptune::model::{Columns, Gradients, Inject, Model};
 use ptune::ops::Layout;
-use ptune::parameter::Parameter;
+use ptune::parameter::Group;
 use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder, Shapes};
 use ptune::prompt::template::Template;
 use ptune::prompt::verbalizer::Verbalizer;
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::{OptimizerKind, ScheduleKind};
-use ptune::train::{Optimizer, Schedule, Trainer};
+use ptune::train::{GroupRecipe, Recipe, Schedule, Trainer};
 use ptune::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
 const LIMIT: f64 = 1e-4;
+/// Gradients that are nothing but rounding are below this.
+const GRADIENT_FLOOR: f32 = 1e-7;
 
-/// A golden case, read.
+/// A golden case, read. Some have a second run, in which the model is trained too.
 struct Case {
     directory: PathBuf,
     json: Value,
     tensors: Vec<u8>,
+    weight_gradients: Option<Vec<u8>>,
 }
 
 impl Case {
@@ -37,11 +40,22 @@ impl Case {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
         let json = std::fs::read_to_string(directory.join("case.json")).expect("case.json");
         let tensors = std::fs::read(directory.join("golden.safetensors")).expect("golden.safetensors");
-        Case { directory, json: serde_json::from_str(&json).expect("valid JSON"), tensors }
+        Case { directory, json: serde_json::from_str(&json).expect("valid JSON"), tensors, weight_gradients: None }
+    }
+
+    /// The run that trains the model too: `full` of case.json in the place of the first run's, and the gradients of the
+    /// weights in a file of their own.
+    fn read_full(name: &str) -> Case {
+        let mut case = Case::read(name);
+        let Value::Object(full) = case.json["full"].take() else { panic!("{name} has no run with a trained model") };
+        full.into_iter().for_each(|(key, value)| case.json[&key] = value);
+        case.weight_gradients = Some(std::fs::read(case.directory.join("full.safetensors")).expect("full.safetensors"));
+        case
     }
 
     fn tensor(&self, name: &str) -> Vec<f32> {
-        let file = SafeTensors::deserialize(&self.tensors).expect("a safetensors file");
+        let bytes = self.weight_gradients.as_ref().filter(|_| name.starts_with("model_grad.")).unwrap_or(&self.tensors);
+        let file = SafeTensors::deserialize(bytes).expect("a safetensors file");
         let bytes = file.tensor(name).unwrap_or_else(|_| panic!("golden tensor {name}")).data().to_vec();
         bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     }
@@ -139,11 +153,12 @@ fn golden_head(case: &Case, template: &Template, tokenizer: &Tokenizer, causal: 
     Head::Verbalizer(Verbalizer::new(&file, &labels, tokenizer, template.answer_glue(), causal).expect("a verbalizer"))
 }
 
-fn optimizer(case: &Case, device: &Device, parameters: &[Parameter]) -> (Optimizer, Schedule) {
+fn recipe(case: &Case) -> (Recipe, Schedule) {
     let number = |key: &str| case.optimizer(key).as_f64();
     let kind = match case.optimizer("kind").as_str().expect("a kind") {
         "adamw" => OptimizerKind::AdamW,
         "adam" => OptimizerKind::Adam,
+        "adamw_hf" => OptimizerKind::AdamWHf,
         other => panic!("optimizer {other}"),
     };
     let schedule = match case.optimizer("schedule").as_str().expect("a schedule") {
@@ -153,22 +168,33 @@ fn optimizer(case: &Case, device: &Device, parameters: &[Parameter]) -> (Optimiz
         other => panic!("schedule {other}"),
     };
     let decay = number("weight_decay").expect("a weight decay");
-    let optimizer = Optimizer::new(device, kind, decay, number("clip_norm").unwrap_or(0.0), parameters);
+    let learning_rate = number("lr").expect("a rate");
+    let backbone = GroupRecipe {
+        learning_rate: number("backbone_lr").unwrap_or(learning_rate),
+        weight_decay: number("backbone_weight_decay").unwrap_or(decay),
+    };
+    let recipe = Recipe {
+        kind,
+        clip_norm: number("clip_norm").unwrap_or(0.0),
+        prompt: GroupRecipe { learning_rate, weight_decay: decay },
+        backbone,
+        head: GroupRecipe { learning_rate: number("head_lr").unwrap_or(backbone.learning_rate), ..backbone },
+    };
     let schedule = Schedule {
         kind: schedule,
-        learning_rate: number("lr").expect("a rate"),
+        learning_rate,
         warmup_steps: number("warmup_steps").unwrap_or(0.0) as usize,
         steps: 10,
         steps_per_epoch: 1,
         decay: number("decay").unwrap_or(1.0),
     };
-    (optimizer, schedule)
+    (recipe, schedule)
 }
 
 /// The gradient at every pseudo-token position: each position gets a prompt row of its own.
 fn gradient_by_position(
     device: &Device,
-    model: &Model,
+    model: &mut Model,
     head: &Head,
     columns: &Columns,
     prompt: &Tensor,
@@ -190,22 +216,48 @@ fn gradient_by_position(
     gradients.prompt_embeds.expect("a gradient").read().to_vec()
 }
 
+/// Every gradient of a trained model, under the names and in the layouts of its checkpoint.
+fn check_weight_gradients(case: &Case, model: &Model) {
+    let mut got = Vec::new();
+    for tensor in [Group::Backbone, Group::Head].into_iter().flat_map(|group| model.trained_tensors(group)) {
+        let what = format!("model_grad.{}", tensor.name);
+        let want = case.tensor(&what);
+        tensor.read_gradient_into(&mut got);
+        let largest = want.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+        // A key's bias adds the same to all scores of a row, which changes nothing: its gradient is 0 but for rounding.
+        if largest > GRADIENT_FLOOR {
+            assert_close(&what, &got, &want);
+        } else {
+            assert!(got.iter().all(|x| x.abs() <= 10.0 * GRADIENT_FLOOR), "{what} should be 0 but for rounding");
+        }
+    }
+}
+
 fn check(name: &str) {
-    let case = Case::read(name);
+    check_case(&Case::read(name));
+}
+
+fn check_full(name: &str) {
+    check_case(&Case::read_full(name));
+}
+
+fn check_case(case: &Case) {
     let device = Device::processor(Some(2));
     let directory = ModelDirectory::open(&case.directory.join("model")).expect("a model directory");
     let tokenizer = Tokenizer::open(directory.path()).expect("a tokenizer");
     let template = Template::parse(case.text("template")).expect("a template");
     let spec = ModelSpec::read(&directory).expect("a model that is implemented");
-    let head = golden_head(&case, &template, &tokenizer, spec.causal);
-    let rows = encode(&case, &template, &tokenizer, &spec, &head);
-    check_ids(&case, &rows);
-    let model = Model::load(&directory, &device, true, &mut |_, _| {}).expect("a model");
+    let head = golden_head(case, &template, &tokenizer, spec.causal);
+    let rows = encode(case, &template, &tokenizer, &spec, &head);
+    check_ids(case, &rows);
+    let full = case.weight_gradients.is_some();
+    let gradients = if full { Gradients::Weights } else { Gradients::Inputs };
+    let mut model = Model::load(&directory, &[], &device, gradients, &mut |_, _| {}).expect("a model");
     let layout = pack(&rows);
     let targets: Vec<u32> = case.numbers("gold").iter().map(|t| *t as u32).collect();
 
     // Forward, with the whole vocabulary.
-    let encoder = golden_encoder(&case, &device, template.pseudo_rows(), model.embedding_width());
+    let encoder = golden_encoder(case, &device, template.pseudo_rows(), model.embedding_width());
     let (prompt, _) = encoder.forward(&device);
     assert_close("prompt", prompt.read(), &case.tensor("prompt"));
     let everything = model.columns(None, false);
@@ -221,18 +273,18 @@ fn check(name: &str) {
 
     // The first gradients.
     let columns = model.columns(head.columns(true), true);
-    let by_position = gradient_by_position(&device, &model, &head, &columns, &prompt, &layout, &targets);
+    let by_position = gradient_by_position(&device, &mut model, &head, &columns, &prompt, &layout, &targets);
     assert_close("pseudo.grad", &by_position, &case.tensor("pseudo.grad"));
 
     // Ten steps.
-    let (optimizer, schedule) = optimizer(&case, &device, encoder.parameters());
+    let (recipe, schedule) = recipe(case);
     let prompt = Prompt::Encoder(encoder);
-    let mut trainer = Trainer { model: &model, columns: &columns, prompt, head: &head, optimizer, device: &device };
+    let mut trainer = Trainer::new(model, columns, prompt, &head, recipe, &device);
     let mut buffers = None;
     for (step, want) in case.numbers("losses").into_iter().enumerate() {
         let rate = schedule.rate(step);
         assert!((rate - case.numbers("learning_rates")[step]).abs() < 1e-12, "learning rate of step {step}");
-        let loss = trainer.step(&layout, &targets, rate);
+        let loss = trainer.step(&layout, &targets, schedule.share(step));
         assert!((loss - want).abs() <= LIMIT * want.abs(), "loss of step {step}: {loss}, PyTorch {want}");
         let made = device.buffers_made();
         assert_eq!(*buffers.get_or_insert(made), made, "step {step} made buffers that the first did not need");
@@ -241,7 +293,11 @@ fn check(name: &str) {
                 let what = format!("encoder_grad.{}", parameter.name);
                 assert_close(&what, parameter.gradient.read(), &case.tensor(&what));
             }
+            check_weight_gradients(case, &trainer.model);
         }
+    }
+    if full {
+        return;
     }
     for parameter in trainer.prompt.parameters() {
         let what = format!("encoder_final.{}", parameter.name);
@@ -249,9 +305,9 @@ fn check(name: &str) {
     }
 
     // The model itself has not moved: the first prompt gives the first logits, bit for bit.
-    let first = golden_encoder(&case, &device, template.pseudo_rows(), model.embedding_width());
+    let first = golden_encoder(case, &device, template.pseudo_rows(), trainer.model.embedding_width());
     let (prompt, _) = first.forward(&device);
-    let (logits, _) = model.forward(&layout, &Inject { prompt_embeds: Some(&prompt) }, &everything);
+    let (logits, _) = trainer.model.forward(&layout, &Inject { prompt_embeds: Some(&prompt) }, &everything);
     assert_eq!(logits.read(), before, "the frozen model changed");
 }
 
@@ -348,4 +404,49 @@ fn peft_mlp() {
 #[test]
 fn superglue_lstm() {
     check("superglue_lstm");
+}
+
+#[test]
+fn embedding_shared_full() {
+    check_full("embedding_shared");
+}
+
+#[test]
+fn mlp_words_full() {
+    check_full("mlp_words");
+}
+
+#[test]
+fn lstm_one_row_full() {
+    check_full("lstm_one_row");
+}
+
+#[test]
+fn gpt2_embedding_full() {
+    check_full("gpt2_embedding");
+}
+
+#[test]
+fn gpt2_lstm_full() {
+    check_full("gpt2_lstm");
+}
+
+#[test]
+fn gpt2_mlp_full() {
+    check_full("gpt2_mlp");
+}
+
+#[test]
+fn roberta_embedding_full() {
+    check_full("roberta_embedding");
+}
+
+#[test]
+fn roberta_lstm_full() {
+    check_full("roberta_lstm");
+}
+
+#[test]
+fn roberta_mlp_full() {
+    check_full("roberta_mlp");
 }

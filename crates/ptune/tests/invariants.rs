@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use ptune::checkpoint::ModelDirectory;
 use ptune::data::{Encoded, Token, pack};
 use ptune::method::{Head, Prompt};
-use ptune::model::{Inject, Model};
+use ptune::model::{Gradients, Inject, Model};
 use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::OptimizerKind;
-use ptune::train::{Optimizer, Trainer};
+use ptune::train::{GroupRecipe, Recipe, Trainer};
 use ptune::{Device, Tensor};
 use ptune_kernels::{Context, Isa};
 
@@ -25,7 +25,7 @@ fn model_directory(case: &str) -> PathBuf {
 
 fn load(case: &str, device: &Device) -> Model {
     let directory = ModelDirectory::open(&model_directory(case)).expect("a model directory");
-    Model::load(&directory, device, true, &mut |_, _| {}).expect("a model")
+    Model::load(&directory, &[], device, Gradients::Inputs, &mut |_, _| {}).expect("a model")
 }
 
 /// Texts of 3 to 40 tokens with pseudo tokens at places that differ from row to row.
@@ -52,7 +52,7 @@ fn prompt(device: &Device, model: &Model) -> Tensor {
 }
 
 /// Logits of the whole vocabulary and the prompt's gradient.
-fn forward_backward(device: &Device, model: &Model, rows: &[Encoded]) -> (Vec<f32>, Vec<f32>) {
+fn forward_backward(device: &Device, model: &mut Model, rows: &[Encoded]) -> (Vec<f32>, Vec<f32>) {
     let prompt = prompt(device, model);
     let layout = pack(rows);
     let inject = Inject { prompt_embeds: Some(&prompt) };
@@ -74,34 +74,39 @@ fn a_row_has_the_same_bits_alone_and_among_others() {
     for isa in Isa::available() {
         let device = device(isa, 2);
         for family in FAMILIES {
-            let model = load(family, &device);
+            let mut model = load(family, &device);
             let rows = examples();
-            let (together, _) = forward_backward(&device, &model, &rows);
+            let (together, _) = forward_backward(&device, &mut model, &rows);
             let columns = together.len() / rows.len();
             for (i, row) in rows.iter().enumerate() {
-                let (alone, _) = forward_backward(&device, &model, std::slice::from_ref(row));
+                let (alone, _) = forward_backward(&device, &mut model, std::slice::from_ref(row));
                 assert_eq!(alone, together[i * columns..(i + 1) * columns], "{family}, {}: example {i}", isa.name());
             }
         }
     }
 }
 
+fn recipe() -> Recipe {
+    let group = GroupRecipe { learning_rate: 0.01, weight_decay: 0.01 };
+    Recipe { kind: OptimizerKind::AdamW, clip_norm: 1.0, prompt: group, backbone: group, head: group }
+}
+
 #[test]
 fn only_a_causal_row_is_blind_to_what_stands_behind_it() {
     let device = Device::processor(Some(2));
     for family in FAMILIES {
-        let model = load(family, &device);
+        let mut model = load(family, &device);
         let mut rows = examples();
         for row in &mut rows {
             row.answers[0] = row.answers[0].min(row.tokens.len() - 2);
         }
-        let (first, _) = forward_backward(&device, &model, &rows);
+        let (first, _) = forward_backward(&device, &mut model, &rows);
         for row in &mut rows {
             for token in &mut row.tokens[row.answers[0] + 1..] {
                 *token = Token::Id(90);
             }
         }
-        let (second, _) = forward_backward(&device, &model, &rows);
+        let (second, _) = forward_backward(&device, &mut model, &rows);
         assert_eq!(first == second, model.spec().causal, "{family}");
     }
 }
@@ -114,12 +119,10 @@ fn trained(family: &str, device: &Device) -> Vec<f32> {
     let mut rng = Rng::new(5, Purpose::PromptInitialisation);
     let (rows, width) = (PROMPT_ROWS as usize, model.embedding_width());
     let encoder = PromptEncoder::new(device, &EncoderShape::lama(EncoderKind::Lstm), rows, width, 1.0, &mut rng);
-    let optimizer = Optimizer::new(device, OptimizerKind::AdamW, 0.01, 1.0, encoder.parameters());
-    let prompt = Prompt::Encoder(encoder);
-    let mut trainer = Trainer { model: &model, columns: &columns, prompt, head: &head, optimizer, device };
+    let mut trainer = Trainer::new(model, columns, Prompt::Encoder(encoder), &head, recipe(), device);
     let (layout, targets) = (pack(&examples()), (0..9).map(|i| 7 + i).collect::<Vec<_>>());
     for _ in 0..5 {
-        trainer.step(&layout, &targets, 0.01);
+        trainer.step(&layout, &targets, 1.0);
     }
     trainer.prompt.parameters().iter().flat_map(|p| p.value.read().to_vec()).collect()
 }
@@ -144,8 +147,8 @@ fn instruction_sets_agree_up_to_rounding() {
             .into_iter()
             .map(|isa| {
                 let device = device(isa, 2);
-                let model = load(family, &device);
-                (isa.name(), forward_backward(&device, &model, &examples()))
+                let mut model = load(family, &device);
+                (isa.name(), forward_backward(&device, &mut model, &examples()))
             })
             .collect();
         let (_, (logits, gradient)) = &results[results.len() - 1];

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the library may use, beside itself and [`LOW`]. Data flows one way: never upwards.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("checkpoint", &[]),
     ("prompt", &["checkpoint"]),
     ("model", &["checkpoint"]),
@@ -13,6 +13,8 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("method", &["prompt", "model", "checkpoint"]),
     ("adapter", &["method", "prompt", "model", "checkpoint"]),
     ("train", &["adapter", "method", "data", "prompt", "model", "checkpoint"]),
+    ("inspect", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
+    ("report", &["inspect", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("predict", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
 ];
 

@@ -130,7 +130,7 @@ fn a_run_is_never_written_over() {
     let scene = Scene::new().trained();
     scene.refused(
         &["train", "run.toml", "--out", "out"],
-        &["out: holds a run already; give another directory with --out"],
+        &["out: holds a run already; go on with it with --resume, give another directory with --out"],
     );
     scene.refused(&["train", "run.toml", "--out", "run.toml"], &["run.toml: is a file; a run needs a directory"]);
     scene.refused(&["train", "run.toml", "--out", "run.toml/a/b"], &["run.toml: is a file; a run needs a directory"]);

@@ -34,7 +34,10 @@ fn from_the_start_nothing_half_written_stays() {
     let said = limited(&scene, 0, "train run.toml --out out --json");
     assert_eq!((said.status, said.out.as_str()), (Some(1), ""), "{}", said.err);
     assert!(said.err.contains("cannot write out/run.toml: "), "{}", said.err);
-    assert_eq!(std::fs::read_dir(scene.path("out")).unwrap().count(), 0);
+    // Only the empty directory and lock of the state.
+    let left: Vec<_> = std::fs::read_dir(scene.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["state"]);
+    assert_eq!(std::fs::read_dir(scene.path("out/state")).unwrap().count(), 1);
 }
 
 #[test]
@@ -49,6 +52,32 @@ fn in_the_middle_the_last_good_adapter_is_whole() {
     assert!(log.lines().count() > 2 && log.ends_with('\n'), "{log}");
     log.lines().for_each(|line| drop(serde_json::from_str::<serde_json::Value>(line).unwrap()));
     scene.run(&["eval", "out/adapter", "--data", "test.jsonl"]).done();
+    let left: Vec<_> = scene.files().into_keys().filter(|path| path.to_string_lossy().ends_with(".tmp")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_state_that_does_not_fit_leaves_a_run_that_goes_on_later() {
+    let scene = Scene::new();
+    let run = "train run.toml --out out --set train.steps=40 --set train.save_every=10";
+    scene.run(&run.replace("--out out", "--out whole").split(' ').collect::<Vec<_>>()).done();
+    // The state, with its 200 KB, is the first file over the limit: at its first save, and after a larger disk at a later.
+    let says = |said: &Said| {
+        assert_eq!((said.status, said.out.as_str()), (Some(1), ""), "{}", said.err);
+        assert!(said.err.contains("cannot write out/state/state.safetensors: File too large"), "{}", said.err);
+    };
+    let said = limited(&scene, 16, run);
+    says(&said);
+    assert!(!scene.path("out/state/state.safetensors").exists());
+    assert!(said.err.contains("go on with: ptune train run.toml --out out"), "{}", said.err);
+    scene.run(&["eval", "out/adapter", "--data", "test.jsonl"]).done();
+    scene.run(&format!("{run} --resume").split(' ').collect::<Vec<_>>()).done();
+    for name in ["metrics.jsonl", "adapter/adapter.toml", "adapter/prompt.safetensors"] {
+        assert!(
+            std::fs::read(scene.path("out").join(name)).unwrap()
+                == std::fs::read(scene.path("whole").join(name)).unwrap()
+        );
+    }
     let left: Vec<_> = scene.files().into_keys().filter(|path| path.to_string_lossy().ends_with(".tmp")).collect();
     assert!(left.is_empty(), "{left:?}");
 }

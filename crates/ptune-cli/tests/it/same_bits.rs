@@ -9,9 +9,9 @@ fn written(scene: &Scene, out: &str) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     list(&scene.path(out), &mut found);
     let inside = |path: &std::path::Path| path.strip_prefix(scene.path(out)).unwrap().to_string_lossy().into_owned();
-    let timed = ["events.out.tfevents.ptune", "report.html"];
+    let timed = |name: &str| ["events.out.tfevents.ptune", "report.html"].contains(&name) || name.starts_with("state");
     let files = found.into_iter().map(|(path, bytes)| (inside(&path), bytes));
-    files.filter(|(name, _)| !timed.contains(&name.as_str())).collect()
+    files.filter(|(name, _)| !timed(name)).collect()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, Description};
+use super::{Adapter, Description, Tuned};
 use crate::checkpoint::sha256;
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
@@ -43,6 +43,9 @@ struct Manifest {
     prompt: Option<PromptFile>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vocabulary: Option<VocabularyFile>,
+    /// SHA-256 of the trained weights' files.
+    #[serde(default, skip_serializing_if = "Tuned::is_empty")]
+    tuned: Tuned,
 }
 
 /// What `prompt.safetensors` must be.
@@ -79,6 +82,7 @@ pub(super) fn save(adapter: &Adapter, directory: &Path) -> Result<()> {
         vocabulary: vocabulary
             .as_ref()
             .map(|(tokens, bytes)| VocabularyFile { tokens: *tokens, sha256: sha256(bytes) }),
+        tuned: adapter.tuned.clone(),
     };
     let text = toml::to_string(&manifest)
         .map_err(|wrong| Error::file(&file, format!("the adapter cannot be written as TOML: {wrong}")))?;
@@ -104,11 +108,11 @@ pub(super) fn save(adapter: &Adapter, directory: &Path) -> Result<()> {
             None => files::remove_if_present(&path)?, // an older adapter had it
         }
     }
-    Ok(())
+    adapter.tuned.settle(directory)
 }
 
 /// The name under which a part waits for `adapter.toml` to be renamed: `prompt.safetensors.next`.
-fn next(path: &Path) -> PathBuf {
+pub(super) fn next(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".next");
     name.into()
@@ -136,7 +140,12 @@ pub(super) fn load(directory: &Path) -> Result<Adapter> {
             (0, Vec::new())
         }
     };
-    Ok(Adapter { width: description.base.width, description, prompt, rows })
+    Ok(Adapter { width: description.base.width, description, prompt, rows, tuned: manifest.tuned })
+}
+
+/// The trained weights of the adapter in a directory, if there is one.
+pub(super) fn tuned_of(directory: &Path) -> Option<Tuned> {
+    read_manifest(&directory.join(ADAPTER_FILE)).ok().map(|manifest| manifest.tuned)
 }
 
 /// What stands where an adapter was expected, and where the adapter may be.

@@ -1,9 +1,10 @@
-//! A trained task on disk: a directory of a few kilobytes that any process with the same base model can use.
+//! A trained task on disk: a directory, of a few kilobytes unless the model was trained too, that any process with the same base model can use.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `adapter.toml` | format version, task, labels with their words in order, base, metrics; sizes and SHA-256 of the others |
 //! | `prompt.safetensors` | one f32 tensor `prompt` `[rows, width]`: the computed rows of the pseudo tokens; none for a manual prompt |
+//! | `backbone.safetensors`, `head.safetensors` | the trained weights of the base, with `backbone.mode = "full"`; none over a frozen one (`tuned.rs`) |
 //! | `vocabulary.bin` | the candidate answers of a probing task, one bit a token id; none without a vocabulary |
 //!
 //! The prompt encoder is not stored: its output is all that answering needs. The same adapter always has the same
@@ -12,11 +13,14 @@
 
 mod files;
 pub(crate) mod labels;
+mod tuned;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+pub use tuned::Tuned;
 
 use crate::error::{Error, Result};
 use crate::prompt::CausalTail;
@@ -32,6 +36,8 @@ pub struct Adapter {
     pub rows: usize,
     /// Width of a row: that of the base's word embeddings.
     pub width: usize,
+    /// The weights that were trained with it; none over a frozen model. They stay in their files.
+    pub tuned: Tuned,
 }
 
 /// The words of an adapter, `[task]` in `adapter.toml`.

@@ -12,6 +12,7 @@ use crate::prompt::CausalTail;
 fn classifier() -> Adapter {
     let metrics = Metrics { dev: [("accuracy".into(), 0.9375)].into(), test: [("accuracy".into(), 1.0 / 3.0)].into() };
     Adapter {
+        tuned: Tuned::default(),
         description: Description {
             template: "[P*2] {text} = [MASK] \"é\"".into(),
             target: "label".into(),

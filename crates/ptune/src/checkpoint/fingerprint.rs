@@ -66,6 +66,7 @@ fn begin_part(hash: &mut Sha256, name: &str, bytes: usize) {
     hash.update((bytes as u64).to_le_bytes());
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -15,7 +15,8 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 pub use config::Config;
-pub(crate) use fingerprint::sha256;
+pub(crate) use fingerprint::{hexadecimal, sha256};
+pub(crate) use shard::Shard;
 pub use tokenizer::{Glue, Tokenizer};
 pub use weights::Weights;
 

@@ -20,7 +20,7 @@ const LENGTH_BYTES: u64 = 8;
 
 /// An open safetensors file whose header has been checked.
 #[derive(Debug)]
-pub(super) struct Shard {
+pub(crate) struct Shard {
     path: PathBuf,
     file: File,
     header_bytes: u64,
@@ -28,7 +28,7 @@ pub(super) struct Shard {
 
 impl Shard {
     /// Opens a file and reads its header; tensors are left where they are.
-    pub(super) fn open(path: &Path) -> Result<(Shard, Metadata)> {
+    pub(crate) fn open(path: &Path) -> Result<(Shard, Metadata)> {
         let failed = |source| Error::read(path, source);
         // Before opening: to open a pipe that nobody writes to would wait for ever.
         let about = path.metadata().map_err(failed)?;
@@ -45,17 +45,17 @@ impl Shard {
     }
 
     /// The file.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Where the tensors' bytes begin in the file; `data_offsets` count from here.
-    pub(super) fn data_start(&self) -> u64 {
+    pub(crate) fn data_start(&self) -> u64 {
         LENGTH_BYTES + self.header_bytes
     }
 
     /// The header as it stands in the file.
-    pub(super) fn header(&self) -> Result<Vec<u8>> {
+    pub(crate) fn header(&self) -> Result<Vec<u8>> {
         // At most LARGEST_HEADER, and no more than the file holds: header_length has made sure.
         let mut header = vec![0; self.header_bytes as usize];
         self.read_at(LENGTH_BYTES, &mut header)?;
@@ -63,7 +63,7 @@ impl Shard {
     }
 
     /// Fills `buffer` with the file's bytes from `offset`. Threads may read at the same time.
-    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.read_exact_at(offset, buffer).map_err(|source| Error::read(&self.path, source))
     }
 

@@ -33,6 +33,12 @@ pub struct SpecialTokens {
 }
 
 impl SpecialTokens {
+    /// The roles by their names, each with its id.
+    pub fn roles(&self) -> [(&'static str, Option<u32>); 7] {
+        let SpecialTokens { mask, cls, sep, pad, unk, bos, eos } = *self;
+        [("mask", mask), ("cls", cls), ("sep", sep), ("pad", pad), ("unk", unk), ("bos", bos), ("eos", eos)]
+    }
+
     /// Looks every role up; `id_of` is the vocabulary, `settings` the files of [`read_settings`], the first one first.
     pub(crate) fn find(settings: &[Map<String, Value>], id_of: impl Fn(&str) -> Option<u32>) -> Self {
         let role = |key: &str, usual: &[&str]| {

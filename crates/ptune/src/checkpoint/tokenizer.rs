@@ -217,6 +217,17 @@ impl Tokenizer {
         &self.file
     }
 
+    /// What it is, for people.
+    pub fn kind(&self) -> &'static str {
+        match (self.inner.get_model(), &self.kind) {
+            (ModelWrapper::WordPiece(_), _) => "WordPiece",
+            (ModelWrapper::BPE(_), Kind::ByteLevel { .. }) => "byte-level BPE",
+            (ModelWrapper::BPE(_), _) => "BPE",
+            (ModelWrapper::Unigram(_), _) => "Unigram",
+            (ModelWrapper::WordLevel(_), _) => "word-level",
+        }
+    }
+
     /// A token for people: bytes decoded, the mark of a leading space removed, `##` kept.
     pub fn token(&self, id: u32) -> String {
         let Some(raw) = self.inner.id_to_token(id) else { return format!("[id {id}]") };

@@ -66,14 +66,22 @@ impl Weights {
         if !single.exists() && index.exists() {
             return Self::open_sharded(directory, &index);
         }
-        let (shard, metadata) = Shard::open(&single)?;
+        Self::open_file(&single)
+    }
+
+    /// Opens one safetensors file, whatever its name.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn open_file(file: &Path) -> Result<Self> {
+        let (shard, metadata) = Shard::open(file)?;
         let mut tensors = BTreeMap::new();
         for name in metadata.offset_keys() {
             if let Some(tensor) = Tensor::find(&metadata, &name, 0, &shard) {
                 tensors.insert(name, tensor);
             }
         }
-        Ok(Weights { file: single, shards: vec![shard], tensors })
+        Ok(Weights { file: file.into(), shards: vec![shard], tensors })
     }
 
     /// Opens the shards that an index names. A tensor of a shard that the index does not list is not visible.
@@ -112,6 +120,11 @@ impl Weights {
     /// The shape of a tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
+    }
+
+    /// The type that a tensor is stored in, by its name in safetensors: `F32`, `BF16`.
+    pub fn dtype(&self, name: &str) -> Option<String> {
+        self.tensors.get(name).map(|tensor| format!("{:?}", tensor.dtype))
     }
 
     /// Reads a tensor as f32, in row-major order. `out` is cleared first and keeps its memory between calls.

@@ -32,7 +32,7 @@ use crate::{Error, Result};
 const LARGEST_FIELDS: usize = 8 << 20;
 
 /// One token of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Token {
     /// A token of the vocabulary.
     Id(u32),
@@ -41,7 +41,7 @@ pub enum Token {
 }
 
 /// An example as tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Encoded {
     /// The tokens, span behind span, start and end tokens included.
     pub tokens: Vec<Token>,
@@ -53,7 +53,7 @@ pub struct Encoded {
 }
 
 /// Tokens that see each other and those of their ancestors.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenSpan {
     /// Its tokens.
     pub rows: Range<usize>,

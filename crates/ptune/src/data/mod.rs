@@ -16,7 +16,7 @@ pub use jsonl::Example;
 use crate::{Error, Result};
 
 /// A data file as token rows with their targets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Dataset {
     /// The kept rows in the order of the file.
     pub examples: Vec<Labelled>,
@@ -27,7 +27,7 @@ pub struct Dataset {
 }
 
 /// A row with its target.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Labelled {
     /// The row.
     pub encoded: Encoded,

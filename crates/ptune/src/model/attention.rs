@@ -2,13 +2,17 @@
 
 use ptune_kernels::AttentionShape;
 
+use super::layer::Linear;
 use super::load::Loader;
 use super::spec::AttentionSpec;
 use crate::Result;
-use crate::ops::{AttentionSaved, Layout, Linear};
+use crate::ops::{self, Layout};
+use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
 pub(super) struct Attention {
+    /// Names the probabilities that dropout drops.
+    layer: u32,
     shape: AttentionShape,
     query: Linear,
     key: Linear,
@@ -16,8 +20,22 @@ pub(super) struct Attention {
     output: Linear,
 }
 
+/// What the backward needs.
+pub(super) struct AttentionSaved {
+    rows: ops::AttentionSaved,
+    /// The input of the output projection, of a trained attention.
+    heads: Option<Tensor>,
+}
+
+/// The inputs of the projections: `x` of keys and values, `queries` of the queries where they are only some of the rows.
+/// Kept for a trained attention.
+pub(super) struct AttentionInputs {
+    pub(super) x: Tensor,
+    pub(super) queries: Option<Tensor>,
+}
+
 impl Attention {
-    pub(super) fn load(loader: &mut Loader<'_>, spec: &AttentionSpec) -> Result<Self> {
+    pub(super) fn load(loader: &mut Loader<'_>, spec: &AttentionSpec, layer: u32) -> Result<Self> {
         let shape = AttentionShape {
             heads: spec.heads,
             kv_heads: spec.kv_heads,
@@ -27,6 +45,7 @@ impl Attention {
             window: None,
         };
         Ok(Attention {
+            layer,
             shape,
             query: loader.linear(&spec.query)?,
             key: loader.linear(&spec.key)?,
@@ -44,11 +63,12 @@ impl Attention {
         layout: &Layout,
         query_rows: &[u32],
     ) -> (Tensor, AttentionSaved) {
-        let q = device.linear(x_queries, &self.query);
-        let k = device.linear(x, &self.key);
-        let v = device.linear(x, &self.value);
-        let (heads, saved) = device.attention((q, k, v), layout, query_rows, &self.shape);
-        (device.linear(&heads, &self.output), saved)
+        let q = self.query.forward(device, x_queries);
+        let k = self.key.forward(device, x);
+        let v = self.value.forward(device, x);
+        let (heads, rows) = device.attention((q, k, v), layout, query_rows, &self.shape, self.layer);
+        let y = self.output.forward(device, &heads);
+        (y, AttentionSaved { rows, heads: self.is_trained().then_some(heads) })
     }
 
     /// The gradients of `x_queries [queries, hidden]` and of `x` through keys and values, the latter only at
@@ -57,19 +77,34 @@ impl Attention {
         &self,
         device: &Device,
         d_out: &Tensor,
-        saved: &AttentionSaved,
+        (saved, inputs): (&AttentionSaved, Option<&AttentionInputs>),
         layout: &Layout,
         query_rows: &[u32],
         wanted: Option<&[u32]>,
+        parameters: &mut [Parameter],
     ) -> (Tensor, Tensor) {
-        let d_heads = device.linear_backward(d_out, &self.output);
-        let (d_q, mut d_k, mut d_v) = device.attention_backward(&d_heads, saved, layout, query_rows, &self.shape);
+        let d_heads = self.output.backward(device, d_out, saved.heads.as_ref(), parameters);
+        let (d_q, mut d_k, mut d_v) =
+            device.attention_backward(&d_heads, &saved.rows, layout, query_rows, &self.shape, self.layer);
         if let Some(rows) = wanted {
             d_k = device.gather_rows(&d_k, rows);
             d_v = device.gather_rows(&d_v, rows);
         }
-        let mut d_x = device.linear_backward(&d_k, &self.key);
-        device.linear_backward_add(&mut d_x, &d_v, &self.value);
-        (device.linear_backward(&d_q, &self.query), d_x)
+        let x = inputs.map(|inputs| &inputs.x);
+        let x_queries = inputs.map(|inputs| inputs.queries.as_ref().unwrap_or(&inputs.x));
+        let mut d_x = self.key.backward(device, &d_k, x, parameters);
+        self.value.backward_add(device, &mut d_x, &d_v, x, parameters);
+        (self.query.backward(device, &d_q, x_queries, parameters), d_x)
+    }
+
+    pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
+        for layer in [&mut self.query, &mut self.key, &mut self.value, &mut self.output] {
+            layer.repack(device, parameters);
+        }
+    }
+
+    /// Whether the inputs must be kept.
+    pub(super) fn is_trained(&self) -> bool {
+        self.query.trained.is_some()
     }
 }

@@ -3,38 +3,38 @@
 
 use ptune_kernels::Activation;
 
+use super::layer::{Linear, Norm, Table};
 use super::load::Loader;
 use super::spec::{HeadSpec, ModelSpec};
 use crate::Result;
-use crate::ops::{LayerNorm, Linear, NormSaved};
+use crate::ops::{self, NormSaved};
+use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
 /// The head without its decoder's packed columns.
 pub(super) struct Head {
     transform: Option<Transform>,
     /// `None` when the decoder is the word table.
-    pub(super) decoder: Option<Tensor>,
-    pub(super) decoder_bias: Option<Tensor>,
+    decoder: Option<Table>,
+    decoder_bias: Option<Table>,
 }
 
 /// What stands in front of the decoder.
 struct Transform {
     dense: Linear,
     activation: Activation,
-    norm: LayerNorm,
+    norm: Norm,
 }
 
 /// The columns of the decoder that a task needs, packed: its label words, or the whole vocabulary.
 pub struct Columns {
-    pub(super) decoder: Linear,
+    decoder: ops::Linear,
+    /// The token id of each; `None` for the whole vocabulary in order.
+    ids: Option<Vec<u32>>,
     count: usize,
 }
 
 impl Columns {
-    pub(super) fn new(decoder: Linear, count: usize) -> Self {
-        Columns { decoder, count }
-    }
-
     /// How many.
     pub fn count(&self) -> usize {
         self.count
@@ -42,7 +42,11 @@ impl Columns {
 }
 
 /// What the head's backward needs: the activation's input and the norm's rows, where there is a transform.
-pub struct HeadSaved(Option<(Tensor, NormSaved)>);
+pub struct HeadSaved {
+    transform: Option<(Tensor, NormSaved)>,
+    /// The inputs of the head and of the decoder, of a trained head.
+    inputs: Option<(Tensor, Option<Tensor>)>,
+}
 
 impl Head {
     pub(super) fn load(loader: &mut Loader<'_>, spec: &HeadSpec, model: &ModelSpec) -> Result<Self> {
@@ -53,29 +57,111 @@ impl Head {
             }
             None => None,
         };
-        let mut tensor =
-            |name: &Option<String>, shape: &[usize]| name.as_ref().map(|name| loader.matrix(name, shape)).transpose();
-        Ok(Head {
-            transform,
-            decoder: tensor(&spec.decoder, &[model.vocabulary, model.hidden])?,
-            decoder_bias: tensor(&spec.decoder_bias, &[model.vocabulary])?,
-        })
+        let decoder = spec.decoder.as_ref().map(|name| loader.table(name, &[model.vocabulary, model.hidden]));
+        let decoder = decoder.transpose()?;
+        let bias = spec.decoder_bias.as_ref().map(|name| loader.bias(name, model.vocabulary)).transpose()?;
+        Ok(Head { transform, decoder, decoder_bias: bias })
     }
 
-    /// `h [targets, hidden] -> logits [targets, columns]`.
-    pub(super) fn forward(&self, device: &Device, h: &Tensor, columns: &Columns) -> (Tensor, HeadSaved) {
-        let Some(part) = &self.transform else { return (device.linear(h, &columns.decoder), HeadSaved(None)) };
-        let dense = device.linear(h, &part.dense);
-        let (normed, norm) = device.layer_norm(&device.activation(&dense, part.activation), None, &part.norm);
-        (device.linear(&normed, &columns.decoder), HeadSaved(Some((dense, norm))))
+    /// Packs the decoder's columns for these token ids, or all of them. `words` is the word table.
+    pub(super) fn columns(
+        &self,
+        device: &Device,
+        ids: Option<&[u32]>,
+        gradient: bool,
+        words: &Table,
+        parameters: &[Parameter],
+    ) -> Columns {
+        let decoder = self.decoder.as_ref().unwrap_or(words).value(parameters);
+        let bias = self.decoder_bias.as_ref().map(|bias| bias.value(parameters));
+        let count = ids.map_or(decoder.rows(), <[u32]>::len);
+        let decoder = match ids {
+            Some(ids) => device.pack_linear_rows(decoder, bias, ids, gradient),
+            None => {
+                let (outputs, inputs) = (decoder.rows(), decoder.columns());
+                device.pack_linear(decoder.read(), bias.map(Tensor::read), outputs, inputs, gradient)
+            }
+        };
+        Columns { decoder, ids: ids.map(<[u32]>::to_vec), count }
     }
 
-    /// `d_logits -> d_h`.
-    pub(super) fn backward(&self, device: &Device, d_logits: &Tensor, saved: &HeadSaved, columns: &Columns) -> Tensor {
+    /// `h [targets, hidden] -> logits [targets, columns]`; `keep` the inputs for the gradients of trained weights.
+    pub(super) fn forward(&self, device: &Device, h: Tensor, columns: &Columns, keep: bool) -> (Tensor, HeadSaved) {
+        let Some(part) = &self.transform else {
+            let logits = device.linear(&h, &columns.decoder);
+            return (logits, HeadSaved { transform: None, inputs: keep.then_some((h, None)) });
+        };
+        let dense = part.dense.forward(device, &h);
+        let (normed, norm) = part.norm.forward(device, &device.activation(&dense, part.activation), None);
+        let logits = device.linear(&normed, &columns.decoder);
+        (logits, HeadSaved { transform: Some((dense, norm)), inputs: keep.then_some((h, Some(normed))) })
+    }
+
+    /// `d_logits -> d_h`, and the gradients of trained weights, that of the decoder overwritten: also where it is the
+    /// word table `words`, to which the embedding adds later.
+    pub(super) fn backward(
+        &self,
+        device: &Device,
+        d_logits: &Tensor,
+        saved: &HeadSaved,
+        columns: &Columns,
+        words: &Table,
+        parameters: &mut [Parameter],
+    ) -> Tensor {
+        let (h, normed) = saved.inputs.as_ref().map(|(h, normed)| (h, normed.as_ref())).unzip();
+        if let Some(h) = h {
+            let input = normed.flatten().unwrap_or(h);
+            self.backward_decoder(device, d_logits, input, columns, words, parameters);
+        }
         let d_normed = device.linear_backward(d_logits, &columns.decoder);
-        let (Some(part), Some((dense, norm))) = (&self.transform, &saved.0) else { return d_normed };
-        let d_act = device.layer_norm_backward(&d_normed, norm, &part.norm);
-        let d_dense = device.activation_backward(&d_act, dense, part.activation);
-        device.linear_backward(&d_dense, &part.dense)
+        let (Some(part), Some((dense, norm))) = (&self.transform, &saved.transform) else { return d_normed };
+        let d_active = part.norm.backward(device, &d_normed, norm, parameters);
+        let d_dense = device.activation_backward(&d_active, dense, part.activation);
+        part.dense.backward(device, &d_dense, h, parameters)
+    }
+
+    fn backward_decoder(
+        &self,
+        device: &Device,
+        d_logits: &Tensor,
+        input: &Tensor,
+        columns: &Columns,
+        words: &Table,
+        parameters: &mut [Parameter],
+    ) {
+        let ids = columns.ids.as_deref();
+        if self.decoder.is_some() {
+            // The word table is the embedding's alone then, which adds.
+            words.gradient(parameters).into_iter().for_each(|d_words| device.fill_zero(d_words));
+        }
+        if let Some(d_decoder) = self.decoder.as_ref().unwrap_or(words).gradient(parameters) {
+            device.decoder_backward_weight(d_logits, input, ids, d_decoder);
+        }
+        if let Some(d_bias) = self.decoder_bias.as_ref().and_then(|bias| bias.gradient(parameters)) {
+            device.decoder_backward_bias(d_logits, ids, d_bias);
+        }
+    }
+
+    pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
+        if let Some(part) = &mut self.transform {
+            part.dense.repack(device, parameters);
+            part.norm.repack(device, parameters);
+        }
+    }
+
+    /// Packs columns anew from trained weights.
+    pub(super) fn repack_columns(
+        &self,
+        device: &Device,
+        columns: &mut Columns,
+        words: &Table,
+        parameters: &[Parameter],
+    ) {
+        let decoder = self.decoder.as_ref().unwrap_or(words).value(parameters);
+        let bias = self.decoder_bias.as_ref().map(|bias| bias.value(parameters));
+        match &columns.ids {
+            Some(ids) => device.repack_linear_rows(&mut columns.decoder, decoder, bias, ids),
+            None => device.repack_linear(&mut columns.decoder, decoder, bias),
+        }
     }
 }

@@ -2,10 +2,11 @@
 
 use ptune_kernels::Activation;
 
+use super::layer::Linear;
 use super::load::Loader;
 use super::spec::MlpSpec;
 use crate::Result;
-use crate::ops::Linear;
+use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
 pub(super) struct Mlp {
@@ -14,21 +15,55 @@ pub(super) struct Mlp {
     down: Linear,
 }
 
+/// What the backward needs.
+pub(super) struct MlpSaved {
+    /// The activation's input `[rows, inner]`.
+    up: Tensor,
+    /// The input, of a trained MLP.
+    x: Option<Tensor>,
+}
+
 impl Mlp {
     pub(super) fn load(loader: &mut Loader<'_>, spec: &MlpSpec) -> Result<Self> {
         Ok(Mlp { up: loader.linear(&spec.up)?, activation: spec.activation, down: loader.linear(&spec.down)? })
     }
 
-    /// `x [rows, hidden] -> y [rows, hidden]` and, for the backward, the activation's input `[rows, inner]`.
-    pub(super) fn forward(&self, device: &Device, x: &Tensor) -> (Tensor, Tensor) {
-        let up = device.linear(x, &self.up);
-        let y = device.linear(&device.activation(&up, self.activation), &self.down);
-        (y, up)
+    /// `x [rows, hidden] -> y [rows, hidden]`
+    pub(super) fn forward(&self, device: &Device, x: &Tensor) -> (Tensor, MlpSaved) {
+        let up = self.up.forward(device, x);
+        let y = self.down.forward(device, &device.activation(&up, self.activation));
+        (y, MlpSaved { up, x: None })
     }
 
-    /// `d_y -> d_x`.
-    pub(super) fn backward(&self, device: &Device, d_y: &Tensor, up: &Tensor) -> Tensor {
-        let d_inner = device.linear_backward(d_y, &self.down);
-        device.linear_backward(&device.activation_backward(&d_inner, up, self.activation), &self.up)
+    /// `d_y -> d_x`. A trained layer's input after the activation is computed again: that costs less than keeping the
+    /// widest rows of the model.
+    pub(super) fn backward(
+        &self,
+        device: &Device,
+        d_y: &Tensor,
+        saved: &MlpSaved,
+        parameters: &mut [Parameter],
+    ) -> Tensor {
+        let active = saved.x.as_ref().map(|_| device.activation(&saved.up, self.activation));
+        let d_active = self.down.backward(device, d_y, active.as_ref(), parameters);
+        let d_up = device.activation_backward(&d_active, &saved.up, self.activation);
+        self.up.backward(device, &d_up, saved.x.as_ref(), parameters)
+    }
+
+    pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
+        self.up.repack(device, parameters);
+        self.down.repack(device, parameters);
+    }
+
+    /// Whether the input must be kept.
+    pub(super) fn is_trained(&self) -> bool {
+        self.up.trained.is_some()
+    }
+}
+
+impl MlpSaved {
+    /// Keeps the forward's input.
+    pub(super) fn with_input(self, x: Option<Tensor>) -> Self {
+        MlpSaved { x, ..self }
     }
 }

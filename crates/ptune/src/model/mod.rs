@@ -1,44 +1,67 @@
-//! Frozen language models: one transformer described by a spec, with a forward above its backward in every file.
+//! Language models, frozen or trained: one transformer described by a spec, with a forward above its backward in every file.
 //!
 //! ```text
 //! layout + inject -> embeddings -> block 0 ... block n-1 -> final norm -> head -> logits of the answer rows
 //! ```
-//! A model has no trainable weights and no gradient buffers. Its backward gives the gradients of what a method
-//! injected and stops there. A family (`bert.rs`, `roberta.rs`, `gpt2.rs`) maps `config.json` and tensor names to a [`ModelSpec`].
+//! A frozen model has no gradient buffers and keeps no layer's input; its backward gives the gradients of what a method
+//! injected and stops there. A trained one ([`Gradients::Weights`]) owns its weights as parameters too: its backward goes
+//! down to the tables and writes their gradients, and [`Model::repack`] follows each step of the optimiser. A family (`bert.rs`, `roberta.rs`, `gpt2.rs`) maps `config.json` and tensor names to a [`ModelSpec`].
 
 mod attention;
 mod bert;
 mod block;
+mod embedding;
 mod gpt2;
 mod head;
 mod inject;
+mod layer;
 mod load;
 mod mlp;
 mod roberta;
+mod saved;
 pub mod spec;
 
 pub use head::{Columns, HeadSaved};
 pub use inject::{Inject, InjectGradients};
+pub use saved::TrainedTensor;
 use spec::ModelSpec;
 
 use crate::Result;
-use crate::checkpoint::{Config, ModelDirectory};
-use crate::ops::{Activation, EmbeddingTables, LayerNorm, Layout, NormSaved};
-use crate::tensor::{Device, Tensor};
+use crate::checkpoint::{Config, ModelDirectory, Weights};
+use crate::ops::{Activation, Layout, NormSaved};
+use crate::parameter::{Group, Parameter};
+use crate::tensor::{Device, Precision, Tensor};
 use block::{Block, BlockSaved};
+use embedding::{Embedding, normed, normed_backward};
 use head::Head;
+use layer::Norm;
 use load::Loader;
+use saved::SavedAs;
 
-/// A frozen language model, masked or causal, on a device.
+/// The gradients that a model must be able to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gradients {
+    /// None: it answers.
+    None,
+    /// Of what is injected: it is frozen under a trained prompt.
+    Inputs,
+    /// Of its weights too: it is trained.
+    Weights,
+}
+
+/// A language model, masked or causal, on a device.
 pub struct Model {
     spec: ModelSpec,
     device: Device,
-    tables: EmbeddingTables,
-    embedding_norm: Option<LayerNorm>,
+    embedding: Embedding,
     blocks: Vec<Block>,
-    final_norm: Option<LayerNorm>,
+    final_norm: Option<Norm>,
     head: Head,
-    parameters: usize,
+    /// What is trained: nothing of a frozen model.
+    parameters: Vec<Parameter>,
+    /// How the checkpoint has each of them.
+    saved_as: Vec<SavedAs>,
+    count: usize,
 }
 
 /// What a model's backward needs from its forward.
@@ -51,40 +74,34 @@ pub struct ModelSaved {
 }
 
 impl Model {
-    /// Loads a checkpoint. With `gradient`, its layers are also packed for the backward. `progress(loaded, total)`
-    /// counts tensors.
+    /// Loads a checkpoint, with the tensors of `tuned` in place of its own. Only with [`Gradients::Inputs`] or more can
+    /// it run backward. A model whose weights are trained computes in f32 whatever the device's precision.
+    /// `progress(loaded, total)` counts tensors.
     ///
     /// # Errors
     /// A family or an option that is not implemented, by its key; a tensor that is missing, of another shape, or not
     /// finite, by its name.
     pub fn load(
         directory: &ModelDirectory,
+        tuned: &[Weights],
         device: &Device,
-        gradient: bool,
+        gradients: Gradients,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
         let spec = ModelSpec::read(directory)?;
-        let mut loader = Loader::new(device, directory.weights(), gradient, progress);
-        let (hidden, names) = (spec.hidden, &spec.embeddings);
-        let token_type = match &names.token_types {
-            Some((name, types)) => {
-                let table = loader.matrix(name, &[*types, hidden])?;
-                Some(device.upload(1, hidden, &table.read()[..hidden]))
-            }
-            None => None,
-        };
-        let words = loader.matrix(&names.words, &[spec.vocabulary, hidden])?;
-        let mut positions = loader.matrix(&names.position_table, &[names.first_position + spec.positions, hidden])?;
-        if names.first_position > 0 {
-            positions = device.upload(spec.positions, hidden, &positions.read()[names.first_position * hidden..]);
-        }
-        let tables = EmbeddingTables { words, positions, token_type };
-        let embedding_norm = names.norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?;
-        let blocks = spec.blocks.iter().map(|block| Block::load(&mut loader, block, hidden)).collect::<Result<_>>()?;
+        let hidden = spec.hidden;
+        let full = (gradients == Gradients::Weights).then(|| device.with_precision(Precision::F32));
+        let device = full.as_ref().unwrap_or(device);
+        let mut loader = Loader::new(device, directory.weights(), tuned, gradients, progress);
+        let embedding = Embedding::load(&mut loader, &spec)?;
+        let blocks = spec.blocks.iter().enumerate();
+        let blocks = blocks.map(|(i, block)| Block::load(&mut loader, block, i, hidden)).collect::<Result<_>>()?;
         let final_norm = spec.final_norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?;
+        loader.group = Group::Head;
         let head = Head::load(&mut loader, &spec.head, &spec)?;
-        let parameters = count_parameters(directory);
-        Ok(Model { device: device.clone(), tables, embedding_norm, blocks, final_norm, head, parameters, spec })
+        let (parameters, saved_as) = (loader.parameters, loader.saved_as);
+        let (device, count) = (device.clone(), count_parameters(directory));
+        Ok(Model { device, embedding, blocks, final_norm, head, parameters, saved_as, count, spec })
     }
 
     /// The shapes and names it was built from.
@@ -94,73 +111,95 @@ impl Model {
 
     /// Width of the vectors that replace word embeddings.
     pub fn embedding_width(&self) -> usize {
-        self.tables.words.columns()
+        self.word_table().columns()
     }
 
     /// The word table `[vocabulary, embedding width]`.
     pub fn word_table(&self) -> &Tensor {
-        &self.tables.words
+        self.embedding.words.value(&self.parameters)
     }
 
     /// How many numbers the checkpoint's tensors hold.
-    pub fn parameters(&self) -> usize {
-        self.parameters
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// What is trained: nothing of a frozen model.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// What is trained, for an optimiser; [`Model::repack`] must follow.
+    pub fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    /// The trained tensors of a group as the checkpoint has them, sorted by name.
+    pub fn trained_tensors(&self, group: Group) -> Vec<TrainedTensor<'_>> {
+        saved::trained_tensors(&self.parameters, &self.saved_as, group)
     }
 
     /// Packs the decoder for these token ids, or for the whole vocabulary: column `i` of the logits is `ids[i]`.
     pub fn columns(&self, ids: Option<&[u32]>, gradient: bool) -> Columns {
-        let decoder = self.head.decoder.as_ref().unwrap_or(&self.tables.words);
-        let bias = self.head.decoder_bias.as_ref();
-        match ids {
-            Some(ids) => Columns::new(self.device.pack_linear_rows(decoder, bias, ids, gradient), ids.len()),
-            None => {
-                let (outputs, inputs) = (decoder.rows(), decoder.columns());
-                let bias = bias.map(Tensor::read);
-                let packed = self.device.pack_linear(decoder.read(), bias, outputs, inputs, gradient);
-                Columns::new(packed, outputs)
-            }
-        }
+        self.head.columns(&self.device, ids, gradient, &self.embedding.words, &self.parameters)
     }
 
     /// The logits `[answer rows, columns]` of a batch.
     pub fn forward(&self, layout: &Layout, inject: &Inject<'_>, columns: &Columns) -> (Tensor, ModelSaved) {
         let device = &self.device;
         let all_rows: Vec<u32> = (0..layout.rows() as u32).collect();
-        let embedded = device.embed(layout, &self.tables, inject.prompt_embeds);
-        let (mut x, embedding_norm) = normed(device, embedded, self.embedding_norm.as_ref());
+        let (mut x, embedding_norm) = self.embedding.forward(device, layout, &all_rows, inject, &self.parameters);
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for (i, block) in self.blocks.iter().enumerate() {
             let queries = (i + 1 == self.blocks.len()).then_some(layout.targets.as_slice());
-            let (y, saved) = block.forward(device, &x, layout, &all_rows, queries);
+            let (y, saved) = block.forward(device, x, layout, &all_rows, queries);
             blocks.push(saved);
             x = y;
         }
         let (x, final_norm) = normed(device, x, self.final_norm.as_ref());
-        let (logits, head) = self.head.forward(device, &x, columns);
+        let (logits, head) = self.head.forward(device, x, columns, !self.parameters.is_empty());
         (logits, ModelSaved { embedding_norm, blocks, final_norm, head, all_rows })
     }
 
-    /// The gradients of what was injected, from that of the logits. Without anything injected nothing is computed.
+    /// The gradients of what was injected, from that of the logits, and those of the weights where they are trained.
+    /// Without any of them nothing is computed.
     pub fn backward(
-        &self,
+        &mut self,
         d_logits: &Tensor,
         saved: &ModelSaved,
         layout: &Layout,
         inject: &Inject<'_>,
         columns: &Columns,
     ) -> InjectGradients {
-        let Some(prompt) = inject.prompt_embeds else { return InjectGradients { prompt_embeds: None } };
-        let device = &self.device;
-        let pseudo_rows: Vec<u32> = layout.pseudo.iter().map(|(row, _)| *row).collect();
-        let d_head = self.head.backward(device, d_logits, &saved.head, columns);
-        let mut d_x = normed_backward(device, d_head, saved.final_norm.as_ref(), self.final_norm.as_ref());
-        for (i, (block, saved_block)) in self.blocks.iter().zip(&saved.blocks).enumerate().rev() {
-            let wanted = (i == 0).then_some(pseudo_rows.as_slice());
-            d_x = block.backward(device, &d_x, saved_block, layout, &saved.all_rows, wanted);
+        let Model { device, embedding, blocks, final_norm, head, parameters, .. } = self;
+        if inject.prompt_embeds.is_none() && parameters.is_empty() {
+            return InjectGradients { prompt_embeds: None };
         }
-        let norm = saved.embedding_norm.as_ref().map(|norm| device.gather_saved(norm, &pseudo_rows));
-        let d_pseudo = normed_backward(device, d_x, norm.as_ref(), self.embedding_norm.as_ref());
-        InjectGradients { prompt_embeds: Some(device.embed_backward(&d_pseudo, layout, prompt.rows())) }
+        let all_rows = &saved.all_rows;
+        let d_h = head.backward(device, d_logits, &saved.head, columns, &embedding.words, parameters);
+        let mut d_x = normed_backward(device, d_h, saved.final_norm.as_ref(), final_norm.as_ref(), parameters);
+        let lowest = embedding.wanted(layout);
+        for (i, (block, saved)) in blocks.iter().zip(&saved.blocks).enumerate().rev() {
+            let wanted = lowest.as_deref().filter(|_| i == 0);
+            d_x = block.backward(device, &d_x, saved, layout, all_rows, wanted, parameters);
+        }
+        let norm = saved.embedding_norm.as_ref();
+        embedding.backward(device, d_x, norm, layout, all_rows, lowest.as_deref(), inject, parameters)
+    }
+
+    /// Takes over what the optimiser made of the parameters, here and in `columns`. Nothing of a frozen model.
+    pub fn repack(&mut self, columns: &mut Columns) {
+        let Model { device, embedding, blocks, final_norm, head, parameters, .. } = self;
+        if parameters.is_empty() {
+            return;
+        }
+        embedding.repack(device, parameters);
+        blocks.iter_mut().for_each(|block| block.repack(device, parameters));
+        if let Some(norm) = final_norm {
+            norm.repack(device, parameters);
+        }
+        head.repack(device, parameters);
+        head.repack_columns(device, columns, &embedding.words, parameters);
     }
 }
 
@@ -180,21 +219,6 @@ impl ModelSpec {
                 Err(config.error("model_type", message))
             }
         }
-    }
-}
-
-/// The norm of `x`, where there is one, and what its backward needs.
-fn normed(device: &Device, x: Tensor, norm: Option<&LayerNorm>) -> (Tensor, Option<NormSaved>) {
-    let Some(norm) = norm else { return (x, None) };
-    let (y, saved) = device.layer_norm(&x, None, norm);
-    (y, Some(saved))
-}
-
-/// `d_y -> d_x` of [`normed`].
-fn normed_backward(device: &Device, d_y: Tensor, saved: Option<&NormSaved>, norm: Option<&LayerNorm>) -> Tensor {
-    match (saved, norm) {
-        (Some(saved), Some(norm)) => device.layer_norm_backward(&d_y, saved, norm),
-        _ => d_y,
     }
 }
 

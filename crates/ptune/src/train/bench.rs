@@ -8,15 +8,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::data::{Dataset, pack};
-use crate::method::Prompt;
-use crate::model::Model;
 use crate::model::spec::ModelSpec;
+use crate::model::{Gradients, Model};
 use crate::profile::Spent;
 use crate::tensor::Device;
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
-use crate::train::prepare::{Data, new_prompt, open_model, tell_long_words, tell_vocabulary};
-use crate::train::{Event, Optimizer, Order, Task, Trainer, check_loss};
+use crate::train::prepare::{Data, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary, with_dropout};
+use crate::train::{Event, Order, Recipe, Task, Trainer, check_loss};
 use crate::{Error, Result};
 
 /// Steps before the first that counts: buffers are made, caches filled, the processor's clock settles.
@@ -88,24 +87,22 @@ pub fn bench(
     let initial_words = task.encoder()?.initial_words()?;
     config.prompt.init.check(&task.template, &initial_words)?;
     let data = Data::read(&config, &task, observe)?;
-    let trains = task.template.has_pseudo_tokens();
+    let gradients = gradients(&config, &task);
+    let trains = gradients != Gradients::None;
     let device = &device.with_precision(config.compute.precision());
-    let model = Model::load(&directory, device, trains, &mut |done, total| observe(Event::Loading { done, total }))?;
+    let model =
+        Model::load(&directory, &[], device, gradients, &mut |done, total| observe(Event::Loading { done, total }))?;
     let prompt = new_prompt(&config, file, device, &model, &initial_words)?;
     let columns = model.columns(task.head.columns(true), trains);
-    let (model, columns, head) = (&model, &columns, &task.head);
-    let train = &config.train;
-    let optimizer = Optimizer::new(device, train.optimizer, train.weight_decay, train.clip_norm, prompt.parameters());
-    let mut trainer = Trainer { model, columns, prompt, head, optimizer, device };
-    let training = match trainer.prompt {
-        Prompt::Manual => None,
-        Prompt::Encoder(_) => Some(training(&mut trainer, &data.train, &config, epochs, observe)?),
-    };
+    let head = &task.head;
+    let mut trainer = Trainer::new(model, columns, prompt, head, Recipe::of(&config.train), device);
+    let training = if trains { Some(training(&mut trainer, &data.train, &config, epochs, observe)?) } else { None };
     let prompt = trainer.prompt.forward(device);
+    let (model, columns) = (&trainer.model, &trainer.columns);
     let scorer = Scorer { device, model, columns, column_ids: head.columns(true), head, prompt: prompt.rows() };
     let rows = data.test.as_ref().or(data.dev.as_ref()).unwrap_or(&data.train);
     let evaluation = evaluation(&scorer, rows, epochs, observe)?;
-    Ok(Bench { training, evaluation, model_parameters: model.parameters() })
+    Ok(Bench { training, evaluation, model_parameters: model.count() })
 }
 
 /// Whether another epoch is due.
@@ -126,8 +123,9 @@ fn training(
     let mut step = |order: &mut Order, done: usize| -> Result<f64> {
         let batch = order.next_batch();
         let layout = pack(batch.iter().map(|&row| &rows[row].encoded));
+        let layout = with_dropout(config, layout, done, batch);
         let targets: Vec<u32> = batch.iter().map(|&row| rows[row].target).collect();
-        let loss = trainer.step(&layout, &targets, config.train.learning_rate);
+        let loss = trainer.step(&layout, &targets, 1.0);
         check_loss(loss, done).map(|()| loss)
     };
     for done in 0..WARM_UP_STEPS.min(steps) {
@@ -156,7 +154,10 @@ fn evaluation(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Speed> {
     let profile = profile(scorer.device)?;
-    let mut progress = |done, total| observe(Event::Evaluating { done, total });
+    let mut progress = |done, total| {
+        observe(Event::Evaluating { done, total });
+        Ok(())
+    };
     profile.reset();
     let (start, mut done) = (Instant::now(), 0);
     while goes_on(done, epochs, start) {

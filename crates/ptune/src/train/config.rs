@@ -6,6 +6,7 @@
 //! there is either optional (`Option`) or required (empty until the file gives it, and refused when it stays so).
 //! A key or a value whose feature is not built is refused by name, never ignored.
 
+mod changes;
 mod check;
 mod choices;
 mod read;
@@ -26,6 +27,9 @@ use crate::prompt::initial::Init;
 pub const ADAM_BETAS: (f64, f64) = (0.9, 0.999);
 /// What Adam adds to the root of the second moment.
 pub const ADAM_EPSILON: f64 = 1e-8;
+
+/// The learning rate of a trained model where the file gives none.
+const BACKBONE_LEARNING_RATE: f64 = 1e-5;
 
 /// The integers of TOML end here.
 pub const LARGEST_SEED: u64 = i64::MAX as u64;
@@ -121,7 +125,7 @@ pub struct PromptConfig {
 pub struct BackboneConfig {
     /// Whether the model's weights are trained.
     pub mode: BackboneMode,
-    /// Dropout of the model while training; 0 in this release.
+    /// Dropout of the model while training: embeddings, attention probabilities, and what attention and MLP give.
     pub dropout: f64,
 }
 
@@ -139,10 +143,20 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Learning rate of the prompt.
     pub learning_rate: f64,
+    /// Learning rate of the model's weights; there after reading exactly when they are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backbone_learning_rate: Option<f64>,
+    /// Learning rate of what only the language-model head has; there as the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_learning_rate: Option<f64>,
     /// The optimiser.
     pub optimizer: OptimizerKind,
-    /// Weight decay: decoupled for `adamw`, added to the gradient for `adam`.
+    /// Weight decay of the prompt, and of the model unless that has its own: decoupled for `adamw` and `adamw_hf`, added
+    /// to the gradient for `adam`.
     pub weight_decay: f64,
+    /// Weight decay of the model's weights, biases and norms excepted; there after reading exactly when they are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backbone_weight_decay: Option<f64>,
     /// How the learning rate changes.
     pub schedule: ScheduleKind,
     /// `exponential`: what the learning rate is multiplied by after every epoch.
@@ -154,6 +168,8 @@ pub struct TrainConfig {
     /// Steps between evaluations on `dev`; without it, one at the end of every epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_every: Option<usize>,
+    /// Steps between two saves of the state, from which `--resume` goes on.
+    pub save_every: usize,
     /// Evaluations without improvement before the run stops; 0 never stops it.
     pub patience: usize,
     /// The metric that picks the best adapter; always there after reading.
@@ -222,13 +238,17 @@ impl Default for TrainConfig {
             epochs: None,
             batch_size: 8,
             learning_rate: 1e-3,
+            backbone_learning_rate: None,
+            head_learning_rate: None,
             optimizer: OptimizerKind::AdamW,
             weight_decay: 0.0,
+            backbone_weight_decay: None,
             schedule: ScheduleKind::Constant,
             decay: 0.98,
             warmup_steps: 0,
             clip_norm: 1.0,
             eval_every: None,
+            save_every: 200,
             patience: 0,
             select: None,
         }

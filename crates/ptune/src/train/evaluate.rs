@@ -38,7 +38,7 @@ pub struct Scorer<'a> {
 impl Scorer<'_> {
     /// Calls `each(example, scores)` for every example in order. With a verbalizer the scores are those of the labels,
     /// else those of the candidates in order (of the whole vocabulary where there are none).
-    /// `progress(done, total)` counts examples.
+    /// `progress(done, total)` counts examples; its error ends the work.
     ///
     /// # Errors
     /// A score that is not finite: the numbers of the model or the prompt make no sense together, and neither would
@@ -46,7 +46,7 @@ impl Scorer<'_> {
     pub fn score(
         &self,
         examples: &[&Encoded],
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn FnMut(usize, usize) -> Result<()>,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
         let inject = Inject { prompt_embeds: self.prompt };
@@ -60,7 +60,7 @@ impl Scorer<'_> {
                 }
                 each(range.start + i, row);
             }
-            progress(range.end, examples.len());
+            progress(range.end, examples.len())?;
         }
         Ok(())
     }
@@ -70,7 +70,7 @@ impl Scorer<'_> {
     ///
     /// # Errors
     /// As [`Scorer::score`].
-    pub fn evaluate(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize)) -> Result<Metrics> {
+    pub fn evaluate(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Metrics> {
         let examples: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
         let gold: Vec<usize> = data.examples.iter().map(|row| row.target as usize).collect();
         match self.head {

@@ -4,11 +4,11 @@
 //!
 //! ```text
 //! prompt.forward    the encoder computes the pseudo tokens' vectors                     method/, prompt/encoder.rs
-//! model.forward     frozen: embeddings with the prompt in place, blocks, head           model/
+//! model.forward     embeddings with the prompt in place, blocks, head                   model/
 //! head.loss         cross-entropy over labels or words, and its gradient                method/head.rs
-//! model.backward    the gradient of the prompt's rows, and of nothing else              model/
+//! model.backward    the gradient of the prompt's rows, and of the weights if trained    model/
 //! prompt.backward   the gradients of the encoder's parameters                           method/, prompt/encoder.rs
-//! optimizer.step    clip, decay, Adam                                                   train/optimizer.rs
+//! optimizer.step    clip, decay, Adam; a trained model then takes its new weights over  train/optimizer.rs
 //! ```
 //! The loop goes through the rows epoch by epoch, evaluates on dev every `eval_every` steps and keeps the best prompt.
 
@@ -21,16 +21,19 @@ pub mod metrics;
 mod optimizer;
 mod prepare;
 mod run;
+mod state;
 mod task;
 
 pub use config::RunConfig;
-pub use optimizer::{Optimizer, Schedule};
-pub use run::{Summary, run};
+pub use optimizer::{GroupRecipe, Optimizer, Recipe, Schedule};
+pub use run::{Options, Summary, finished, run, run_with};
 pub use task::Task;
+pub(crate) use task::open_tokenizer;
 
 use crate::method::{Head, Prompt};
 use crate::model::{Columns, Model};
 use crate::ops::Layout;
+use crate::parameter::Parameter;
 use crate::rng::{Purpose, Rng};
 use crate::tensor::Device;
 use crate::{Error, Result};
@@ -80,10 +83,10 @@ pub enum Event<'a> {
 
 /// Everything a step needs.
 pub struct Trainer<'a> {
-    /// The frozen model.
-    pub model: &'a Model,
+    /// The model, frozen or trained.
+    pub model: Model,
     /// The columns of its head that the loss needs.
-    pub columns: &'a Columns,
+    pub columns: Columns,
     /// The prompt, trained.
     pub prompt: Prompt,
     /// What turns logits into a loss.
@@ -94,17 +97,37 @@ pub struct Trainer<'a> {
     pub device: &'a Device,
 }
 
-impl Trainer<'_> {
+impl<'a> Trainer<'a> {
+    /// A trainer whose optimiser moves the prompt and what of the model is trained.
+    pub fn new(
+        model: Model,
+        columns: Columns,
+        prompt: Prompt,
+        head: &'a Head,
+        recipe: Recipe,
+        device: &'a Device,
+    ) -> Self {
+        let optimizer = Optimizer::new(device, recipe, prompt.parameters().iter().chain(model.parameters()));
+        Trainer { model, columns, prompt, head, optimizer, device }
+    }
+
+    /// Everything that is trained, in the optimiser's order.
+    pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.prompt.parameters().iter().chain(self.model.parameters())
+    }
+
     /// One training step on a packed batch with its targets (label indices, or token ids when probing); the mean loss before
-    /// the step.
-    pub fn step(&mut self, layout: &Layout, targets: &[u32], learning_rate: f64) -> f64 {
+    /// the step. `share` of each group's learning rate is what the schedule says.
+    pub fn step(&mut self, layout: &Layout, targets: &[u32], share: f64) -> f64 {
         let prompt = self.prompt.forward(self.device);
         let inject = prompt.inject();
-        let (logits, saved) = self.model.forward(layout, &inject, self.columns);
+        let (logits, saved) = self.model.forward(layout, &inject, &self.columns);
         let loss = self.head.loss(self.device, &logits, targets);
-        let gradients = self.model.backward(&loss.d_logits, &saved, layout, &inject, self.columns);
+        let gradients = self.model.backward(&loss.d_logits, &saved, layout, &inject, &self.columns);
         self.prompt.backward(self.device, gradients.prompt_embeds.as_ref(), prompt);
-        self.optimizer.step(self.device, self.prompt.parameters_mut(), learning_rate);
+        let parameters = self.prompt.parameters_mut().iter_mut().chain(self.model.parameters_mut());
+        self.optimizer.step(self.device, parameters, share);
+        self.model.repack(&mut self.columns);
         loss.mean
     }
 }
@@ -130,20 +153,34 @@ impl Order {
         rows.div_ceil(batch_size)
     }
 
+    /// Goes to where a new order is after `batches` batches.
+    pub fn go_to(&mut self, batches: usize) {
+        let a_epoch = Self::batches_per_epoch(self.rows.len(), self.batch_size).max(1);
+        (self.epoch, self.at) = (u32::try_from(batches / a_epoch).unwrap_or(u32::MAX), self.rows.len());
+        if !batches.is_multiple_of(a_epoch) {
+            self.begin_epoch();
+            self.at = batches % a_epoch * self.batch_size;
+        }
+    }
+
     /// The next batch's row numbers.
     pub fn next_batch(&mut self) -> &[usize] {
         if self.at >= self.rows.len() {
-            if let Some(seed) = self.seed {
-                // From file order each time: an epoch's order depends on its number alone.
-                self.rows.sort_unstable();
-                Rng::new(seed, Purpose::Shuffle(self.epoch)).shuffle(&mut self.rows);
-            }
-            self.epoch += 1;
-            self.at = 0;
+            self.begin_epoch();
         }
         let batch = self.at..self.rows.len().min(self.at + self.batch_size);
         self.at = batch.end;
         &self.rows[batch]
+    }
+
+    fn begin_epoch(&mut self) {
+        if let Some(seed) = self.seed {
+            // From file order each time: an epoch's order depends on its number alone.
+            self.rows.sort_unstable();
+            Rng::new(seed, Purpose::Shuffle(self.epoch)).shuffle(&mut self.rows);
+        }
+        self.epoch += 1;
+        self.at = 0;
     }
 }
 
@@ -169,6 +206,20 @@ mod tests {
         assert_ne!(first, second);
         first.sort_unstable();
         assert_eq!(first, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_order_goes_on_after_any_number_of_batches() {
+        for seed in [None, Some(5)] {
+            for batches in 0..10 {
+                let (mut order, mut resumed) = (Order::new(10, 4, seed), Order::new(10, 4, seed));
+                resumed.go_to(batches);
+                (0..batches).for_each(|_| drop(order.next_batch().to_vec()));
+                for _ in 0..7 {
+                    assert_eq!(order.next_batch(), resumed.next_batch(), "after {batches} batches");
+                }
+            }
+        }
     }
 
     #[test]

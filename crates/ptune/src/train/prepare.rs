@@ -6,12 +6,13 @@ use crate::adapter::Base;
 use crate::checkpoint::{Glue, ModelDirectory, hub};
 use crate::data::Dataset;
 use crate::method::{Head, Prompt};
-use crate::model::Model;
 use crate::model::spec::ModelSpec;
+use crate::model::{Gradients, Model};
+use crate::ops::Layout;
 use crate::prompt::encoder::PromptEncoder;
 use crate::rng::{Purpose, Rng};
 use crate::tensor::Device;
-use crate::train::config::RunConfig;
+use crate::train::config::{BackboneMode, RunConfig};
 use crate::train::{Event, Task};
 use crate::{Error, Result};
 
@@ -74,19 +75,6 @@ impl Data {
     }
 }
 
-/// Never writes over a former run.
-pub(super) fn refuse_existing(out: &Path) -> Result<()> {
-    if out.join("run.toml").exists() || out.join("adapter").exists() {
-        let message = "holds a run already; give another directory with --out, or remove this one";
-        return Err(Error::file(out, message));
-    }
-    // What is there of the path must be directories, or creating the rest would fail after all the reading.
-    match out.ancestors().find(|path| path.exists()) {
-        Some(file) if !file.is_dir() => Err(Error::file(file, "is a file; a run needs a directory")),
-        _ => Ok(()),
-    }
-}
-
 /// Opens the model of a run. A name in the cache is pinned to the commit that it means today, so that the run as resolved
 /// can be repeated.
 pub(super) fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunConfig)> {
@@ -138,4 +126,20 @@ fn deviation(table: &[f32]) -> f32 {
     let n = table.len().max(1) as f64;
     let mean = table.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
     (table.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n).sqrt() as f32
+}
+
+/// The gradients that a run needs of its model.
+pub(super) fn gradients(config: &RunConfig, task: &Task) -> Gradients {
+    match (config.backbone.mode, task.template.has_pseudo_tokens()) {
+        (BackboneMode::Full, _) => Gradients::Weights,
+        (BackboneMode::Frozen, true) => Gradients::Inputs,
+        (BackboneMode::Frozen, false) => Gradients::None,
+    }
+}
+
+/// A batch with what the model drops in this step.
+pub(super) fn with_dropout(config: &RunConfig, layout: Layout, step: usize, batch: &[usize]) -> Layout {
+    let step = u32::try_from(step).unwrap_or(u32::MAX);
+    let seed = Rng::new(config.seed, Purpose::Dropout(step)).next_u64();
+    layout.with_dropout(config.backbone.dropout as f32, seed, batch)
 }

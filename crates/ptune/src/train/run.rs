@@ -3,39 +3,52 @@
 //! | file | part |
 //! |---|---|
 //! | `prepare.rs` | before: rows, base, first prompt |
-//! | `run/training.rs` | the loop: steps, evaluations on dev |
+//! | `run/resume.rs` | what an interrupted run has left, and whether this one may go on from it |
+//! | `run/training.rs` | the loop: steps, evaluations on dev, saves |
 //! | `run/progress.rs` | what the loop has come to beside its parameters, and `metrics.jsonl` |
 //! | `run/finish.rs` | after: the test rows, the summary; and how a prompt becomes the adapter on disk |
 //!
 //! Nothing is written before all files have been read and found good. The run directory then holds `run.toml` (the run
-//! file as resolved), `metrics.jsonl` (a line an evaluation, without times: the same run gives the same bytes) and
-//! `adapter/`, which is replaced as a whole at every new best. **The kept prompt is the adapter on disk**: there is no
-//! second copy in memory, and an interrupted run leaves its best adapter.
+//! file as resolved), `metrics.jsonl` (a line an evaluation, without times: the same run gives the same bytes),
+//! `adapter/`, which is replaced as a whole at every new best, and `state/` (`state.rs`). **The kept prompt is the
+//! adapter on disk**: there is no second copy in memory, and an interrupted run leaves its best adapter.
+//!
+//! The adapter and `metrics.jsonl` may be ahead of the state when a run dies. That does no harm: what is repeated from
+//! the state gives the same bytes again.
 
 mod finish;
 mod progress;
+mod resume;
 mod training;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+pub(super) use progress::Progress;
 
 use crate::adapter::Base;
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Model};
+use crate::model::{Columns, Gradients, Model};
 use crate::tensor::{Device, Tensor};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
-use crate::train::prepare::{
-    Data, describe_base, new_prompt, open_model, refuse_existing, tell_long_words, tell_vocabulary,
-};
+use crate::train::prepare::{Data, describe_base, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary};
+use crate::train::state::Identity;
 use crate::train::{Event, Task};
-use crate::{Result, files};
+use crate::{Error, Result, files};
+pub use resume::finished;
+use resume::{Former, Lock};
 
 /// What a run came to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Summary {
     /// Steps made.
     pub steps: usize,
-    /// Seconds of training and evaluation, without reading the model.
+    /// Seconds of training and evaluation, without reading the model; of all its parts when the run was interrupted.
     pub seconds: f64,
     /// Training examples a second, evaluations not counted.
     pub train_examples_per_s: f64,
@@ -51,6 +64,16 @@ pub struct Summary {
     pub test: Option<Metrics>,
 }
 
+/// How a run begins, and what may end it early.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// Go on with the run in the directory, if there is one.
+    pub resume: bool,
+    /// When this becomes true, the run saves its state at the next step or the next rows of an evaluation, and ends with
+    /// [`Error::Stopped`].
+    pub stop: Option<&'a AtomicBool>,
+}
+
 /// Trains the task of a run file and writes the run directory `out`, which must not hold a run yet.
 ///
 /// # Errors
@@ -63,32 +86,64 @@ pub fn run(
     device: &Device,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary> {
-    refuse_existing(out)?;
+    run_with(config, file, out, device, Options::default(), observe)
+}
+
+/// [`run`] with [`Options`]: to go on with an interrupted run, and to stop one.
+///
+/// A resumed run gives the same bytes as if it had never stopped, `state/` and times aside. A finished one is not
+/// repeated: its summary comes back at once.
+///
+/// # Errors
+/// As [`run`]; [`Error::Stopped`]; a run in `out` that is not this one, a damaged state, another process at work there.
+pub fn run_with(
+    config: &RunConfig,
+    file: &Path,
+    out: &Path,
+    device: &Device,
+    options: Options<'_>,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Summary> {
+    let (former, lock) = Former::find(out, options.resume)?;
     config.to_toml()?; // a path that TOML cannot name is refused before the others are opened
     let (directory, config) = open_model(config, file)?;
     let config = &config;
     let spec = ModelSpec::read(&directory)?;
     let task = Task::from_run(config, file, &directory, &spec)?;
-    let resolved = RunConfig { data: config.data.with_max_tokens(task.max_tokens()), ..config.clone() }.to_toml()?;
+    let resolved = RunConfig { data: config.data.with_max_tokens(task.max_tokens()), ..config.clone() };
     tell_vocabulary(config, &task, observe);
     tell_long_words(&task, observe)?;
     let initial_words = task.encoder()?.initial_words()?;
     config.prompt.init.check(&task.template, &initial_words)?;
     let data = Data::read(config, &task, observe)?;
     let base = describe_base(&directory, &spec)?;
-    let trains = task.template.has_pseudo_tokens();
+    let gradients = gradients(config, &task);
+    let trains = gradients != Gradients::None;
     if trains {
         config.require_length(file)?;
     }
     let device = &device.with_precision(config.compute.precision());
-    let model = Model::load(&directory, device, trains, &mut |done, total| observe(Event::Loading { done, total }))?;
+    let identity = Identity::new(&resolved, device, &base.fingerprint, &data, &task)?;
+    former.check(out, &identity)?;
+    if let Some(summary) = former.finished() {
+        observe(Event::Note(&format!("{}: this run is finished; nothing is left to do", out.display())));
+        return Ok(summary.clone());
+    }
+    let loading = &mut |done, total| observe(Event::Loading { done, total });
+    let model = Model::load(&directory, &[], device, gradients, loading)?;
     let prompt = new_prompt(config, file, device, &model, &initial_words)?;
 
-    files::create_directory(out)?;
-    files::write_atomically(&out.join("run.toml"), resolved.as_bytes())?;
+    let _lock = match lock {
+        Some(lock) => lock,
+        None => Lock::take(out)?,
+    };
+    resume::clear(out)?;
+    files::write_atomically(&out.join("run.toml"), identity.config().as_bytes())?;
     let columns = model.columns(task.head.columns(true), trains);
-    let run = Run { config, out, device, task: &task, data: &data, model: &model, columns: &columns, base };
-    let mut training = run.begin(prompt);
+    let (stop, config) = (options.stop, &resolved);
+    let run = Run { config, out, device, task: &task, data: &data, base, identity, stop };
+    let mut training = run.begin(model, columns, prompt);
+    run.go_on(&mut training, former, observe)?;
     run.train(&mut training, observe)?;
     run.finish(training, observe)
 }
@@ -101,15 +156,31 @@ struct Run<'a> {
     device: &'a Device,
     task: &'a Task,
     data: &'a Data,
-    model: &'a Model,
-    columns: &'a Columns,
     base: Base,
+    identity: Identity,
+    stop: Option<&'a AtomicBool>,
 }
 
 impl Run<'_> {
     /// What scores rows with a prompt in place.
-    fn scorer<'s>(&'s self, prompt: Option<&'s Tensor>) -> Scorer<'s> {
-        let (model, columns, head) = (self.model, self.columns, &self.task.head);
+    fn scorer<'s>(&'s self, model: &'s Model, columns: &'s Columns, prompt: Option<&'s Tensor>) -> Scorer<'s> {
+        let head = &self.task.head;
         Scorer { device: self.device, model, columns, column_ids: head.columns(true), head, prompt }
+    }
+
+    /// Ends the work when the run was asked to stop.
+    fn check_stop(&self, step: usize) -> Result<()> {
+        match self.stop {
+            Some(stop) if stop.load(Ordering::Relaxed) => Err(Error::Stopped { step }),
+            _ => Ok(()),
+        }
+    }
+
+    fn adapter(&self) -> PathBuf {
+        self.out.join("adapter")
+    }
+
+    fn state(&self) -> PathBuf {
+        resume::state_file(self.out)
     }
 }

@@ -137,7 +137,7 @@ fn template_for(source: &str, tail: CausalTail, file: &Path, spec: &ModelSpec) -
 }
 
 /// Opens the tokenizer and checks that the model has an embedding for each of its tokens.
-fn open_tokenizer(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Tokenizer> {
+pub(crate) fn open_tokenizer(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Tokenizer> {
     let tokenizer = Tokenizer::open(directory.path())?;
     if tokenizer.vocab_size() > spec.vocabulary {
         let message = format!(

@@ -20,8 +20,8 @@ use ptune::adapter::Adapter;
 use ptune::checkpoint::{Glue, ModelDirectory, Tokenizer, Weights};
 use ptune::data::Example;
 use ptune::data::jsonl::{self, Lines};
-use ptune::model::Model;
 use ptune::model::spec::ModelSpec;
+use ptune::model::{Gradients, Model};
 use ptune::predict::Predictor;
 use ptune::prompt::{Template, Vocabulary};
 use ptune::train::config::{Loss, TaskConfig};
@@ -77,7 +77,7 @@ pub fn config(bytes: &[u8]) {
         fs::write(path.join("model.safetensors"), weights).unwrap();
         let Some(opened) = accepted(ModelDirectory::open(path)) else { return };
         if accepted(ModelSpec::read(&opened)).is_some() {
-            accepted(Model::load(&opened, &DEVICE, true, &mut |_, _| {}));
+            accepted(Model::load(&opened, &[], &DEVICE, Gradients::Weights, &mut |_, _| {}));
         }
     }
 }
@@ -89,7 +89,7 @@ pub fn fits(config: &[u8]) -> bool {
         fs::write(directory.path().join("config.json"), config).unwrap();
         fs::write(directory.path().join("model.safetensors"), weights).unwrap();
         let opened = ModelDirectory::open(directory.path()).unwrap();
-        Model::load(&opened, &DEVICE, true, &mut |_, _| {}).is_ok()
+        Model::load(&opened, &[], &DEVICE, Gradients::Weights, &mut |_, _| {}).is_ok()
     })
 }
 

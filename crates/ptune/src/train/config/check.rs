@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::prompt::encoder::{EncoderKind, Shapes};
 
-use super::{BackboneMode, Compute, LARGEST_SEED, Loss, Metric, RunConfig};
+use super::{Compute, LARGEST_SEED, Loss, Metric, RunConfig};
 use crate::error::{Error, Result};
 
 /// More steps than any run will see; products with the batch size stay far below 2^64.
@@ -19,6 +19,8 @@ const LARGEST_ENCODER: usize = 8192;
 const MOST_ENCODER_LAYERS: usize = 16;
 /// No optimiser survives more; it is far inside f32, in which the training computes.
 const LARGEST_RATE: f64 = 1000.0;
+/// With more there is hardly a model left.
+const LARGEST_DROPOUT: f64 = 0.9;
 
 impl RunConfig {
     /// Checks every value of the run file `file`.
@@ -123,11 +125,21 @@ impl RunConfig {
     }
 
     fn check_backbone(&self) -> Checked {
-        let frozen = self.backbone.mode == BackboneMode::Frozen;
+        let (dropout, train, full) = (self.backbone.dropout, &self.train, self.backbone.mode.is_full());
         let message = "\"bf16\" is for a frozen model; use f32 or auto";
-        check(frozen || self.compute != Compute::Bf16, "compute", message)?;
-        let message = format!("{}: dropout in the model comes with a later release; use 0.0", self.backbone.dropout);
-        check(self.backbone.dropout == 0.0, "backbone.dropout", message)
+        check(!full || self.compute != Compute::Bf16, "compute", message)?;
+        let message = format!("{dropout}: must be from 0 (off) to {LARGEST_DROPOUT}");
+        check((0.0..=LARGEST_DROPOUT).contains(&dropout), "backbone.dropout", message)?;
+        let of_trained = [
+            ("train.backbone_learning_rate", train.backbone_learning_rate),
+            ("train.head_learning_rate", train.head_learning_rate),
+            ("train.backbone_weight_decay", train.backbone_weight_decay),
+        ];
+        for (key, value) in of_trained {
+            let message = "is for a trained model; set backbone.mode = \"full\" or remove the key";
+            check(value.is_none() || full, key, message)?;
+        }
+        Ok(())
     }
 
     fn check_length(&self) -> Checked {
@@ -143,15 +155,27 @@ impl RunConfig {
     fn check_train(&self) -> Checked {
         let train = &self.train;
         within("train.batch_size", train.batch_size, 1, MOST_EXAMPLES_A_STEP)?;
-        let rate = train.learning_rate;
-        let positive = rate as f32 > 0.0 && rate <= LARGEST_RATE;
-        check(positive, "train.learning_rate", format!("{rate}: must be above 0 and at most {LARGEST_RATE}"))?;
-        for (key, value) in [("train.weight_decay", train.weight_decay), ("train.clip_norm", train.clip_norm)] {
+        let rates = [
+            ("train.learning_rate", Some(train.learning_rate)),
+            ("train.backbone_learning_rate", train.backbone_learning_rate),
+            ("train.head_learning_rate", train.head_learning_rate),
+        ];
+        for (key, rate) in rates.into_iter().filter_map(|(key, rate)| Some((key, rate?))) {
+            let positive = rate as f32 > 0.0 && rate <= LARGEST_RATE;
+            check(positive, key, format!("{rate}: must be above 0 and at most {LARGEST_RATE}"))?;
+        }
+        let decays = [
+            ("train.weight_decay", train.weight_decay),
+            ("train.backbone_weight_decay", train.backbone_weight_decay.unwrap_or(0.0)),
+            ("train.clip_norm", train.clip_norm),
+        ];
+        for (key, value) in decays {
             let message = format!("{value}: must be from 0 (off) to {LARGEST_RATE}");
             check((0.0..=LARGEST_RATE).contains(&value), key, message)?;
         }
         let message = format!("{}: must be above 0 and at most 1", train.decay);
         check(train.decay > 0.0 && train.decay <= 1.0, "train.decay", message)?;
+        within("train.save_every", train.save_every, 1, MOST_STEPS)?;
         within("train.patience", train.patience, 0, MOST_STEPS)?;
         let message = "stops on the dev examples; give data.dev or remove the key";
         check(train.patience == 0 || self.data.dev.is_some(), "train.patience", message)?;

@@ -35,6 +35,8 @@ pub enum Loss {
 pub enum BackboneMode {
     /// They stay as they are.
     Frozen,
+    /// All of them are trained with the prompt.
+    Full,
 }
 
 /// The optimiser.
@@ -45,6 +47,9 @@ pub enum OptimizerKind {
     AdamW,
     /// Adam with coupled L2: the decay is added to the gradient, as PyTorch's `Adam`.
     Adam,
+    /// Adam with decoupled weight decay after the step, as the `AdamW` of transformers before version 5.
+    #[serde(rename = "adamw_hf")]
+    AdamWHf,
 }
 
 /// How the learning rate changes, after the warm-up.
@@ -76,6 +81,13 @@ pub enum Metric {
     PAt10,
     /// Probing: mean of one over the answer's rank.
     Mrr,
+}
+
+impl BackboneMode {
+    /// Whether the model's weights are trained.
+    pub fn is_full(self) -> bool {
+        self == BackboneMode::Full
+    }
 }
 
 impl Compute {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::{Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
+use super::{BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::{files, spelling};
@@ -18,23 +18,18 @@ use crate::{files, spelling};
 const LARGEST_FILE: u64 = 16 << 20;
 /// The only table whose keys are the user's own.
 const VERBALIZER: &str = "task.verbalizer";
+/// Its own name.
+const LABELS: &str = "verbalizer";
 
 /// Keys that are designed but whose feature is not built, and what to do.
 pub(super) const LATER_KEYS: &[(&str, &str)] = &[
     ("backbone.lora_rank", "training the model with LoRA comes with a later release; remove the key"),
     ("backbone.lora_alpha", "training the model with LoRA comes with a later release; remove the key"),
-    ("train.backbone_learning_rate", "training the model's weights comes with a later release; remove the key"),
-    ("train.head_learning_rate", "training a head comes with a later release; remove the key"),
     ("prompt.dropout", "dropout in the prompt encoder comes with a later release; remove the key"),
-    ("train.save_every", "saving the state and resuming come with a later release; remove the key"),
 ];
 
 /// Values that are designed but whose feature is not built, and what to write instead.
-pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[
-    ("backbone.mode", "full", "frozen"),
-    ("backbone.mode", "lora", "frozen"),
-    ("train.optimizer", "adamw_hf", "adamw or adam"),
-];
+pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[("backbone.mode", "lora", "frozen or full")];
 
 impl RunConfig {
     /// Reads a run file, applies `overrides` (`--set key=value`: a dotted key, and a value as TOML or else a text) as
@@ -89,6 +84,9 @@ impl RunConfig {
             train: TrainConfig {
                 steps: Some(1),
                 epochs: Some(1),
+                backbone_learning_rate: Some(1.0),
+                head_learning_rate: Some(1.0),
+                backbone_weight_decay: Some(1.0),
                 eval_every: Some(1),
                 select: Some(Metric::Accuracy),
                 ..TrainConfig::default()
@@ -101,9 +99,7 @@ impl RunConfig {
     pub(super) fn known_keys() -> Result<Vec<String>> {
         let table: Table = Table::try_from(Self::with_every_key())
             .map_err(|wrong| Error::Failed(format!("the keys of a run file cannot be listed: {wrong}")))?;
-        let mut keys = Vec::new();
-        list_keys(&table, "", &mut keys);
-        Ok(keys)
+        Ok(leaves(&table).into_iter().map(|(key, _)| key).collect())
     }
 
     /// Decides what depends on other keys and makes paths absolute.
@@ -127,6 +123,12 @@ impl RunConfig {
             self.compute = Compute::fastest(self.backbone.mode);
         }
         self.train.select = Some(self.select());
+        if self.backbone.mode.is_full() {
+            let train = &mut self.train;
+            let rate = *train.backbone_learning_rate.get_or_insert(BACKBONE_LEARNING_RATE);
+            train.head_learning_rate.get_or_insert(rate);
+            train.backbone_weight_decay.get_or_insert(train.weight_decay);
+        }
         Ok(())
     }
 }
@@ -192,15 +194,18 @@ fn suggestion(key: &str, known: &[String]) -> String {
     }
 }
 
-/// The dotted keys of a table's leaves. The verbalizer's labels are no keys of the run file.
-fn list_keys(table: &Table, prefix: &str, keys: &mut Vec<String>) {
+/// The values of a table by their dotted keys. The verbalizer is one value: its labels are no keys of the run file.
+pub(super) fn leaves(table: &Table) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
     for (key, value) in table {
-        let dotted = format!("{prefix}{key}");
         match value {
-            Value::Table(inner) if dotted != VERBALIZER => list_keys(inner, &format!("{dotted}."), keys),
-            _ => keys.push(dotted),
+            Value::Table(inner) if key != LABELS => {
+                found.extend(leaves(inner).into_iter().map(|(below, value)| (format!("{key}.{below}"), value)));
+            }
+            _ => found.push((key.clone(), value.clone())),
         }
     }
+    found
 }
 
 /// A dotted key, its value if that is a text, and the bytes it takes in the file.

@@ -160,7 +160,13 @@ fn values_out_of_range_are_refused() {
         ("eval_every = 0", "train.eval_every"),
         ("patience = 3", "train.patience"),
         ("select = \"accuracy\"", "train.select"),
-        ("[backbone]\ndropout = 0.1", "backbone.dropout"),
+        ("[backbone]\ndropout = -0.1", "backbone.dropout"),
+        ("[backbone]\ndropout = 1.0", "backbone.dropout"),
+        ("backbone_learning_rate = 1e-5", "train.backbone_learning_rate"),
+        ("head_learning_rate = 1e-5", "train.head_learning_rate"),
+        ("backbone_weight_decay = 0.1", "train.backbone_weight_decay"),
+        ("backbone_learning_rate = 0.0\n[backbone]\nmode = \"full\"", "train.backbone_learning_rate"),
+        ("backbone_weight_decay = -1.0\n[backbone]\nmode = \"full\"", "train.backbone_weight_decay"),
         ("[prompt]\nhidden_size = 8", "prompt.hidden_size"),
         ("[prompt]\nshapes = \"superglue\"\nlayers = 1", "prompt.layers"),
         ("[prompt]\nshapes = \"peft\"\nhidden_size = 0", "prompt.hidden_size"),
@@ -197,6 +203,23 @@ fn the_free_sizes_of_peft_reach_the_encoder() {
     let shape = EncoderShape { kind: EncoderKind::Lstm, shapes: Shapes::Peft, hidden_size, layers };
     assert_eq!(config.prompt.shape(), shape);
     assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
+}
+
+#[test]
+fn a_trained_model_has_rates_and_a_frozen_one_has_none() {
+    let rates = |text: &str| {
+        let config = read(text).unwrap();
+        assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
+        let train = config.train;
+        (train.backbone_learning_rate, train.head_learning_rate, train.backbone_weight_decay)
+    };
+    assert_eq!(rates(MINIMAL), (None, None, None));
+    let full = minimal_and("weight_decay = 0.2\n[backbone]\nmode = \"full\"");
+    assert_eq!(rates(&full), (Some(1e-5), Some(1e-5), Some(0.2)));
+    let given = full.replace("[train]", "[train]\nbackbone_learning_rate = 2e-5\nbackbone_weight_decay = 0.0");
+    assert_eq!(rates(&given), (Some(2e-5), Some(2e-5), Some(0.0)));
+    let head = full.replace("[train]", "[train]\nhead_learning_rate = 1e-3");
+    assert_eq!(rates(&head), (Some(1e-5), Some(1e-3), Some(0.2)));
 }
 
 #[test]

@@ -1,61 +1,107 @@
-//! The end of a run, and how a prompt is kept: as the adapter on disk.
+//! The end of a run, and how what is trained is kept: as the adapter on disk.
 
+use std::time::Instant;
+
+use super::progress::Progress;
 use super::training::Training;
 use super::{Run, Summary};
-use crate::adapter::{Adapter, Description, Metrics as AdapterMetrics};
-use crate::method::{Head, Prompt};
+use crate::adapter::{Adapter, Description, Metrics as AdapterMetrics, Tuned};
+use crate::checkpoint::ModelDirectory;
+use crate::method::Head;
+use crate::model::{Columns, Gradients, Model};
+use crate::parameter::Parameter;
 use crate::train::metrics::Metrics;
-use crate::train::{Event, diverged};
-use crate::{Result, files};
+use crate::train::state::State;
+use crate::train::{Event, Trainer, diverged};
+use crate::{Error, Result, files};
 
 impl Run<'_> {
-    /// Makes a prompt the kept one: writes the adapter, replacing an older one.
-    pub(super) fn keep(&self, prompt: &Prompt, step: usize, dev: Option<&Metrics>) -> Result<()> {
-        let rows = prompt.forward(self.device).rows().map_or(Vec::new(), |rows| rows.read().to_vec());
-        if rows.iter().any(|value| !value.is_finite()) {
+    /// Keeps what is trained: writes the adapter, replacing an older one.
+    pub(super) fn keep(&self, trainer: &Trainer<'_>, step: usize, dev: Option<&Metrics>) -> Result<()> {
+        let rows = trainer.prompt.forward(self.device).rows().map_or(Vec::new(), |rows| rows.read().to_vec());
+        let weights = trainer.model.parameters().iter().flat_map(|parameter| parameter.value.read());
+        if rows.iter().chain(weights).any(|value| !value.is_finite()) {
             return Err(diverged(step));
         }
-        let width = self.base.width;
+        let (directory, width) = (self.adapter(), self.base.width);
         let description = self.describe(!rows.is_empty(), dev);
-        let adapter = Adapter { description, rows: rows.len() / width, width, prompt: rows };
-        adapter.save(&self.out.join("adapter"))
+        let trained = !trainer.model.parameters().is_empty();
+        let tuned = if trained { Tuned::write(&directory, &trainer.model)? } else { Tuned::default() };
+        let adapter = Adapter { description, rows: rows.len() / width, width, prompt: rows, tuned };
+        adapter.save(&directory)
     }
 
     /// Evaluates the kept prompt on test and writes its adapter for the last time.
     pub(super) fn finish(&self, training: Training<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
-        let Training { trainer, mut progress, start, .. } = training;
+        let (since, mut progress) = (Instant::now(), training.progress());
         if progress.kept.is_none() {
             // Without a dev set the last prompt is the kept one.
-            self.keep(&trainer.prompt, progress.step, None)?;
+            self.keep(&training.trainer, progress.step, None)?;
         }
-        let directory = self.out.join("adapter");
-        let test = self.test(observe)?;
+        let trainer = training.trainer;
+        let trainable_parameters = trainer.parameters().map(Parameter::count).sum();
+        let trained_of_model: usize = trainer.model.parameters().iter().map(Parameter::count).sum();
+        let frozen_parameters = trainer.model.count() - trained_of_model;
+        let optimizer_steps = trainer.optimizer.steps();
+        let test = self.test(trainer, &progress, observe)?;
         if let Some(test) = &test {
             progress.write_line(&serde_json::json!({"test": test}), self.out)?;
         }
-        Ok(Summary {
+        let progress = Progress { earlier: progress.earlier + since.elapsed(), ..progress };
+        let summary = Summary {
             steps: progress.step,
-            seconds: start.elapsed().as_secs_f64(),
+            seconds: progress.earlier.as_secs_f64(),
             train_examples_per_s: progress.examples_per_s(),
-            trainable_parameters: trainer.prompt.trainable(),
-            frozen_parameters: self.model.parameters(),
-            adapter_bytes: files::directory_bytes(&directory)?,
-            dev: progress.kept,
+            trainable_parameters,
+            frozen_parameters,
+            adapter_bytes: files::directory_bytes(&self.adapter())?,
+            dev: progress.kept.clone(),
             test,
-        })
+        };
+        // From here on the run is finished: what was needed to go on makes room.
+        let state = State::new(self.identity.clone(), progress, optimizer_steps);
+        state.finished(summary.clone()).write(&self.state(), &[])?;
+        Ok(summary)
     }
 
-    /// The kept prompt's metrics on test, which go into its adapter too.
-    fn test(&self, observe: &mut dyn FnMut(Event<'_>)) -> Result<Option<Metrics>> {
+    /// The kept adapter's metrics on test, which go into it too.
+    fn test(
+        &self,
+        trainer: Trainer<'_>,
+        progress: &Progress,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<Metrics>> {
         let Some(test) = &self.data.test else { return Ok(None) };
-        let directory = self.out.join("adapter");
+        let directory = self.adapter();
         let mut kept = Adapter::load(&directory)?;
+        if kept.description.metrics.dev != progress.kept.as_ref().map(Metrics::to_map).unwrap_or_default() {
+            let message = "is not the best prompt of this run any more: it was replaced while the run was under way";
+            return Err(Error::file(&directory, message));
+        }
+        let (model, columns) = self.kept_model(trainer, &kept.tuned)?;
+        let step = progress.step;
         let prompt = (kept.rows > 0).then(|| self.device.upload(kept.rows, kept.width, &kept.prompt));
-        let mut progress = |done, total| observe(Event::Evaluating { done, total });
-        let metrics = self.scorer(prompt.as_ref()).evaluate(test, &mut progress)?;
+        let mut progress = |done, total| {
+            observe(Event::Evaluating { done, total });
+            self.check_stop(step)
+        };
+        let metrics = self.scorer(&model, &columns, prompt.as_ref()).evaluate(test, &mut progress)?;
         kept.description.metrics.test = metrics.to_map();
         kept.save(&directory)?;
         Ok(Some(metrics))
+    }
+
+    /// The model that the kept adapter belongs to: a trained one has moved on since, and comes from the adapter.
+    fn kept_model(&self, trainer: Trainer<'_>, tuned: &Tuned) -> Result<(Model, Columns)> {
+        if tuned.is_empty() {
+            return Ok((trainer.model, trainer.columns));
+        }
+        drop(trainer); // its memory is needed
+        let directory = ModelDirectory::open(&self.config.model)?;
+        let tuned = tuned.open(&self.adapter())?;
+        let model = Model::load(&directory, &tuned, self.device, Gradients::None, &mut |_, _| {})?;
+        let columns = model.columns(self.task.head.columns(true), false);
+        Ok((model, columns))
     }
 
     /// The words of the adapter.

@@ -4,34 +4,46 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::train::Event;
 use crate::train::events;
 use crate::train::metrics::Metrics;
 use crate::{Result, files};
 
 /// How far a run is. All but the times follows from the run file, so it is the same in every repetition.
-#[derive(Default)]
-pub(super) struct Progress {
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::train) struct Progress {
     /// Steps made.
-    pub(super) step: usize,
+    pub(in crate::train) step: usize,
+    /// The step of the last evaluation; none before the one at step 0.
+    pub(in crate::train) evaluated: Option<usize>,
     /// `metrics.jsonl` so far.
-    pub(super) log: String,
+    pub(in crate::train) log: String,
     /// Metrics on dev of the kept prompt, which itself is the adapter on disk; none before the first evaluation, and
     /// without dev.
-    pub(super) kept: Option<Metrics>,
+    pub(in crate::train) kept: Option<Metrics>,
     /// Evaluations since the last that was better than all before it.
-    pub(super) idle: usize,
+    pub(in crate::train) idle: usize,
     /// Sum of the losses since the last line of the log.
-    pub(super) loss: f64,
+    pub(in crate::train) loss: f64,
     /// Steps since the last line of the log.
-    pub(super) loss_steps: usize,
+    pub(in crate::train) loss_steps: usize,
     /// Examples trained on.
-    pub(super) examples: usize,
+    pub(in crate::train) examples: usize,
     /// Time in training steps.
-    pub(super) stepping: Duration,
+    pub(in crate::train) stepping: Duration,
+    /// Time in training and evaluation before the run was last resumed.
+    pub(in crate::train) earlier: Duration,
 }
 
 impl Progress {
+    /// The steps made, and the last evaluation: two states of a run that agree in these are the same.
+    pub(super) fn done(&self) -> (usize, Option<usize>) {
+        (self.step, self.evaluated)
+    }
+
     /// Counts a training step.
     pub(super) fn count_step(&mut self, loss: f64, examples: usize, time: Duration) {
         self.step += 1;

@@ -1,0 +1,169 @@
+//! Trained weights of an adapter: `backbone.safetensors`, and `head.safetensors` for what only the language-model head has.
+//!
+//! Tensors stand under the names and in the layouts of the base's checkpoint, f32, sorted by name, so that whatever reads
+//! the checkpoint can read them. A file is written tensor by tensor. `adapter.toml` holds its SHA-256: as with the other
+//! parts, a new file waits as `NAME.next` until `adapter.toml` is renamed, and is found under either name.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::files::{next, tuned_of};
+use crate::checkpoint::Weights;
+use crate::error::{Error, Result};
+use crate::files::{self, StagedFile};
+use crate::model::{Model, TrainedTensor};
+use crate::parameter::Group;
+
+const BACKBONE_FILE: &str = "backbone.safetensors";
+const HEAD_FILE: &str = "head.safetensors";
+/// Files are hashed in pieces of this size.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Which trained weights stand beside a prompt, by the SHA-256 of their files; none of a frozen model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuned {
+    /// Of `backbone.safetensors`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backbone: Option<String>,
+    /// Of `head.safetensors`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head: Option<String>,
+}
+
+impl Tuned {
+    /// Writes what is trained of `model` beside the adapter in `directory`, where it waits for [`super::Adapter::save`].
+    ///
+    /// # Errors
+    /// [`Error::Write`]; the adapter that was there is still whole.
+    pub fn write(directory: &Path, model: &Model) -> Result<Tuned> {
+        files::create_directory(directory)?;
+        if let Some(older) = tuned_of(directory) {
+            older.settle(directory)?;
+        }
+        let stage = |name: &str, group: Group| -> Result<Option<String>> {
+            let tensors = model.trained_tensors(group);
+            if tensors.is_empty() {
+                return Ok(None);
+            }
+            let (staged, sha256) = stage(&next(&directory.join(name)), &tensors)?;
+            staged.commit()?;
+            Ok(Some(sha256))
+        };
+        Ok(Tuned { backbone: stage(BACKBONE_FILE, Group::Backbone)?, head: stage(HEAD_FILE, Group::Head)? })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        *self == Tuned::default()
+    }
+
+    /// Opens the files in `directory`, having checked every byte.
+    ///
+    /// # Errors
+    /// [`Error::File`] for one that is missing, damaged, or not of this adapter.
+    pub fn open(&self, directory: &Path) -> Result<Vec<Weights>> {
+        let mut opened = Vec::new();
+        for (path, sha256) in self.parts(directory) {
+            let Some(sha256) = sha256 else { continue };
+            let found = [path.clone(), next(&path)].into_iter().find(|path| has_sha256(path, sha256));
+            let Some(found) = found else {
+                let message = if path.exists() {
+                    "does not have the SHA-256 that adapter.toml gives: it is damaged, or belongs to another adapter"
+                } else {
+                    "is missing; the adapter cannot be used without it"
+                };
+                return Err(Error::file(&path, message));
+            };
+            opened.push(Weights::open_file(&found)?);
+        }
+        Ok(opened)
+    }
+
+    /// Gives the files of the adapter that is there their names, and removes others: after `adapter.toml` was renamed,
+    /// and before new files are written, in case an earlier process was stopped between the two.
+    pub(super) fn settle(&self, directory: &Path) -> Result<()> {
+        for (path, sha256) in self.parts(directory) {
+            let waiting = next(&path);
+            match sha256 {
+                Some(sha256) if has_sha256(&waiting, sha256) => files::rename(&waiting, &path)?,
+                Some(_) => files::remove_if_present(&waiting)?,
+                None => {
+                    files::remove_if_present(&waiting)?;
+                    files::remove_if_present(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The files and what each must hash to.
+    fn parts(&self, directory: &Path) -> [(PathBuf, Option<&str>); 2] {
+        [(BACKBONE_FILE, &self.backbone), (HEAD_FILE, &self.head)]
+            .map(|(name, sha256)| (directory.join(name), sha256.as_deref()))
+    }
+}
+
+/// Writes tensors under a temporary name; the file's SHA-256.
+fn stage(path: &Path, tensors: &[TrainedTensor<'_>]) -> Result<(StagedFile, String)> {
+    let header = header(tensors);
+    let mut hash = Sha256::new();
+    let staged = StagedFile::write_with(path, |file| {
+        let mut file = BufWriter::new(file);
+        let mut put = |bytes: &[u8]| {
+            hash.update(bytes);
+            file.write_all(bytes)
+        };
+        put(&(header.len() as u64).to_le_bytes())?;
+        put(header.as_bytes())?;
+        let (mut numbers, mut bytes) = (Vec::new(), Vec::with_capacity(PIECE_BYTES));
+        for tensor in tensors {
+            tensor.read_into(&mut numbers);
+            for piece in numbers.chunks(PIECE_BYTES / 4) {
+                bytes.clear();
+                bytes.extend(piece.iter().flat_map(|number: &f32| number.to_le_bytes()));
+                put(&bytes)?;
+            }
+        }
+        file.flush()
+    })?;
+    Ok((staged, hex(hash)))
+}
+
+/// The safetensors header, padded with spaces to whole words as the format's own writer does.
+fn header(tensors: &[TrainedTensor<'_>]) -> String {
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    let mut end = 0;
+    for tensor in tensors {
+        let start = end;
+        end += 4 * tensor.shape.iter().product::<usize>();
+        let about = json!({"dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end]});
+        header.insert(tensor.name.into(), about);
+    }
+    let mut text = Value::Object(header).to_string();
+    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
+    text
+}
+
+/// Whether a file is there and hashes to this.
+fn has_sha256(path: &Path, sha256: &str) -> bool {
+    let Ok(mut file) = File::open(path) else { return false };
+    let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE_BYTES]);
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return hex(hash).eq_ignore_ascii_case(sha256),
+            Ok(read) => hash.update(&piece[..read]),
+            Err(_) => return false,
+        }
+    }
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,130 @@
+//! The embedding layer: word (or, at pseudo tokens, prompt) + position + token type, then perhaps a norm.
+
+use super::layer::{Norm, Table};
+use super::load::Loader;
+use super::spec::ModelSpec;
+use super::{Inject, InjectGradients};
+use crate::Result;
+use crate::ops::{EmbeddingTables, Layout, NormSaved};
+use crate::parameter::Parameter;
+use crate::tensor::{Device, Tensor};
+
+/// The first of the places where numbers are dropped; see [`super::block::Block`] for the others.
+const DROPOUT_SITE: u32 = 0;
+
+pub(super) struct Embedding {
+    pub(super) words: Table,
+    positions: Table,
+    /// The entry of the position table for the first row of an example.
+    first_position: usize,
+    token_types: Option<Table>,
+    norm: Option<Norm>,
+}
+
+impl Embedding {
+    pub(super) fn load(loader: &mut Loader<'_>, spec: &ModelSpec) -> Result<Self> {
+        let (hidden, names) = (spec.hidden, &spec.embeddings);
+        let token_types = names.token_types.as_ref();
+        Ok(Embedding {
+            token_types: token_types.map(|(name, types)| loader.table(name, &[*types, hidden])).transpose()?,
+            words: loader.table(&names.words, &[spec.vocabulary, hidden])?,
+            positions: loader.table(&names.position_table, &[names.first_position + spec.positions, hidden])?,
+            first_position: names.first_position,
+            norm: names.norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?,
+        })
+    }
+
+    /// The rows `[rows, hidden]` that enter the first block.
+    pub(super) fn forward(
+        &self,
+        device: &Device,
+        layout: &Layout,
+        all_rows: &[u32],
+        inject: &Inject<'_>,
+        parameters: &[Parameter],
+    ) -> (Tensor, Option<NormSaved>) {
+        let tables = EmbeddingTables {
+            words: self.words.value(parameters),
+            positions: self.positions.value(parameters),
+            first_position: self.first_position,
+            token_types: self.token_types.as_ref().map(|table| table.value(parameters)),
+        };
+        let x = device.embed(layout, &tables, inject.prompt_embeds);
+        let (mut x, saved) = normed(device, x, self.norm.as_ref());
+        device.dropout(&mut x, all_rows, layout, DROPOUT_SITE);
+        (x, saved)
+    }
+
+    /// The rows whose gradient is needed: all of them when the tables are trained (`None`), else the pseudo tokens.
+    pub(super) fn wanted(&self, layout: &Layout) -> Option<Vec<u32>> {
+        match self.words {
+            Table::Trained(_) => None,
+            Table::Frozen(_) => Some(layout.pseudo.iter().map(|(row, _)| *row).collect()),
+        }
+    }
+
+    /// From the gradient of the rows `wanted`, that of what was injected, and those of trained tables. The word table's
+    /// is added to what a tied decoder has left there.
+    pub(super) fn backward(
+        &self,
+        device: &Device,
+        mut d_x: Tensor,
+        saved: Option<&NormSaved>,
+        layout: &Layout,
+        all_rows: &[u32],
+        wanted: Option<&[u32]>,
+        inject: &Inject<'_>,
+        parameters: &mut [Parameter],
+    ) -> InjectGradients {
+        device.dropout(&mut d_x, wanted.unwrap_or(all_rows), layout, DROPOUT_SITE);
+        let chosen = wanted.and_then(|rows| saved.map(|norm| device.gather_saved(norm, rows)));
+        let mut d_x = normed_backward(device, d_x, chosen.as_ref().or(saved), self.norm.as_ref(), parameters);
+        if wanted.is_none() {
+            self.backward_tables(device, &d_x, layout, parameters);
+            let pseudo: Vec<u32> = layout.pseudo.iter().map(|(row, _)| *row).collect();
+            d_x = device.gather_rows(&d_x, &pseudo);
+        }
+        InjectGradients {
+            prompt_embeds: inject.prompt_embeds.map(|prompt| device.embed_backward(&d_x, layout, prompt.rows())),
+        }
+    }
+
+    fn backward_tables(&self, device: &Device, d_x: &Tensor, layout: &Layout, parameters: &mut [Parameter]) {
+        if let Some(d_words) = self.words.gradient(parameters) {
+            device.embed_backward_words_add(d_x, layout, d_words);
+        }
+        if let Some(d_positions) = self.positions.gradient(parameters) {
+            device.embed_backward_positions(d_x, layout, self.first_position, d_positions);
+        }
+        if let Some(d_types) = self.token_types.as_ref().and_then(|table| table.gradient(parameters)) {
+            device.embed_backward_token_type(d_x, d_types);
+        }
+    }
+
+    pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
+        if let Some(norm) = &mut self.norm {
+            norm.repack(device, parameters);
+        }
+    }
+}
+
+/// The norm of `x`, where there is one, and what its backward needs.
+pub(super) fn normed(device: &Device, x: Tensor, norm: Option<&Norm>) -> (Tensor, Option<NormSaved>) {
+    let Some(norm) = norm else { return (x, None) };
+    let (y, saved) = norm.forward(device, &x, None);
+    (y, Some(saved))
+}
+
+/// `d_y -> d_x` of [`normed`].
+pub(super) fn normed_backward(
+    device: &Device,
+    d_y: Tensor,
+    saved: Option<&NormSaved>,
+    norm: Option<&Norm>,
+    parameters: &mut [Parameter],
+) -> Tensor {
+    match (saved, norm) {
+        (Some(saved), Some(norm)) => norm.backward(device, &d_y, saved, parameters),
+        _ => d_y,
+    }
+}

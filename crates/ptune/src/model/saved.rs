@@ -1,0 +1,80 @@
+//! Trained weights as a checkpoint has them: under its names, in its layouts, so that any reader of the checkpoint can
+//! read them. What loading changed (transposed, split) is undone.
+
+use std::collections::BTreeMap;
+
+use crate::parameter::{Group, Parameter};
+use crate::tensor::Tensor;
+
+/// How a checkpoint has a parameter.
+pub(super) struct SavedAs {
+    /// The tensor's name.
+    pub(super) name: String,
+    /// Its shape: `[outputs, inputs]`, `[inputs, outputs]` when transposed, or `[outputs]`.
+    pub(super) shape: Vec<usize>,
+    pub(super) transposed: bool,
+    /// The parameter's first output in the tensor, which may hold others too.
+    pub(super) first: usize,
+}
+
+impl SavedAs {
+    /// A tensor of its own, as it is.
+    pub(super) fn whole(name: String, shape: &[usize]) -> Self {
+        SavedAs { name, shape: shape.into(), transposed: false, first: 0 }
+    }
+}
+
+/// A trained tensor of a checkpoint.
+pub struct TrainedTensor<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its shape.
+    pub shape: &'a [usize],
+    parts: Vec<(&'a Parameter, &'a SavedAs)>,
+}
+
+impl TrainedTensor<'_> {
+    /// Writes the numbers in row-major order into `out`, which keeps its memory between calls.
+    pub fn read_into(&self, out: &mut Vec<f32>) {
+        self.collect(out, |parameter| &parameter.value);
+    }
+
+    /// The same with the gradients of the last backward.
+    pub fn read_gradient_into(&self, out: &mut Vec<f32>) {
+        self.collect(out, |parameter| &parameter.gradient);
+    }
+
+    fn collect(&self, out: &mut Vec<f32>, which: impl Fn(&Parameter) -> &Tensor) {
+        out.clear();
+        out.resize(self.shape.iter().product(), 0.0);
+        for (parameter, saved_as) in &self.parts {
+            let value = which(parameter);
+            let (first, numbers) = (saved_as.first, value.read());
+            match *self.shape {
+                [_, outputs] if saved_as.transposed => {
+                    for (o, row) in numbers.chunks_exact(value.columns()).enumerate() {
+                        let column = out.iter_mut().skip(first + o).step_by(outputs);
+                        column.zip(row).for_each(|(to, x)| *to = *x);
+                    }
+                }
+                [_, inputs] => out[first * inputs..][..numbers.len()].copy_from_slice(numbers),
+                _ => out[first..][..numbers.len()].copy_from_slice(numbers),
+            }
+        }
+    }
+}
+
+/// The trained tensors of a group, sorted by name.
+pub(super) fn trained_tensors<'a>(
+    parameters: &'a [Parameter],
+    saved_as: &'a [SavedAs],
+    group: Group,
+) -> Vec<TrainedTensor<'a>> {
+    let mut tensors: BTreeMap<&str, TrainedTensor<'a>> = BTreeMap::new();
+    for (parameter, saved_as) in parameters.iter().zip(saved_as).filter(|(parameter, _)| parameter.group == group) {
+        let (name, shape) = (saved_as.name.as_str(), saved_as.shape.as_slice());
+        let tensor = tensors.entry(name).or_insert_with(|| TrainedTensor { name, shape, parts: Vec::new() });
+        tensor.parts.push((parameter, saved_as));
+    }
+    tensors.into_values().collect()
+}

@@ -1,0 +1,54 @@
+//! `report.html`: a run on one page that needs nothing else, not even a network.
+//!
+//! | file | part |
+//! |---|---|
+//! | `page.rs` | what stands on the page, from the facts of `inspect` |
+//! | `chart.rs` | curves as SVG geometry |
+//! | `page.html`, `style.css` | how it looks |
+//!
+//! `page.html` is a minijinja template in which every value is escaped: labels, words, texts and file names come from
+//! outside. The page has no script. Times, speed and memory are its only contents that another run would not repeat.
+
+mod chart;
+mod page;
+
+use std::path::{Path, PathBuf};
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment};
+
+use crate::inspect::RunFacts;
+use crate::{Error, Result, files};
+use page::Page;
+
+/// The file's name in the run directory.
+pub const FILE: &str = "report.html";
+
+/// Writes the report of the run in `directory`, finished or not, and returns its path. `peak_rss_mb` is what the files
+/// of a run do not tell: the most memory that the process held, in MB.
+///
+/// # Errors
+/// As [`RunFacts::read`]; a failed write.
+pub fn write(directory: &Path, peak_rss_mb: Option<u64>) -> Result<PathBuf> {
+    let facts = RunFacts::read(directory, None)?;
+    let page = render(&Page::new(&facts, peak_rss_mb)?)?;
+    let file = directory.join(FILE);
+    files::write_atomically(&file, page.as_bytes())?;
+    Ok(file)
+}
+
+fn render(page: &Page) -> Result<String> {
+    let failed = |wrong: minijinja::Error| Error::Failed(format!("the report cannot be written: {wrong:#}"));
+    let mut environment = Environment::new();
+    // A line of the template that holds only a tag leaves no line on the page.
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
+    environment.set_syntax(syntax);
+    environment.set_auto_escape_callback(|name| if name == "style.css" { AutoEscape::None } else { AutoEscape::Html });
+    environment.add_template("style.css", include_str!("style.css")).map_err(failed)?;
+    environment.add_template("page.html", include_str!("page.html")).map_err(failed)?;
+    environment.get_template("page.html").and_then(|template| template.render(Serde(page))).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests;

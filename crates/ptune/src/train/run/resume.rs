@@ -1,0 +1,179 @@
+//! Going on: what an interrupted run has left in its directory, whether this run is the same, and where it stood.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::Run;
+use super::training::Training;
+use crate::adapter::Adapter;
+use crate::tensor::Tensor;
+use crate::train::config::RunConfig;
+use crate::train::state::{Identity, StateFile};
+use crate::train::{Event, Summary, Trainer};
+use crate::{Error, Result, files};
+
+/// A run file with its verbalizer and defaults is below this.
+const LARGEST_RUN_FILE: u64 = 16 << 20;
+
+/// The state file of a run directory.
+pub(super) fn state_file(out: &Path) -> PathBuf {
+    out.join("state").join("state.safetensors")
+}
+
+/// What the run in the directory `out` came to; none when it is not finished.
+///
+/// # Errors
+/// A damaged state.
+pub fn finished(out: &Path) -> Result<Option<Summary>> {
+    Ok(StateFile::open(&state_file(out))?.and_then(|file| file.state.finished))
+}
+
+/// What is in the run directory before this run.
+pub(super) enum Former {
+    /// No run.
+    Nothing,
+    /// A run that died before it saved a state; its resolved run file.
+    Begun(String),
+    /// A run that saved a state.
+    Saved(Box<StateFile>),
+}
+
+impl Former {
+    /// Looks into `out`, and keeps others out of a run there. Without `resume` there must be none.
+    pub(super) fn find(out: &Path, resume: bool) -> Result<(Former, Option<Lock>)> {
+        // What is there of the path must be directories, or creating the rest would fail after all the reading.
+        if let Some(file) = out.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
+            return Err(Error::file(file, "is a file; a run needs a directory"));
+        }
+        let run_file = out.join("run.toml");
+        if !run_file.exists() && !out.join("adapter").exists() {
+            return Ok((Former::Nothing, None));
+        }
+        if !resume {
+            let message = "holds a run already; go on with it with --resume, give another directory with --out, or \
+                           remove this one";
+            return Err(Error::file(out, message));
+        }
+        if !run_file.exists() {
+            return Err(Error::file(out, "holds an adapter but no run.toml, so there is no run to go on with"));
+        }
+        // A run that may yet be refused must find nothing new in its directory.
+        let lock = state_file(out).parent().is_some_and(Path::exists).then(|| Lock::take(out)).transpose()?;
+        let former = match StateFile::open(&state_file(out))? {
+            Some(file) => Former::Saved(Box::new(file)),
+            None => Former::Begun(files::read_text(&run_file, LARGEST_RUN_FILE)?),
+        };
+        Ok((former, lock))
+    }
+
+    /// Refuses to go on as another run than the former one.
+    pub(super) fn check(&self, out: &Path, now: &Identity) -> Result<()> {
+        let changes = match self {
+            Former::Nothing => Vec::new(),
+            Former::Begun(config) => RunConfig::changes(config, now.config()),
+            Former::Saved(file) => file.state.identity.changes(now),
+        };
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "this run cannot go on: {}. A run goes on only as it began; undo the change, or begin another run in \
+             another directory with --out",
+            changes.join("; ")
+        );
+        Err(Error::file(out, message))
+    }
+
+    /// What the former run came to, if it is finished.
+    pub(super) fn finished(&self) -> Option<&Summary> {
+        match self {
+            Former::Saved(file) => file.state.finished.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// Clears away what a killed process has left half written.
+pub(super) fn clear(out: &Path) -> Result<()> {
+    [out.to_path_buf(), out.join("state"), out.join("adapter")].iter().try_for_each(|d| files::remove_temporaries(d))
+}
+
+/// Keeps a second process out of a run directory. The system lets it go when the process ends, however it ends.
+pub(super) struct Lock {
+    _file: Option<File>,
+}
+
+impl Lock {
+    /// Takes the run directory `out`, and creates it if need be.
+    pub(super) fn take(out: &Path) -> Result<Lock> {
+        let path = out.join("state").join("lock");
+        files::create_directory(&out.join("state"))?;
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|source| Error::write(&path, source))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::file(out, "another process is at work on this run; wait for it, or stop it"))
+            }
+            // Some network file systems have no locks; there the user has to take care.
+            Err(TryLockError::Error(_)) => Ok(Lock { _file: None }),
+            Ok(()) => Ok(Lock { _file: Some(file) }),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Puts the loop where the former run stood; does nothing for a new run.
+    pub(super) fn go_on(
+        &self,
+        training: &mut Training<'_>,
+        former: Former,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<()> {
+        let file = match former {
+            Former::Nothing => return Ok(()),
+            Former::Begun(_) => {
+                observe(Event::Note("nothing was saved yet: the run begins again"));
+                return training.progress.write_log(self.out); // empty: its lines come again
+            }
+            Former::Saved(file) => file,
+        };
+        let steps = training.schedule.steps;
+        let progress = &file.state.progress;
+        let trainer = &mut training.trainer;
+        file.read_tensors(trainer.tensors_mut())?;
+        trainer.model.repack(&mut trainer.columns);
+        if progress.kept.is_some() {
+            Adapter::load(&self.adapter())?; // the kept prompt: found missing now rather than at the end
+        }
+        observe(Event::Note(&format!("going on after step {} of {steps}", progress.step)));
+        training.trainer.optimizer.set_steps(file.state.optimizer_steps);
+        training.go_to(progress.clone());
+        training.progress.write_log(self.out)
+    }
+}
+
+impl Trainer<'_> {
+    /// Everything that training changes, by name: each parameter and its two moments. Equal names in equal order are all
+    /// that a state asks for.
+    pub(super) fn tensors(&self) -> Vec<(String, &Tensor)> {
+        let parameters = self.parameters().zip(self.optimizer.moments());
+        let named = parameters.flat_map(|(parameter, [first, second])| {
+            names(&parameter.name).into_iter().zip([&parameter.value, first, second])
+        });
+        named.collect()
+    }
+
+    /// The same, to fill them.
+    fn tensors_mut(&mut self) -> Vec<(String, &mut Tensor)> {
+        let parameters = self.prompt.parameters_mut().iter_mut().chain(self.model.parameters_mut());
+        let named = parameters.zip(self.optimizer.moments_mut()).flat_map(|(parameter, [first, second])| {
+            names(&parameter.name).into_iter().zip([&mut parameter.value, first, second])
+        });
+        named.collect()
+    }
+}
+
+/// The names of a parameter and its moments in a state.
+fn names(parameter: &str) -> [String; 3] {
+    [parameter.into(), format!("{parameter}.moment1"), format!("{parameter}.moment2")]
+}
