@@ -82,7 +82,8 @@ impl Identity {
     }
 }
 
-/// SHA-256 of a value.
+/// SHA-256 of a value as its `Hash` feeds it. Another compiler may feed it otherwise; then a run is refused that could go
+/// on, never the other way.
 fn digest(value: &(impl Hash + ?Sized)) -> String {
     let mut hash = Sha256Hasher(Sha256::new());
     value.hash(&mut hash);
