@@ -175,6 +175,20 @@ fn scene_with_adapter() -> Scene {
 }
 
 #[test]
+fn pipes_and_devices_in_place_of_tuned_weights() {
+    let scene = Scene::new();
+    scene.run(&["train", "run.toml", "--out", "out", "--set", "backbone.mode=full"]).done();
+    let name = "out/adapter/backbone.safetensors";
+    scene.remove(name);
+    refused(&scene, &["eval", "out/adapter", "--data", "test.jsonl"], &[name, "is missing"]);
+    pipe(&scene.path(name));
+    refused(&scene, &["eval", "out/adapter", "--data", "test.jsonl"], &[name, "does not have the SHA-256"]);
+    scene.remove(name);
+    symlink("/dev/zero", scene.path(name)).unwrap();
+    refused(&scene, &["eval", "out/adapter", "--data", "test.jsonl"], &[name, "does not have the SHA-256"]);
+}
+
+#[test]
 fn devices_without_end() {
     let scene = Scene::new();
     refused(&scene, &["train", "/dev/zero", "--out", "out"], &["/dev/zero: is a pipe or a device"]);

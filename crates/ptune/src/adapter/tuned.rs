@@ -5,7 +5,7 @@
 //! parts, a new file waits as `NAME.next` until `adapter.toml` is renamed, and is found under either name.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -153,12 +153,17 @@ fn header(tensors: &[TrainedTensor<'_>]) -> String {
 
 /// Whether a file is there and hashes to this.
 fn has_sha256(path: &Path, sha256: &str) -> bool {
+    // Before opening: a pipe that nobody writes to would wait for ever, and a device has no end.
+    if !path.is_file() {
+        return false;
+    }
     let Ok(mut file) = File::open(path) else { return false };
     let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE_BYTES]);
     loop {
         match file.read(&mut piece) {
             Ok(0) => return hex(hash).eq_ignore_ascii_case(sha256),
             Ok(read) => hash.update(&piece[..read]),
+            Err(wrong) if wrong.kind() == ErrorKind::Interrupted => {}
             Err(_) => return false,
         }
     }
