@@ -47,7 +47,7 @@ fn a_description_that_was_edited() {
         ("[MASK]", "[MASK", "this '[' is not closed"),
         ("[\"no\"]", "[\"아니요\"]", "'아니요' is unknown"),
         ("max_tokens = 40", "max_tokens = 400", "task.max_tokens: more than the 48 positions"),
-        ("compute = \"f32\"", "compute = \"f16\"", "task.compute: 'f16'"),
+        ("compute = \"", "compute = \"x", "is not what this release computes with"),
         ("target =", "targets =", "adapter.toml:5: "),
     ] {
         let scene = Scene::new().trained();

@@ -11,7 +11,7 @@ use crate::tensor::Precision;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// The fastest that this release has for this processor; resolved when a run file is read.
+    /// The fastest for a frozen model on this processor, f32 for a trained one; decided when a run file is read.
     Auto,
     /// Everything in 32-bit floats: the reference.
     F32,
@@ -97,6 +97,14 @@ impl Compute {
             Compute::Auto => "auto",
             Compute::F32 => "f32",
             Compute::Bf16 => "bf16",
+        }
+    }
+
+    /// What `auto` is.
+    pub fn fastest(mode: BackboneMode) -> Compute {
+        match (mode, Precision::fastest()) {
+            (BackboneMode::Frozen, Precision::Bf16) => Compute::Bf16,
+            _ => Compute::F32,
         }
     }
 

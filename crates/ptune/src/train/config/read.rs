@@ -120,7 +120,7 @@ impl RunConfig {
             absolute(path)?;
         }
         if self.compute == Compute::Auto {
-            self.compute = Compute::F32;
+            self.compute = Compute::fastest(self.backbone.mode);
         }
         self.train.select = Some(self.select());
         if self.backbone.mode.is_full() {

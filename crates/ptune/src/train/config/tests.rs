@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use super::read::{LATER_KEYS, LATER_VALUES};
 use super::*;
+use crate::tensor::Precision;
 
 const MINIMAL: &str = r#"
 model = "model"
@@ -49,12 +50,12 @@ fn assert_says<T: std::fmt::Debug>(result: Result<T>, parts: &[&str]) {
 fn a_minimal_file_gets_the_defaults_and_decisions() {
     let config = read(MINIMAL).unwrap();
     assert_eq!(config.train.steps, Some(10));
-    assert_eq!(config.compute, Compute::F32, "auto must be decided");
+    assert_eq!(config.compute.name(), Precision::fastest().name(), "auto must be decided");
     assert_eq!(config.train.select, Some(Metric::PAt1), "without a verbalizer the task is probing");
     assert!(config.is_probing());
     let expected = RunConfig {
         model: config.model.clone(),
-        compute: Compute::F32,
+        compute: config.compute,
         data: DataConfig { train: config.data.train.clone(), ..DataConfig::default() },
         task: TaskConfig { template: "{text} [MASK]".into(), ..TaskConfig::default() },
         train: TrainConfig { steps: Some(10), select: Some(Metric::PAt1), ..TrainConfig::default() },
@@ -309,7 +310,7 @@ fn a_run_made_in_a_program_is_checked_as_a_file_is() {
     let task = TaskConfig { template: "{text} [MASK]".into(), ..TaskConfig::default() };
     let made = RunConfig { model: "/model".into(), data, task, ..RunConfig::default() };
     let checked = made.clone().checked().unwrap();
-    assert_eq!((checked.compute, checked.train.select), (Compute::F32, Some(Metric::PAt1)));
+    assert_eq!((checked.compute, checked.train.select), (Compute::fastest(BackboneMode::Frozen), Some(Metric::PAt1)));
     assert_eq!(checked.data.train, std::path::absolute("train.jsonl").unwrap());
     let train = TrainConfig { batch_size: 0, ..TrainConfig::default() };
     assert_says(RunConfig { train, ..made }.checked(), &["train.batch_size"]);
