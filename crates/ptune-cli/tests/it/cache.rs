@@ -71,6 +71,9 @@ fn a_name_is_found_in_the_cache_and_pinned_to_its_commit() {
     // The resolved run file names the commit, so it repeats the run.
     run(&scene, ("HF_HUB_CACHE", "moved/hub"), &["train", "out/run.toml", "--out", "again"]).done();
     assert_eq!(scene.read("out/metrics.jsonl"), scene.read("again/metrics.jsonl"));
+    // A run that tunes the model opens it a second time, for the kept weights.
+    let tuned = ["train", "out/run.toml", "--out", "tuned", "--set", "backbone.mode=full", "--set", "compute=f32"];
+    run(&scene, ("HF_HUB_CACHE", "moved/hub"), &tuned).done();
 }
 
 #[test]

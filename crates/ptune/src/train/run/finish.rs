@@ -1,5 +1,6 @@
 //! The end of a run, and how what is trained is kept: as the adapter on disk.
 
+use std::path::Path;
 use std::time::Instant;
 
 use super::progress::Progress;
@@ -97,7 +98,7 @@ impl Run<'_> {
             return Ok((trainer.model, trainer.columns));
         }
         drop(trainer); // its memory is needed
-        let directory = ModelDirectory::open(&self.config.model)?;
+        let directory = ModelDirectory::open(Path::new(&self.base.path))?; // `config.model` may be a name
         let tuned = tuned.open(&self.adapter())?;
         let model = Model::load(&directory, &tuned, self.device, Gradients::None, &mut |_, _| {})?;
         let columns = model.columns(self.task.head.columns(true), false);
