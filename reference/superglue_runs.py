@@ -47,8 +47,7 @@ mode = "{mode}"
 epochs = {epochs}
 batch_size = 16
 learning_rate = {rate}
-backbone_learning_rate = 3e-5
-weight_decay = 0.01
+{backbone}weight_decay = 0.01
 schedule = "linear"
 """
 
@@ -85,7 +84,8 @@ def run(out, ptune, model, files, task, way, seed, jobs):
     template, mode, rate = WAYS[way]
     verbalizer = "\n".join(f"{label} = {json.dumps(words)}" for label, words in labels.items())
     text = RUN.format(model=json.dumps(str(model)), template=json.dumps(template), verbalizer=verbalizer, mode=mode, epochs=epochs,
-                      rate=rate, **{name: json.dumps(str(path)) for name, path in files.items()})
+                      rate=rate, backbone="backbone_learning_rate = 3e-5\n" if mode == "full" else "",
+                      **{name: json.dumps(str(path)) for name, path in files.items()})
     directory = out / f"{task}-{list(WAYS).index(way)}-{seed}"
     file = directory.with_suffix(".toml")
     file.write_text(text)

@@ -204,7 +204,7 @@ impl StateFile {
         self.shard.read_at(self.shard.data_start() + offset as u64, bytes)
     }
 
-    fn wrong(&self, reason: &str) -> Error {
+    pub(super) fn wrong(&self, reason: &str) -> Error {
         unusable(self.shard.path(), reason)
     }
 }

@@ -11,6 +11,9 @@ use crate::train::events;
 use crate::train::metrics::Metrics;
 use crate::{Result, files};
 
+/// What `train.batch_size` may be at most.
+const MOST_EXAMPLES_A_STEP: usize = 65_536;
+
 /// How far a run is. All but the times follows from the run file, so it is the same in every repetition.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +42,16 @@ pub(in crate::train) struct Progress {
 }
 
 impl Progress {
+    /// Whether these are counts of a run of so many steps, whoever wrote them: nothing computed from them overflows.
+    pub(super) fn is_sound(&self, steps: usize) -> bool {
+        let counts = [self.loss_steps, self.idle, self.evaluated.unwrap_or(0)];
+        let longest = Duration::from_secs(1 << 32); // a century
+        self.step <= steps
+            && counts.iter().all(|count| *count <= steps)
+            && self.examples <= steps.saturating_mul(MOST_EXAMPLES_A_STEP)
+            && self.stepping.max(self.earlier) < longest
+    }
+
     /// The steps made, and the last evaluation: two states of a run that agree in these are the same.
     pub(super) fn done(&self) -> (usize, Option<usize>) {
         (self.step, self.evaluated)
@@ -95,5 +108,29 @@ impl Progress {
     pub(super) fn write_log(&self, out: &Path) -> Result<()> {
         files::write_atomically(&out.join("metrics.jsonl"), self.log.as_bytes())?;
         events::update(out, &self.log, self.examples_per_s())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A state file carries its own digest, so whoever edits its counts can make it agree.
+    #[test]
+    fn counts_that_would_overflow_are_no_counts_of_a_run() {
+        let sound = Progress { step: 7, evaluated: Some(7), examples: 56, loss_steps: 3, ..Progress::default() };
+        assert!(sound.is_sound(7) && !sound.is_sound(6));
+        let long = Duration::from_secs(u64::MAX);
+        for hostile in [
+            Progress { step: usize::MAX, ..sound.clone() },
+            Progress { evaluated: Some(usize::MAX), ..sound.clone() },
+            Progress { idle: usize::MAX, ..sound.clone() },
+            Progress { loss_steps: usize::MAX, ..sound.clone() },
+            Progress { examples: usize::MAX, ..sound.clone() },
+            Progress { stepping: long, ..sound.clone() },
+            Progress { earlier: long, ..sound.clone() },
+        ] {
+            assert!(!hostile.is_sound(7));
+        }
     }
 }

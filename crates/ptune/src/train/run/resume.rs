@@ -139,6 +139,9 @@ impl Run<'_> {
         };
         let steps = training.schedule.steps;
         let progress = &file.state.progress;
+        if !progress.is_sound(steps) || file.state.optimizer_steps > steps as u64 {
+            return Err(file.wrong("its counts are not those of this run"));
+        }
         let trainer = &mut training.trainer;
         file.read_tensors(trainer.tensors_mut())?;
         trainer.model.repack(&mut trainer.columns);
