@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ptune::train::{Event, Options, RunConfig, Summary, run, run_with};
 use ptune::{Device, Error, Result};
+use tempfile::TempDir;
 
 /// A short run of the tree's small model: evaluations of several packs, a best that is not the last, dev ties.
 const OVERRIDES: [(&str, &str); 5] = [
@@ -53,58 +54,76 @@ fn until_event(config: &RunConfig, file: &Path, out: &Path, threads: usize, stop
     (ended, seen >= stop)
 }
 
-/// For every event of the run from the first on, `stride` apart: a run that stops there. And one that stops again and
-/// again.
-fn stops_everywhere(stride: usize, more: &[(&str, &str)]) {
-    let directory = tempfile::tempdir().unwrap();
-    let (config, file) = config(directory.path(), more);
-    let whole = directory.path().join("whole");
-    run(&config, &file, &whole, &Device::processor(Some(1)), &mut |_| {}).unwrap();
-    let expected = results(&whole);
-    for stop in (1..).step_by(stride) {
-        let out = directory.path().join(format!("stopped-{stop}"));
-        let (ended, reached) = until_event(&config, &file, &out, 1, stop);
-        if !reached {
-            assert!(stop > 8, "only {stop} events: this test does not stop where it should");
-            break;
-        }
-        match ended {
-            Err(Error::Stopped { step }) => assert!(step <= 5),
-            Err(other) => panic!("stopped at event {stop}: {other}"),
-            Ok(_) => {} // the last event: nothing was left to do
-        }
-        // Now and then with another number of threads; not always, because they are slow on a busy machine.
-        let threads = if stop < 4 { 2 } else { 1 };
-        until_event(&config, &file, &out, threads, usize::MAX).0.unwrap();
-        assert!(results(&out) == expected, "stopped at event {stop}, the results differ");
+/// A run's directory, its run file, and what it comes to without a stop.
+struct Whole {
+    directory: TempDir,
+    config: RunConfig,
+    file: PathBuf,
+    results: Vec<(String, Vec<u8>)>,
+}
+
+impl Whole {
+    fn new(more: &[(&str, &str)]) -> Whole {
+        let directory = tempfile::tempdir().unwrap();
+        let (config, file) = config(directory.path(), more);
+        let out = directory.path().join("whole");
+        run(&config, &file, &out, &Device::processor(Some(1)), &mut |_| {}).unwrap();
+        Whole { results: results(&out), directory, config, file }
     }
-    // Five events are enough to get through an evaluation, which has to be done in one go.
-    let (out, mut parts) = (directory.path().join("again"), 0);
-    while let Err(error) = until_event(&config, &file, &out, 1, 5).0 {
-        assert!(matches!(error, Error::Stopped { .. }), "{error}");
-        parts += 1;
-        assert!(parts < 50, "the run does not get on");
+
+    /// For the events of the run from the first on, `stride` apart: a run that stops there, and goes on to the end.
+    fn stopped_once(&self, stride: usize) {
+        for stop in (1..).step_by(stride) {
+            let out = self.directory.path().join(format!("stopped-{stop}"));
+            let (ended, reached) = until_event(&self.config, &self.file, &out, 1, stop);
+            if !reached {
+                assert!(stop > 8, "only {stop} events: this test does not stop where it should");
+                break;
+            }
+            match ended {
+                Err(Error::Stopped { step }) => assert!(step <= 5),
+                Err(other) => panic!("stopped at event {stop}: {other}"),
+                Ok(_) => {} // the last event: nothing was left to do
+            }
+            // Another number of threads now and then; not always, because two are slow on a busy machine.
+            let threads = if stop < 4 { 2 } else { 1 };
+            until_event(&self.config, &self.file, &out, threads, usize::MAX).0.unwrap();
+            assert!(results(&out) == self.results, "stopped at event {stop}, the results differ");
+        }
     }
-    assert!(results(&out) == expected && parts > 1, "in {parts} parts");
+
+    /// A run that stops after every few events. Five are enough to get through an evaluation, which is done in one go.
+    fn stopped_again_and_again(&self) {
+        let (out, mut parts) = (self.directory.path().join("again"), 0);
+        while let Err(error) = until_event(&self.config, &self.file, &out, 1, 5).0 {
+            assert!(matches!(error, Error::Stopped { .. }), "{error}");
+            parts += 1;
+            assert!(parts < 50, "the run does not get on");
+        }
+        assert!(results(&out) == self.results && parts > 1, "in {parts} parts");
+    }
 }
 
 #[test]
 fn stopped_anywhere_it_comes_to_the_same() {
-    stops_everywhere(2, &[("train.save_every", "3")]);
+    Whole::new(&[("train.save_every", "3")]).stopped_once(2);
 }
 
 #[test]
-fn with_another_optimiser_encoder_and_order_too() {
-    stops_everywhere(9, &[("train.optimizer", "adam"), ("train.weight_decay", "0.01"), ("prompt.encoder", "mlp")]);
-    stops_everywhere(9, &[("train.patience", "2"), ("prompt.encoder", "embedding"), ("data.shuffle", "false")]);
+fn stopped_again_and_again_it_comes_to_the_same() {
+    let adam = [("train.optimizer", "adam"), ("train.weight_decay", "0.01"), ("prompt.encoder", "mlp")];
+    let patient = [("train.patience", "2"), ("prompt.encoder", "embedding"), ("data.shuffle", "false")];
+    for more in [adam, patient] {
+        Whole::new(&more).stopped_again_and_again();
+    }
 }
 
-/// Weights, packed copies of them and masks of dropout have to come back as well.
+/// Weights, packed copies of them and masks of dropout have to come back as well; a manual template has no prompt.
 #[test]
 fn a_tuned_backbone_goes_on_too() {
     let full = [("backbone.mode", "full"), ("backbone.dropout", "0.1"), ("train.backbone_learning_rate", "1e-3")];
-    stops_everywhere(8, &[&full[..], &[("train.save_every", "2")]].concat());
-    stops_everywhere(11, &[&full[..], &[("task.template", "{text} it was [MASK]"), ("train.patience", "2")]].concat());
+    Whole::new(&[&full[..], &[("train.save_every", "2")]].concat()).stopped_once(9);
+    Whole::new(&[&full[..], &[("task.template", "{text} it was [MASK]")]].concat()).stopped_again_and_again();
 }
 
 #[test]
