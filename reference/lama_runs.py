@@ -2,7 +2,7 @@
 
 LAMA_DIR holds 29k-vocab.json and a directory a relation (P17/train.jsonl, dev.jsonl, test.jsonl with sub_label and
 obj_label). For each hand-written template: the template untrained, then with nine pseudo tokens (three in front, three on
-each side of the answer) for each encoder and three seeds. AdamW 1e-3, batches of 8, 6 epochs, the best state by dev P@1;
+each side of the answer) for each encoder and three seeds. AdamW 1e-3, batches of 8, 6 epochs, f32, the best state by dev P@1;
 the embedding encoder starts from sampled words. Needs no PyTorch.
 """
 
@@ -26,6 +26,7 @@ SEEDS = [0, 1, 2]
 
 RUN = """
 model = {model}
+compute = "f32"
 [data]
 train = {train}
 dev = {dev}
