@@ -35,7 +35,7 @@ pub(super) struct AttentionInputs {
 }
 
 impl AttentionSaved {
-    pub(super) fn into_keys_values(self) -> KeysValues {
+    pub(super) fn into_keys_values(self) -> (Tensor, Tensor) {
         self.rows.into_keys_values()
     }
 }
@@ -71,9 +71,9 @@ impl Attention {
         layout: &Layout,
         query_rows: &[u32],
     ) -> (Tensor, AttentionSaved) {
-        let q = self.query.forward(device, x_queries);
-        let k = self.key.forward(device, x);
-        let v = self.value.forward(device, x);
+        let q = self.query.forward_narrow(device, x_queries);
+        let k = self.key.forward_narrow(device, x);
+        let v = self.value.forward_narrow(device, x);
         let (heads, rows) = device.attention((q, k, v), past, layout, query_rows, &self.shape, self.layer);
         let y = self.output.forward(device, &heads);
         (y, AttentionSaved { rows, heads: self.is_trained().then_some(heads) })
@@ -92,7 +92,7 @@ impl Attention {
         wanted: Option<&[u32]>,
         parameters: &mut [Parameter],
     ) -> (Tensor, Tensor) {
-        let d_heads = self.output.backward(device, d_out, saved.heads.as_ref(), parameters);
+        let d_heads = self.output.backward_narrow(device, d_out, saved.heads.as_ref(), parameters);
         let (d_q, mut d_k, mut d_v) =
             device.attention_backward(&d_heads, &saved.rows, past, layout, query_rows, &self.shape, self.layer);
         if let Some(rows) = wanted {
@@ -107,8 +107,8 @@ impl Attention {
     }
 
     /// The keys and values of `x [rows, hidden]` alone.
-    pub(super) fn keys_values(&self, device: &Device, x: &Tensor) -> KeysValues {
-        KeysValues { k: self.key.forward(device, x), v: self.value.forward(device, x) }
+    pub(super) fn keys_values(&self, device: &Device, x: &Tensor) -> (Tensor, Tensor) {
+        (self.key.forward_narrow(device, x), self.value.forward_narrow(device, x))
     }
 
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
