@@ -11,6 +11,7 @@ RTE_TEXT_FIRST = RTE | {"template": "{premise|shorten} {hypothesis} [P*9] [MASK]
 RTE_FRONT = RTE | {"template": "[P*3] {premise|shorten} [P*3] {hypothesis} [P*3] [MASK]"}
 LAMA = {"template": "[P*3] {sub_label} [P*3] [MASK] [P*3]", "rows": "lama"}
 LAMA_FRONT = LAMA | {"template": "[P*9] {sub_label} [MASK]"}
+UNSHARED = ["--set", "task.template={nothing}[P*9] {sub_label} [MASK]"]  # the same tokens, but each row computes its own beginning
 EQUAL = {"template": "[P*3] {text} [P*3] [MASK] [P*3]", "rows": "equal"}
 
 TRAIN, EVAL, SORTED, MEMORY = "train_examples_per_s", "eval_examples_per_s", "eval_sorted_examples_per_s", "peak_rss_mb"
@@ -100,9 +101,18 @@ LINES = [
     Line("equal", "BERT-base, 32 rows of 32 tokens, batch 32", "bert-base", EQUAL, four(3, 2), training(1.3), batch=32),
     Line("lama-8", "BERT-base, LAMA, batch 8", "bert-base", LAMA, four(1, 1), training(2)),
     Line("lama-32", "BERT-base, LAMA, batch 32", "bert-base", LAMA, four(1, 1), training(), batch=32),
-    Line("gpt2-text-first", "GPT-2, RTE, text first, then 9 pseudo tokens", "gpt2", RTE_TEXT_FIRST, four(1, 1), training(5)),
+    Line("gpt2-text-first", "GPT-2, RTE, text first, then 9 pseudo tokens", "gpt2", RTE_TEXT_FIRST, four(2, 1), training(5)),
     Line("gpt2-front", "GPT-2, RTE, pseudo tokens in front of each text", "gpt2", RTE_FRONT, four(1, 1), training()),
-    Line("gpt2-lama-front", "GPT-2, LAMA, 9 pseudo tokens in front, batch 32", "gpt2", LAMA_FRONT, four(1, 1), training(), batch=32),
+    Line(
+        "gpt2-lama-front", "GPT-2, LAMA, 9 pseudo tokens in front, batch 32", "gpt2", LAMA_FRONT,
+        [*four(2, 1), *(Side(f"ptune {p}, each row its own beginning", "ptune", p, 2, UNSHARED) for p in ("f32", "bf16"))],
+        [
+            *training(),
+            Ratio("the shared beginning alone, f32", "ptune f32", "ptune f32, each row its own beginning", target=2.5),
+            Ratio("the shared beginning alone, bf16", "ptune bf16", "ptune bf16, each row its own beginning", target=2.5),
+        ],
+        batch=32,
+    ),
     Line("bert-large", "BERT-large, RTE, batch 8", "bert-large", RTE, four(1, 1), training(3, 6), alternations=3),
     Line(
         "small", "a small model, RTE, batch 8", "small", RTE,

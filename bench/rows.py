@@ -6,7 +6,7 @@ SUPERGLUE holds a directory a task (RTE/train.jsonl, val.jsonl with premise, hyp
 | file | rows |
 |---|---|
 | rte-train.jsonl, rte-eval.jsonl | 32 and 64 of RTE: texts of very different lengths |
-| lama-train.jsonl, lama-eval.jsonl | 64 and 64 of P17: short, of almost one length; countries that are one token in the usual vocabularies |
+| lama-train.jsonl, lama-eval.jsonl | 64 and 64 of P17: short, of almost one length; countries that are one token in the usual vocabularies. The field `nothing` is empty: a template that begins with it has the same tokens, but no beginning that all rows share |
 | equal.jsonl | 32 texts of 20 words, each one token: no padding anywhere, so that only the kernels count |
 | lines.jsonl | 10,000 subjects of all relations, to be answered |
 
@@ -32,7 +32,7 @@ def main():
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     rte = arguments.superglue / "RTE"
-    countries = [row for row in read(arguments.lama / "P17" / "train.jsonl") if row["obj_label"] in COUNTRIES]
+    countries = [row | {"nothing": ""} for row in read(arguments.lama / "P17" / "train.jsonl") if row["obj_label"] in COUNTRIES]
     subjects = [{"sub_label": row["sub_label"]} for file in sorted(arguments.lama.glob("P*/train.jsonl")) for row in read(file)]
     for name, rows, wanted in [
         ("rte-train", read(rte / "train.jsonl"), 32),
