@@ -23,7 +23,7 @@ mod layers;
 mod loss;
 mod weights;
 
-pub use attention::AttentionSaved;
+pub use attention::{AttentionSaved, KeysValues};
 pub use dropout::Dropout;
 pub(crate) use embedding::EmbeddingTables;
 pub use encoder::LstmSaved;

@@ -33,7 +33,7 @@ pub struct StepPrompt {
 impl StepPrompt {
     /// What a model gets.
     pub fn inject(&self) -> Inject<'_> {
-        Inject { prompt_embeds: self.rows() }
+        Inject { prompt_embeds: self.rows(), ..Inject::default() }
     }
 
     /// The prompt `[rows, width]`; `None` for a manual one.

@@ -10,7 +10,7 @@ use super::load::Loader;
 use super::mlp::{Mlp, MlpSaved};
 use super::spec::{BlockSpec, Join};
 use crate::Result;
-use crate::ops::{Hidden, Layout, NormSaved};
+use crate::ops::{Hidden, KeysValues, Layout, NormSaved};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
@@ -36,6 +36,12 @@ pub(super) struct BlockSaved {
     queries: Option<Vec<u32>>,
 }
 
+impl BlockSaved {
+    pub(super) fn into_keys_values(self) -> (Tensor, Tensor) {
+        self.attention.into_keys_values()
+    }
+}
+
 impl Block {
     /// Block `index` of the model.
     pub(super) fn load(loader: &mut Loader<'_>, spec: &BlockSpec, index: usize, hidden: usize) -> Result<Self> {
@@ -50,11 +56,12 @@ impl Block {
         })
     }
 
-    /// `x [rows, hidden]` -> the block's output at `queries` (at all rows when `None`).
+    /// `x [rows, hidden]`, behind the rows of `past` -> the block's output at `queries` (at all rows when `None`).
     pub(super) fn forward(
         &self,
         device: &Device,
         x: Hidden,
+        past: Option<&KeysValues>,
         layout: &Layout,
         all_rows: &[u32],
         queries: Option<&[u32]>,
@@ -65,7 +72,7 @@ impl Block {
                 let chosen = queries.map(|rows| device.gather_hidden(&x, rows));
                 let x_queries = chosen.as_ref().unwrap_or(&x);
                 let (mut a, attention) =
-                    self.attention.forward(device, x.factor(), x_queries.factor(), layout, query_rows);
+                    self.attention.forward(device, x.factor(), x_queries.factor(), past, layout, query_rows);
                 device.dropout(&mut a, query_rows, layout, self.sites[0]);
                 let (h, attention_norm) = self.attention_norm.forward(device, &a, Some(&x_queries.exact));
                 drop(a);
@@ -86,7 +93,7 @@ impl Block {
                 let (n, attention_norm) = self.attention_norm.forward_narrow(device, &x);
                 let n_chosen = gathered(&n);
                 let n_queries = n_chosen.as_ref().unwrap_or(&n);
-                let (mut h, attention) = self.attention.forward(device, &n, n_queries, layout, query_rows);
+                let (mut h, attention) = self.attention.forward(device, &n, n_queries, past, layout, query_rows);
                 device.dropout(&mut h, query_rows, layout, self.sites[0]);
                 device.add(&mut h, gathered(&x).as_ref().unwrap_or(&x));
                 drop(x);
@@ -109,6 +116,7 @@ impl Block {
         device: &Device,
         d_y: Hidden,
         saved: &BlockSaved,
+        past: Option<&KeysValues>,
         layout: &Layout,
         all_rows: &[u32],
         wanted: Option<&[u32]>,
@@ -127,7 +135,7 @@ impl Block {
             let d_dropped = through_dropout(d_a, 0);
             let d_a = d_dropped.as_ref().unwrap_or(d_a.factor());
             let kept = (&saved.attention, saved.inputs.as_ref());
-            self.attention.backward(device, d_a, kept, layout, query_rows, wanted, parameters)
+            self.attention.backward(device, d_a, kept, past, layout, query_rows, wanted, parameters)
         };
         match self.join {
             Join::Post => {
@@ -157,6 +165,14 @@ impl Block {
                 let residual = residual.as_ref().unwrap_or(&d_h.exact);
                 self.attention_norm.backward(device, &d_n, Some(residual), norm, parameters)
             }
+        }
+    }
+
+    /// The keys and values of `x [rows, hidden]` alone.
+    pub(super) fn keys_values(&self, device: &Device, x: &Hidden) -> (Tensor, Tensor) {
+        match self.join {
+            Join::Post => self.attention.keys_values(device, x.factor()),
+            Join::Pre => self.attention.keys_values(device, &self.attention_norm.forward_narrow(device, &x.exact).0),
         }
     }
 

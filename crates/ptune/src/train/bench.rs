@@ -7,14 +7,15 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::data::{Dataset, pack};
+use crate::data::Dataset;
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
 use crate::profile::Spent;
 use crate::tensor::Device;
+use crate::train::batches::Batches;
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
-use crate::train::prepare::{Data, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary, with_dropout};
+use crate::train::prepare::{Data, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary};
 use crate::train::{Event, Order, Recipe, Task, Trainer, check_loss};
 use crate::{Error, Result};
 
@@ -95,8 +96,10 @@ pub fn bench(
     let prompt = new_prompt(&config, file, device, &model, &initial_words)?;
     let columns = model.columns(task.head.columns(true), trains);
     let head = &task.head;
+    let batches = Batches::new(&config, &task, &model, &data.train.examples);
     let mut trainer = Trainer::new(model, columns, prompt, head, Recipe::of(&config.train), device);
-    let training = if trains { Some(training(&mut trainer, &data.train, &config, epochs, observe)?) } else { None };
+    let training =
+        if trains { Some(training(&mut trainer, batches, &data.train, &config, epochs, observe)?) } else { None };
     let prompt = trainer.prompt.forward(device);
     let (model, columns) = (&trainer.model, &trainer.columns);
     let scorer = Scorer { device, model, columns, column_ids: head.columns(true), head, prompt: prompt.rows() };
@@ -112,6 +115,7 @@ fn goes_on(done: usize, epochs: Option<usize>, start: Instant) -> bool {
 
 fn training(
     trainer: &mut Trainer<'_>,
+    mut batches: Batches<'_>,
     data: &Dataset,
     config: &RunConfig,
     epochs: Option<usize>,
@@ -122,10 +126,8 @@ fn training(
     let mut order = Order::new(rows.len(), config.train.batch_size, None);
     let mut step = |order: &mut Order, done: usize| -> Result<f64> {
         let batch = order.next_batch();
-        let layout = pack(batch.iter().map(|&row| &rows[row].encoded));
-        let layout = with_dropout(config, layout, done, batch);
-        let targets: Vec<u32> = batch.iter().map(|&row| rows[row].target).collect();
-        let loss = trainer.step(&layout, &targets, 1.0);
+        let (layout, targets) = batches.pack(&trainer.model, device, done, batch);
+        let loss = trainer.step(&layout, batches.past(), &targets, 1.0);
         check_loss(loss, done).map(|()| loss)
     };
     for done in 0..WARM_UP_STEPS.min(steps) {

@@ -12,10 +12,12 @@
 //! ```
 //! The loop goes through the rows epoch by epoch, evaluates on dev every `eval_every` steps and keeps the best prompt.
 
+mod batches;
 pub mod bench;
 pub mod config;
 pub mod evaluate;
 pub mod events;
+mod kept;
 pub mod log;
 pub mod metrics;
 mod optimizer;
@@ -31,7 +33,7 @@ pub use task::Task;
 pub(crate) use task::open_tokenizer;
 
 use crate::method::{Head, Prompt};
-use crate::model::{Columns, Model};
+use crate::model::{Columns, Inject, Model, Past};
 use crate::ops::Layout;
 use crate::parameter::Parameter;
 use crate::rng::{Purpose, Rng};
@@ -117,10 +119,11 @@ impl<'a> Trainer<'a> {
     }
 
     /// One training step on a packed batch with its targets (label indices, or token ids when probing); the mean loss before
-    /// the step. `share` of each group's learning rate is what the schedule says.
-    pub fn step(&mut self, layout: &Layout, targets: &[u32], share: f64) -> f64 {
+    /// the step. `past` is what the layout's past rows are rows of; `share` of each group's learning rate is what the
+    /// schedule says.
+    pub fn step(&mut self, layout: &Layout, past: Option<&Past>, targets: &[u32], share: f64) -> f64 {
         let prompt = self.prompt.forward(self.device);
-        let inject = prompt.inject();
+        let inject = Inject { past, ..prompt.inject() };
         let (logits, saved) = self.model.forward(layout, &inject, &self.columns);
         let loss = self.head.loss(self.device, &logits, targets);
         let gradients = self.model.backward(&loss.d_logits, &saved, layout, &inject, &self.columns);

@@ -15,11 +15,11 @@ use serde_json::json;
 
 use super::Run;
 use super::progress::Progress;
-use crate::data::{Dataset, pack};
+use crate::data::Dataset;
 use crate::method::Prompt;
 use crate::model::{Columns, Model};
+use crate::train::batches::Batches;
 use crate::train::metrics::Metrics;
-use crate::train::prepare::with_dropout;
 use crate::train::state::State;
 use crate::train::{Event, Order, Recipe, Schedule, Trainer, check_loss};
 use crate::{Error, Result};
@@ -29,6 +29,7 @@ pub(super) struct Training<'a> {
     pub(super) trainer: Trainer<'a>,
     pub(super) schedule: Schedule,
     pub(super) order: Order,
+    batches: Batches<'a>,
     pub(super) progress: Progress,
     /// What the state on disk has done: steps, and the last evaluation. A new run has nothing to save.
     saved: (usize, Option<usize>),
@@ -67,9 +68,11 @@ impl Run<'_> {
             decay: config.decay,
         };
         let seed = self.config.data.shuffle.then_some(self.config.seed);
+        let batches = Batches::new(self.config, self.task, &model, &self.data.train.examples);
         Training {
             trainer: Trainer::new(model, columns, prompt, &self.task.head, Recipe::of(config), self.device),
             schedule,
+            batches,
             order: Order::new(rows, config.batch_size, seed),
             progress: Progress::default(),
             saved: Progress::default().done(),
@@ -130,14 +133,11 @@ impl Run<'_> {
 
     /// One step on the next batch.
     fn step(&self, training: &mut Training<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let Training { trainer, schedule, order, progress, .. } = training;
+        let Training { trainer, schedule, order, batches, progress, .. } = training;
         let begin = Instant::now();
-        let rows = &self.data.train.examples;
         let batch = order.next_batch();
-        let layout = pack(batch.iter().map(|&row| &rows[row].encoded));
-        let layout = with_dropout(self.config, layout, progress.step, batch);
-        let targets: Vec<u32> = batch.iter().map(|&row| rows[row].target).collect();
-        let loss = trainer.step(&layout, &targets, schedule.share(progress.step));
+        let (layout, targets) = batches.pack(&trainer.model, self.device, progress.step, batch);
+        let loss = trainer.step(&layout, batches.past(), &targets, schedule.share(progress.step));
         check_loss(loss, progress.step)?;
         progress.count_step(loss, batch.len(), begin.elapsed());
         observe(progress.event(schedule.steps, loss, self.config.select().name()));
