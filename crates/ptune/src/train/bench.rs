@@ -128,7 +128,7 @@ fn training(
         let layout = with_dropout(config, layout, done, batch);
         let targets = batch.iter().map(|&row| rows[row].target).collect();
         let loss = trainer.step(&mut [&mut *learner], vec![Batch { layout, targets, share: 1.0 }])[0];
-        if loss.is_finite() { Ok(loss) } else { Err(diverged("", done)) }
+        if loss.is_finite() { Ok(loss) } else { Err(diverged(done)) }
     };
     for done in 0..WARM_UP_STEPS.min(steps) {
         step(&mut order, done)?;

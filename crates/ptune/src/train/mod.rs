@@ -31,7 +31,7 @@ pub use config::RunConfig;
 pub use learner::{Batch, Learner};
 pub use optimizer::{GroupRecipe, Optimizer, Recipe, Schedule};
 pub use order::Order;
-pub use run::{Options, Summary, finished, run, run_seeds, run_with};
+pub use run::{Options, Summary, finished, run, run_seeds, run_with, seed_directory};
 pub use task::Task;
 pub(crate) use task::open_tokenizer;
 
@@ -138,8 +138,8 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The training ran away; `name` says of which run, where there are several.
-fn diverged(name: &str, step: usize) -> Error {
+/// The training ran away.
+fn diverged(step: usize) -> Error {
     let message = "try a smaller train.learning_rate";
-    Error::Failed(format!("{name}the training left the finite numbers at step {step}; {message}"))
+    Error::Failed(format!("the training left the finite numbers at step {step}; {message}"))
 }

@@ -41,7 +41,7 @@ use crate::train::state::Identity;
 use crate::train::{Event, Task, Trainer};
 use crate::{Error, Result};
 pub use resume::finished;
-pub use seeds::run_seeds;
+pub use seeds::{run_seeds, seed_directory};
 
 /// What a run came to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,6 +141,14 @@ impl Run<'_> {
     /// Tells something about this run.
     fn note(&self, text: &str, observe: &mut dyn FnMut(Event<'_>)) {
         observe(Event::Note(&format!("{}{text}", self.name)));
+    }
+
+    /// Failed work, with the run that it belongs to.
+    fn named(&self, error: Error) -> Error {
+        match error {
+            Error::Failed(message) => Error::Failed(format!("{}{message}", self.name)),
+            other => other,
+        }
     }
 
     fn adapter(&self) -> PathBuf {

@@ -63,7 +63,7 @@ impl Run<'_> {
         let rows = prompt.forward(self.device).rows().map_or(Vec::new(), |rows| rows.read().to_vec());
         let weights = model.parameters().iter().flat_map(|parameter| parameter.value.read());
         if rows.iter().chain(weights).any(|value| !value.is_finite()) {
-            return Err(diverged(&self.name, step));
+            return Err(diverged(step));
         }
         let (directory, width) = (self.adapter(), self.base.width);
         let description = self.describe(!rows.is_empty(), dev);

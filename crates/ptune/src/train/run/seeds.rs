@@ -52,10 +52,14 @@ pub fn run_seeds(
         let message = "holds a single run, and several seeds need a directory of their own; give another with --out";
         return Err(Error::file(out, message));
     }
-    let place =
-        |seed: &u64| Place { seed: *seed, out: out.join(format!("seed-{seed}")), name: format!("seed {seed}: ") };
+    let place = |seed: &u64| Place { seed: *seed, out: seed_directory(out, *seed), name: format!("seed {seed}: ") };
     let places: Vec<Place> = seeds.iter().map(place).collect();
     run_all(config, file, &places, device, options, observe)
+}
+
+/// The run directory of one of several seeds.
+pub fn seed_directory(out: &Path, seed: u64) -> PathBuf {
+    out.join(format!("seed-{seed}"))
 }
 
 /// [`super::run_with`].
@@ -163,8 +167,9 @@ fn train_over(
     training::train(&mut trainer, &mut trainings, observe)?;
     let mut summaries = Vec::new();
     for training in trainings {
-        let summary;
-        (summary, trainer) = training.finish(trainer, observe)?;
+        let run = training.run;
+        let (summary, back) = training.finish(trainer, observe).map_err(|error| run.named(error))?;
+        trainer = back;
         summaries.push(summary);
     }
     Ok(summaries)

@@ -60,7 +60,7 @@ fn train_to_the_end(
 ) -> Result<()> {
     loop {
         for run in runs.iter_mut().filter(|run| !run.is_over()) {
-            run.between_steps(trainer, observe)?;
+            run.between_steps(trainer, observe).map_err(|error| run.run.named(error))?;
         }
         let mut going: Vec<_> = runs.iter_mut().filter(|run| !run.is_over()).collect();
         let Some(furthest) = going.iter().max_by_key(|run| run.progress.step) else { return Ok(()) };
@@ -78,7 +78,7 @@ fn step(trainer: &mut Trainer<'_>, runs: &mut [&mut Training<'_>], observe: &mut
     let losses = trainer.step(&mut learners, batches);
     let time = begin.elapsed();
     for ((run, loss), examples) in runs.iter_mut().zip(losses).zip(examples) {
-        run.count_step(loss, examples, time, observe)?;
+        run.count_step(loss, examples, time, observe).map_err(|error| run.run.named(error))?;
     }
     Ok(())
 }
@@ -175,7 +175,7 @@ impl<'a> Training<'a> {
     ) -> Result<()> {
         let (run, progress) = (self.run, &mut self.progress);
         if !loss.is_finite() {
-            return Err(diverged(&run.name, progress.step));
+            return Err(diverged(progress.step));
         }
         progress.count_step(loss, examples, time);
         observe(progress.event(run.config.seed, self.schedule.steps, loss, run.config.select().name()));
