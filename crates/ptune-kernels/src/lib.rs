@@ -25,6 +25,7 @@ mod optimizer;
 mod peak;
 mod philox;
 mod pool;
+mod rows;
 mod simd;
 #[cfg(test)]
 mod testing;
@@ -55,3 +56,4 @@ pub use norm::{layer_norm, layer_norm_backward_input, layer_norm_backward_weight
 pub use optimizer::{AdamStep, Decay, adam, squared_norm};
 pub use peak::{bf16_multiply_add_peak, multiply_add_peak};
 pub use philox::{philox, unit_f32};
+pub use rows::{Dtype, Rows, RowsMut, round_rows, widen_rows};

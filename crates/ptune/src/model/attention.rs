@@ -63,9 +63,9 @@ impl Attention {
         layout: &Layout,
         query_rows: &[u32],
     ) -> (Tensor, AttentionSaved) {
-        let q = self.query.forward(device, x_queries);
-        let k = self.key.forward(device, x);
-        let v = self.value.forward(device, x);
+        let q = self.query.forward_narrow(device, x_queries);
+        let k = self.key.forward_narrow(device, x);
+        let v = self.value.forward_narrow(device, x);
         let (heads, rows) = device.attention((q, k, v), layout, query_rows, &self.shape, self.layer);
         let y = self.output.forward(device, &heads);
         (y, AttentionSaved { rows, heads: self.is_trained().then_some(heads) })
@@ -83,7 +83,7 @@ impl Attention {
         wanted: Option<&[u32]>,
         parameters: &mut [Parameter],
     ) -> (Tensor, Tensor) {
-        let d_heads = self.output.backward(device, d_out, saved.heads.as_ref(), parameters);
+        let d_heads = self.output.backward_narrow(device, d_out, saved.heads.as_ref(), parameters);
         let (d_q, mut d_k, mut d_v) =
             device.attention_backward(&d_heads, &saved.rows, layout, query_rows, &self.shape, self.layer);
         if let Some(rows) = wanted {

@@ -21,6 +21,11 @@ impl Linear {
         device.linear(x, &self.packed)
     }
 
+    /// The same, for another product to read or the attention.
+    pub(super) fn forward_narrow(&self, device: &Device, x: &Tensor) -> Tensor {
+        device.linear_narrow(x, &self.packed)
+    }
+
     /// `d_y -> d_x`, and the gradients of a trained layer, for which the forward's input was kept.
     pub(super) fn backward(
         &self,
@@ -31,6 +36,18 @@ impl Linear {
     ) -> Tensor {
         self.backward_weight(device, d_y, x, parameters);
         device.linear_backward(d_y, &self.packed)
+    }
+
+    /// The same, for another product to read or the attention.
+    pub(super) fn backward_narrow(
+        &self,
+        device: &Device,
+        d_y: &Tensor,
+        x: Option<&Tensor>,
+        parameters: &mut [Parameter],
+    ) -> Tensor {
+        self.backward_weight(device, d_y, x, parameters);
+        device.linear_backward_narrow(d_y, &self.packed)
     }
 
     /// `d_x += d_y W`, else as [`Linear::backward`].

@@ -1,6 +1,6 @@
 //! A model's linear layers, norms and activations: to the input only, see `weights.rs` for what is trained.
 
-use ptune_kernels::{self as kernels, Activation};
+use ptune_kernels::{self as kernels, Activation, Dtype};
 
 use crate::profile::{Doing, Operation};
 use crate::tensor::{Device, Precision, Tensor};
@@ -62,45 +62,76 @@ impl Device {
         Linear { weight, bias }
     }
 
-    /// A product of `rows` rows with a layer's weight.
-    fn product(&self, operation: Operation, rows: usize, layer: &Linear) -> Doing<'_> {
-        self.reserve_shared(layer.weight.rounded_rows_len(rows));
-        self.doing_sums(operation, rows * layer.weight.inputs() * layer.weight.outputs())
+    /// `y [rows, outputs] = x [rows, inputs] W^T + b`, in f32.
+    pub(crate) fn linear(&self, x: &Tensor, layer: &Linear) -> Tensor {
+        self.linear_as(Dtype::F32, x, layer)
     }
 
-    /// `y [rows, outputs] = x [rows, inputs] W^T + b`.
-    pub(crate) fn linear(&self, x: &Tensor, layer: &Linear) -> Tensor {
-        let mut y = self.uninitialised(x.rows(), layer.weight.outputs());
-        kernels::matmul(
-            &self.product(Operation::Products, x.rows(), layer),
-            y.data_mut(),
-            x.data(),
-            &layer.weight,
-            layer.bias.as_ref().map(Tensor::data),
-        );
+    /// The same for another product to read, or the attention.
+    pub(crate) fn linear_narrow(&self, x: &Tensor, layer: &Linear) -> Tensor {
+        self.linear_as(self.narrow(), x, layer)
+    }
+
+    fn linear_as(&self, dtype: Dtype, x: &Tensor, layer: &Linear) -> Tensor {
+        let rounded = self.as_factor(x, layer);
+        let x = rounded.as_ref().unwrap_or(x);
+        let mut y = self.uninitialised_as(dtype, x.rows(), layer.weight.outputs());
+        let doing = self.product(Operation::Products, x.rows(), layer);
+        kernels::matmul(&doing, y.view_mut(), x.view(), &layer.weight, layer.bias.as_ref().map(Tensor::data));
         y
     }
 
-    /// `d_x = d_y W`.
+    /// `d_x = d_y W`, in f32.
     pub(crate) fn linear_backward(&self, d_y: &Tensor, layer: &Linear) -> Tensor {
-        let mut d_x = self.uninitialised(d_y.rows(), layer.weight.inputs());
-        kernels::matmul_backward_input(
-            &self.product(Operation::ProductsBackward, d_y.rows(), layer),
-            d_x.data_mut(),
-            d_y.data(),
-            &layer.weight,
-        );
+        self.linear_backward_as(Dtype::F32, d_y, layer)
+    }
+
+    /// The same for another product to read, or the attention.
+    pub(crate) fn linear_backward_narrow(&self, d_y: &Tensor, layer: &Linear) -> Tensor {
+        self.linear_backward_as(self.narrow(), d_y, layer)
+    }
+
+    fn linear_backward_as(&self, dtype: Dtype, d_y: &Tensor, layer: &Linear) -> Tensor {
+        let rounded = self.as_factor(d_y, layer);
+        let d_y = rounded.as_ref().unwrap_or(d_y);
+        let mut d_x = self.uninitialised_as(dtype, d_y.rows(), layer.weight.inputs());
+        let doing = self.product(Operation::ProductsBackward, d_y.rows(), layer);
+        kernels::matmul_backward_input(&doing, d_x.view_mut(), d_y.view(), &layer.weight);
         d_x
     }
 
-    /// `d_x += d_y W`.
+    /// `d_x += d_y W`, in f32.
     pub(crate) fn linear_backward_add(&self, d_x: &mut Tensor, d_y: &Tensor, layer: &Linear) {
-        kernels::matmul_backward_input_add(
-            &self.product(Operation::ProductsBackward, d_y.rows(), layer),
-            d_x.data_mut(),
-            d_y.data(),
-            &layer.weight,
-        );
+        let rounded = self.as_factor(d_y, layer);
+        let d_y = rounded.as_ref().unwrap_or(d_y);
+        let doing = self.product(Operation::ProductsBackward, d_y.rows(), layer);
+        kernels::matmul_backward_input_add(&doing, d_x.data_mut(), d_y.view(), &layer.weight);
+    }
+
+    /// The clock and the count of a product of `rows` rows with a layer's weight.
+    fn product(&self, operation: Operation, rows: usize, layer: &Linear) -> Doing<'_> {
+        self.doing_sums(operation, rows * layer.weight.inputs() * layer.weight.outputs())
+    }
+
+    /// `x` as the layer's weight is kept, where it is not so yet.
+    fn as_factor(&self, x: &Tensor, layer: &Linear) -> Option<Tensor> {
+        (x.dtype() != layer.weight.dtype()).then(|| self.rounded(x))
+    }
+
+    /// A copy of `x` in bf16.
+    pub(crate) fn rounded(&self, x: &Tensor) -> Tensor {
+        let mut y = self.uninitialised_as(Dtype::Bf16, x.rows(), x.columns());
+        kernels::round_rows(&self.doing(Operation::Rows), y.memory_mut(), x.data(), x.columns());
+        y
+    }
+
+    /// A copy of `x` in f32, where it is not.
+    pub(crate) fn widened(&self, x: &Tensor) -> Option<Tensor> {
+        (x.dtype() != Dtype::F32).then(|| {
+            let mut y = self.uninitialised(x.rows(), x.columns());
+            kernels::widen_rows(&self.doing(Operation::Rows), y.data_mut(), x.memory(), x.columns());
+            y
+        })
     }
 
     /// The layer norm of `x + residual`, row by row.
