@@ -124,6 +124,7 @@ fn run_all(
     }
     let mut summaries: Vec<Option<Summary>> = former.iter().map(|(former, _)| former.finished().cloned()).collect();
     for (run, _) in runs.iter().zip(&summaries).filter(|(_, summary)| summary.is_some()) {
+        resume::clear(&run.out)?; // it may have been killed while its report was written
         observe(Event::Note(&format!("{}: this run is finished; nothing is left to do", run.out.display())));
     }
     let mut open: Vec<_> =
