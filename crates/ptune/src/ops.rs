@@ -25,7 +25,7 @@ mod loss;
 mod parts;
 mod weights;
 
-pub use attention::AttentionSaved;
+pub use attention::{AttentionSaved, KeysValues};
 pub use dropout::Dropout;
 pub(crate) use embedding::EmbeddingTables;
 pub use encoder::LstmSaved;

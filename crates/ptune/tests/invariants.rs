@@ -55,7 +55,7 @@ fn prompt(device: &Device, model: &Model) -> Tensor {
 fn forward_backward(device: &Device, model: &mut Model, rows: &[Encoded]) -> (Vec<f32>, Vec<f32>) {
     let prompt = prompt(device, model);
     let layout = pack(rows);
-    let inject = Inject { prompt_embeds: Some(&prompt) };
+    let inject = Inject { prompt_embeds: Some(&prompt), ..Inject::default() };
     let columns = model.columns(None, true);
     let (logits, saved) = model.forward(&layout, &inject, &columns);
     let head = Head::Vocabulary { candidates: None, restrict_loss: false };
@@ -122,7 +122,7 @@ fn trained(family: &str, device: &Device) -> Vec<f32> {
     let learner = &mut learners[0];
     for _ in 0..5 {
         let batch = Batch { layout: pack(&examples()), targets: (7..16).collect(), share: 1.0 };
-        trainer.step(&mut [&mut *learner], vec![batch]);
+        trainer.step(&mut [&mut *learner], vec![batch], None);
     }
     learner.prompt.parameters().iter().flat_map(|p| p.value.read().to_vec()).collect()
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ptune::Device;
 use ptune::checkpoint::ModelDirectory;
-use ptune::data::{Dataset, pack};
+use ptune::data::{Beginning, Dataset, pack, pack_from};
 use ptune::method::Prompt;
 use ptune::model::spec::ModelSpec;
 use ptune::model::{Gradients, Model};
@@ -104,8 +104,15 @@ fn trained(device: &Device, model: &Path, cases: &[Case], which: &[usize], dropo
         let batch = |at: &usize| {
             let (i, rows) = (which[*at], orders[*at].next_batch());
             let examples = &cases[i].data.examples;
-            let layout = pack(rows.iter().map(|&row| &examples[row].encoded));
-            let layout = layout.with_dropout(dropout, (100 * i + step) as u64, rows);
+            let encoded = rows.iter().map(|&row| &examples[row].encoded);
+            let layout = match dropout {
+                0.0 => pack(encoded),
+                _ => pack_from(encoded.map(|row| (row, Beginning::Own))).with_dropout(
+                    dropout,
+                    (100 * i + step) as u64,
+                    rows,
+                ),
+            };
             Batch {
                 layout,
                 targets: rows.iter().map(|&row| examples[row].target).collect(),
@@ -115,7 +122,7 @@ fn trained(device: &Device, model: &Path, cases: &[Case], which: &[usize], dropo
         let batches = going.iter().map(batch).collect();
         let mut together: Vec<_> =
             learners.iter_mut().enumerate().filter(|(at, _)| going.contains(at)).map(|(_, learner)| learner).collect();
-        for (at, loss) in going.iter().zip(trainer.step(&mut together, batches)) {
+        for (at, loss) in going.iter().zip(trainer.step(&mut together, batches, None)) {
             losses[*at].push(loss.to_bits());
         }
     }
@@ -176,7 +183,7 @@ fn in_the_steady_state_a_step_of_several_makes_no_buffers() {
             targets: case.data.examples.iter().map(|row| row.target).collect(),
             share: 1.0,
         };
-        trainer.step(&mut learners.iter_mut().collect::<Vec<_>>(), cases[..3].iter().map(batch).collect());
+        trainer.step(&mut learners.iter_mut().collect::<Vec<_>>(), cases[..3].iter().map(batch).collect(), None);
         assert_eq!(*made.get_or_insert(device.buffers_made()), device.buffers_made(), "step {step}");
     }
 }

@@ -51,13 +51,13 @@ fn targets(examples: usize) -> Vec<u32> {
 }
 
 fn loss(device: &Device, model: &Model, columns: &Columns, layout: &Layout, prompt: &Tensor) -> f64 {
-    let (logits, _) = model.forward(layout, &Inject { prompt_embeds: Some(prompt) }, columns);
+    let (logits, _) = model.forward(layout, &Inject { prompt_embeds: Some(prompt), ..Inject::default() }, columns);
     HEAD.loss(device, &logits, &targets(layout.targets.len())).mean
 }
 
 /// Writes the gradients of the weights; that of the prompt.
 fn backward(device: &Device, model: &mut Model, columns: &Columns, layout: &Layout, prompt: &Tensor) -> Vec<f32> {
-    let inject = Inject { prompt_embeds: Some(prompt) };
+    let inject = Inject { prompt_embeds: Some(prompt), ..Inject::default() };
     let (logits, saved) = model.forward(layout, &inject, columns);
     let loss = HEAD.loss(device, &logits, &targets(layout.targets.len()));
     let gradients = model.backward(&loss.d_logits, &saved, layout, &inject, columns);
@@ -126,7 +126,8 @@ fn an_example_drops_the_same_numbers_alone_and_in_any_batch() {
         let (rows, prompt) = (examples(), prompt(&device, model.embedding_width()));
         let logits = |numbers: &[usize], seed: u64| {
             let batch = pack(numbers.iter().map(|&number| &rows[number])).with_dropout(0.3, seed, numbers);
-            let (logits, _) = model.forward(&batch, &Inject { prompt_embeds: Some(&prompt) }, &columns);
+            let (logits, _) =
+                model.forward(&batch, &Inject { prompt_embeds: Some(&prompt), ..Inject::default() }, &columns);
             logits.read().chunks_exact(logits.columns()).map(<[f32]>::to_vec).collect::<Vec<_>>()
         };
         let (batch, other, alone) = (logits(&[0, 1, 2, 3, 4], 1), logits(&[3, 1], 1), logits(&[3], 1));
@@ -135,7 +136,7 @@ fn an_example_drops_the_same_numbers_alone_and_in_any_batch() {
         // Without these, a dropout that drops nothing would pass.
         assert_ne!(logits(&[3], 2), alone, "{family}: another step");
         let twin = pack([&rows[3]]).with_dropout(0.3, 1, &[8]);
-        let (twin, _) = model.forward(&twin, &Inject { prompt_embeds: Some(&prompt) }, &columns);
+        let (twin, _) = model.forward(&twin, &Inject { prompt_embeds: Some(&prompt), ..Inject::default() }, &columns);
         assert_ne!(twin.read(), alone[0], "{family}: another example with the same text");
     }
 }
@@ -156,7 +157,7 @@ fn trained(family: &str, device: &Device) -> Vec<f32> {
     let mut made = None;
     for step in 0..4 {
         let layout = pack(&examples()).with_dropout(0.1, step, &[0, 1, 2, 3, 4]);
-        trainer.step(&mut [&mut *learner], vec![Batch { layout, targets: vec![9, 7, 30, 7, 9], share: 1.0 }]);
+        trainer.step(&mut [&mut *learner], vec![Batch { layout, targets: vec![9, 7, 30, 7, 9], share: 1.0 }], None);
         // In the steady state a step makes no buffers.
         assert_eq!(*made.get_or_insert(device.buffers_made()), device.buffers_made(), "{family}, step {step}");
     }

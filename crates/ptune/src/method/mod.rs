@@ -50,7 +50,7 @@ impl StepPrompts {
 
     /// What a model gets.
     pub fn inject(&self) -> Inject<'_> {
-        Inject { prompt_embeds: self.rows() }
+        Inject { prompt_embeds: self.rows(), ..Inject::default() }
     }
 
     /// The rows `[rows of all prompts, width]`; `None` where all are manual.

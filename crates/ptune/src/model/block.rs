@@ -10,7 +10,7 @@ use super::load::Loader;
 use super::mlp::{Mlp, MlpSaved};
 use super::spec::{BlockSpec, Join};
 use crate::Result;
-use crate::ops::{Layout, NormSaved};
+use crate::ops::{KeysValues, Layout, NormSaved};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
@@ -36,6 +36,12 @@ pub(super) struct BlockSaved {
     queries: Option<Vec<u32>>,
 }
 
+impl BlockSaved {
+    pub(super) fn into_keys_values(self) -> (Tensor, Tensor) {
+        self.attention.into_keys_values()
+    }
+}
+
 impl Block {
     /// Block `index` of the model.
     pub(super) fn load(loader: &mut Loader<'_>, spec: &BlockSpec, index: usize, hidden: usize) -> Result<Self> {
@@ -50,11 +56,12 @@ impl Block {
         })
     }
 
-    /// `x [rows, hidden]` -> the block's output at `queries` (at all rows when `None`).
+    /// `x [rows, hidden]`, behind the rows of `past` -> the block's output at `queries` (at all rows when `None`).
     pub(super) fn forward(
         &self,
         device: &Device,
         x: Tensor,
+        past: Option<&KeysValues>,
         layout: &Layout,
         all_rows: &[u32],
         queries: Option<&[u32]>,
@@ -65,7 +72,7 @@ impl Block {
         match self.join {
             Join::Post => {
                 let x_queries = chosen.as_ref().unwrap_or(&x);
-                let (mut a, attention) = self.attention.forward(device, &x, x_queries, layout, query_rows);
+                let (mut a, attention) = self.attention.forward(device, &x, x_queries, past, layout, query_rows);
                 device.dropout(&mut a, query_rows, layout, self.sites[0]);
                 let (h, attention_norm) = self.attention_norm.forward(device, &a, Some(x_queries));
                 let (mut m, mlp) = self.mlp.forward(device, &h);
@@ -80,7 +87,7 @@ impl Block {
                 let (n, attention_norm) = self.attention_norm.forward(device, &x, None);
                 let n_chosen = gathered(&n);
                 let n_queries = n_chosen.as_ref().unwrap_or(&n);
-                let (mut h, attention) = self.attention.forward(device, &n, n_queries, layout, query_rows);
+                let (mut h, attention) = self.attention.forward(device, &n, n_queries, past, layout, query_rows);
                 device.dropout(&mut h, query_rows, layout, self.sites[0]);
                 device.add(&mut h, chosen.as_ref().unwrap_or(&x));
                 let inputs = self.attention.is_trained().then_some(AttentionInputs { x: n, queries: n_chosen });
@@ -102,6 +109,7 @@ impl Block {
         device: &Device,
         d_y: &Tensor,
         saved: &BlockSaved,
+        past: Option<&KeysValues>,
         layout: &Layout,
         all_rows: &[u32],
         wanted: Option<&[u32]>,
@@ -115,7 +123,7 @@ impl Block {
         let attention_backward = |d_a: &Tensor, parameters: &mut [Parameter]| {
             let d_dropped = through_dropout(d_a, 0);
             let (d_a, kept) = (d_dropped.as_ref().unwrap_or(d_a), (&saved.attention, saved.inputs.as_ref()));
-            self.attention.backward(device, d_a, kept, layout, query_rows, wanted, parameters)
+            self.attention.backward(device, d_a, kept, past, layout, query_rows, wanted, parameters)
         };
         match self.join {
             Join::Post => {
@@ -144,6 +152,14 @@ impl Block {
                 add_queries(device, &mut d_x, &d_h, queries, wanted, layout.rows());
                 d_x
             }
+        }
+    }
+
+    /// The keys and values of `x [rows, hidden]` alone.
+    pub(super) fn keys_values(&self, device: &Device, x: &Tensor) -> (Tensor, Tensor) {
+        match self.join {
+            Join::Post => self.attention.keys_values(device, x),
+            Join::Pre => self.attention.keys_values(device, &self.attention_norm.forward(device, x, None).0),
         }
     }
 

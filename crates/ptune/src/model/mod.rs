@@ -17,12 +17,14 @@ mod inject;
 mod layer;
 mod load;
 mod mlp;
+mod past;
 mod roberta;
 mod saved;
 pub mod spec;
 
 pub use head::{Columns, HeadSaved};
 pub use inject::{Inject, InjectGradients};
+pub use past::Past;
 pub use saved::TrainedTensor;
 use spec::ModelSpec;
 
@@ -152,7 +154,7 @@ impl Model {
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for (i, block) in self.blocks.iter().enumerate() {
             let queries = (i + 1 == self.blocks.len()).then_some(layout.targets.as_slice());
-            let (y, saved) = block.forward(device, x, layout, &all_rows, queries);
+            let (y, saved) = block.forward(device, x, inject.past_of(i), layout, &all_rows, queries);
             blocks.push(saved);
             x = y;
         }
@@ -181,7 +183,7 @@ impl Model {
         let lowest = embedding.wanted(layout);
         for (i, (block, saved)) in blocks.iter().zip(&saved.blocks).enumerate().rev() {
             let wanted = lowest.as_deref().filter(|_| i == 0);
-            d_x = block.backward(device, &d_x, saved, layout, all_rows, wanted, parameters);
+            d_x = block.backward(device, &d_x, saved, inject.past_of(i), layout, all_rows, wanted, parameters);
         }
         let norm = saved.embedding_norm.as_ref();
         embedding.backward(device, d_x, norm, layout, all_rows, lowest.as_deref(), inject, parameters)

@@ -7,14 +7,15 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::data::{Dataset, pack};
+use crate::data::Dataset;
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
 use crate::profile::Spent;
 use crate::tensor::Device;
+use crate::train::batches::{Batches, Rows};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
-use crate::train::prepare::{Data, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary, with_dropout};
+use crate::train::prepare::{Data, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary};
 use crate::train::{Batch, Event, Learner, Order, Recipe, Task, Trainer, diverged};
 use crate::{Error, Result};
 
@@ -94,10 +95,14 @@ pub fn bench(
         Model::load(&directory, &[], device, gradients, &mut |done, total| observe(Event::Loading { done, total }))?;
     let prompt = new_prompt(&config, file, device, &model, &initial_words)?;
     let head = &task.head;
+    let batches = Batches::new(&config, &task, &model, &data.train.examples, 1);
     let (mut trainer, mut learners) = Trainer::new(model, vec![(prompt, head, Recipe::of(&config.train))], device);
     let learner = &mut learners[0];
-    let training =
-        if trains { Some(training(&mut trainer, learner, &data.train, &config, epochs, observe)?) } else { None };
+    let training = if trains {
+        Some(training(&mut trainer, learner, batches, &data.train, &config, epochs, observe)?)
+    } else {
+        None
+    };
     let prompt = learner.prompt.forward(device);
     let (model, columns) = (&trainer.model, &trainer.columns);
     let scorer = Scorer { device, model, columns, column_ids: head.columns(true), head, prompt: prompt.rows() };
@@ -114,6 +119,7 @@ fn goes_on(done: usize, epochs: Option<usize>, start: Instant) -> bool {
 fn training(
     trainer: &mut Trainer<'_>,
     learner: &mut Learner<'_>,
+    mut batches: Batches<'_>,
     data: &Dataset,
     config: &RunConfig,
     epochs: Option<usize>,
@@ -123,11 +129,10 @@ fn training(
     let steps = Order::batches_per_epoch(rows.len(), config.train.batch_size);
     let mut order = Order::new(rows.len(), config.train.batch_size, None);
     let mut step = |order: &mut Order, done: usize| -> Result<f64> {
-        let batch = order.next_batch();
-        let layout = pack(batch.iter().map(|&row| &rows[row].encoded));
-        let layout = with_dropout(config, layout, done, batch);
-        let targets = batch.iter().map(|&row| rows[row].target).collect();
-        let loss = trainer.step(&mut [&mut *learner], vec![Batch { layout, targets, share: 1.0 }])[0];
+        let rows = [Rows { seed: config.seed, step: done, numbers: order.next_batch() }];
+        let packed = batches.pack(&trainer.model, device, &rows).into_iter();
+        let batch = packed.map(|(layout, targets)| Batch { layout, targets, share: 1.0 }).collect();
+        let loss = trainer.step(&mut [&mut *learner], batch, batches.past())[0];
         if loss.is_finite() { Ok(loss) } else { Err(diverged(done)) }
     };
     for done in 0..WARM_UP_STEPS.min(steps) {

@@ -13,10 +13,12 @@
 //! Several prompts may take the step together: the model runs once over the rows of all, the rest is done for each.
 //! The loop goes through the rows epoch by epoch, evaluates on dev every `eval_every` steps and keeps the best prompt.
 
+mod batches;
 pub mod bench;
 pub mod config;
 pub mod evaluate;
 pub mod events;
+mod kept;
 mod learner;
 pub mod log;
 pub mod metrics;
@@ -37,7 +39,7 @@ pub(crate) use task::open_tokenizer;
 
 use crate::Error;
 use crate::method::{Head, Prompt, StepPrompts};
-use crate::model::{Columns, Model};
+use crate::model::{Columns, Inject, Model, Past};
 use crate::tensor::Device;
 use learner::{columns_of, join, losses};
 use metrics::Metrics;
@@ -120,12 +122,18 @@ impl<'a> Trainer<'a> {
         (Trainer { model, columns, device }, learners)
     }
 
-    /// One training step of learners on a batch each; the mean loss of each before the step.
-    pub fn step(&mut self, learners: &mut [&mut Learner<'_>], mut batches: Vec<Batch>) -> Vec<f64> {
+    /// One training step of learners on a batch each; the mean loss of each before the step. `past` is what the past rows
+    /// of all their layouts are rows of.
+    pub fn step(
+        &mut self,
+        learners: &mut [&mut Learner<'_>],
+        mut batches: Vec<Batch>,
+        past: Option<&Past>,
+    ) -> Vec<f64> {
         let Trainer { model, columns, device } = self;
         let (layout, parts) = join(learners, &mut batches);
         let prompts = StepPrompts::forward(device, learners.iter().map(|learner| &learner.prompt));
-        let inject = prompts.inject();
+        let inject = Inject { past, ..prompts.inject() };
         let (logits, saved) = model.forward(&layout, &inject, columns);
         let losses = losses(device, logits, &parts, learners, &batches);
         let gradients = model.backward(&losses.d_logits, &saved, &layout, &inject, columns);

@@ -13,6 +13,7 @@ use super::{Options, Run, Summary};
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
 use crate::tensor::Device;
+use crate::train::batches::Batches;
 use crate::train::config::RunConfig;
 use crate::train::prepare::{Data, describe_base, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary};
 use crate::train::state::Identity;
@@ -149,7 +150,8 @@ fn train_over(
     initial_words: &[Option<u32>],
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Vec<Summary>> {
-    let device = runs[0].0.device;
+    let Run { device, config, task, data, .. } = runs[0].0;
+    let mut batches = Batches::new(config, task, &model, &data.train.examples, runs.len());
     let mut prompts = Vec::new();
     for (run, _) in &runs {
         let prompt = new_prompt(&run.config, file, device, &model, initial_words)?;
@@ -165,7 +167,7 @@ fn train_over(
         training.go_on(&mut trainer, former, observe)?;
         trainings.push(training);
     }
-    training::train(&mut trainer, &mut trainings, observe)?;
+    training::train(&mut trainer, &mut batches, &mut trainings, observe)?;
     let mut summaries = Vec::new();
     for training in trainings {
         let run = training.run;

@@ -17,11 +17,11 @@ use serde_json::json;
 
 use super::Run;
 use super::progress::Progress;
-use crate::data::{Dataset, pack};
+use crate::data::Dataset;
 use crate::method::Prompt;
 use crate::model::Model;
+use crate::train::batches::{Batches, Rows};
 use crate::train::metrics::Metrics;
-use crate::train::prepare::with_dropout;
 use crate::train::state::State;
 use crate::train::{Batch, Event, Learner, Order, Schedule, Trainer, diverged};
 use crate::{Error, Result};
@@ -39,14 +39,15 @@ pub(super) struct Training<'a> {
     since: Option<Instant>,
 }
 
-/// Trains runs over the model of `trainer`, each to its last step or until its patience ends. Asked to stop, all save
+/// Trains runs on `batches` over the model of `trainer`, each to its last step or until its patience ends. Asked to stop, all save
 /// their states first.
 pub(super) fn train(
     trainer: &mut Trainer<'_>,
+    batches: &mut Batches<'_>,
     runs: &mut [Training<'_>],
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
-    let trained = train_to_the_end(trainer, runs, observe);
+    let trained = train_to_the_end(trainer, batches, runs, observe);
     if let Err(Error::Stopped { .. }) = trained {
         runs.iter_mut().try_for_each(|run| run.save(&trainer.model))?;
     }
@@ -55,6 +56,7 @@ pub(super) fn train(
 
 fn train_to_the_end(
     trainer: &mut Trainer<'_>,
+    batches: &mut Batches<'_>,
     runs: &mut [Training<'_>],
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
@@ -65,17 +67,25 @@ fn train_to_the_end(
         let mut going: Vec<_> = runs.iter_mut().filter(|run| !run.is_over()).collect();
         let Some(furthest) = going.iter().max_by_key(|run| run.progress.step) else { return Ok(()) };
         furthest.run.check_stop(furthest.progress.step)?;
-        step(trainer, &mut going, observe)?;
+        step(trainer, batches, &mut going, observe)?;
     }
 }
 
 /// One step of each run on its next batch.
-fn step(trainer: &mut Trainer<'_>, runs: &mut [&mut Training<'_>], observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+fn step(
+    trainer: &mut Trainer<'_>,
+    batches: &mut Batches<'_>,
+    runs: &mut [&mut Training<'_>],
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
     let begin = Instant::now();
-    let batches: Vec<Batch> = runs.iter_mut().map(|run| run.next_batch()).collect();
-    let examples: Vec<usize> = batches.iter().map(|batch| batch.targets.len()).collect();
+    let shares: Vec<f64> = runs.iter().map(|run| run.schedule.share(run.progress.step)).collect();
+    let rows: Vec<Rows<'_>> = runs.iter_mut().map(|run| run.next_rows()).collect();
+    let packed = batches.pack(&trainer.model, trainer.device, &rows).into_iter().zip(shares);
+    let packed: Vec<Batch> = packed.map(|((layout, targets), share)| Batch { layout, targets, share }).collect();
+    let examples: Vec<usize> = packed.iter().map(|batch| batch.targets.len()).collect();
     let mut learners: Vec<_> = runs.iter_mut().map(|run| &mut run.learner).collect();
-    let losses = trainer.step(&mut learners, batches);
+    let losses = trainer.step(&mut learners, packed, batches.past());
     let time = begin.elapsed();
     for ((run, loss), examples) in runs.iter_mut().zip(losses).zip(examples) {
         run.count_step(loss, examples, time, observe).map_err(|error| run.run.named(error))?;
@@ -154,16 +164,9 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// The next rows.
-    fn next_batch(&mut self) -> Batch {
-        let (rows, step) = (&self.run.data.train.examples, self.progress.step);
-        let batch = self.order.next_batch();
-        let layout = pack(batch.iter().map(|&row| &rows[row].encoded));
-        Batch {
-            layout: with_dropout(&self.run.config, layout, step, batch),
-            targets: batch.iter().map(|&row| rows[row].target).collect(),
-            share: self.schedule.share(step),
-        }
+    /// The rows of the next step.
+    fn next_rows(&mut self) -> Rows<'_> {
+        Rows { seed: self.run.config.seed, step: self.progress.step, numbers: self.order.next_batch() }
     }
 
     fn count_step(
