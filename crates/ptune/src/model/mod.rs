@@ -28,6 +28,8 @@ pub use past::Past;
 pub use saved::TrainedTensor;
 use spec::ModelSpec;
 
+use std::sync::atomic::AtomicUsize;
+
 use crate::Result;
 use crate::checkpoint::{Config, ModelDirectory, Weights};
 use crate::ops::{Activation, Layout, NormSaved};
@@ -94,10 +96,11 @@ impl Model {
         let hidden = spec.hidden;
         let full = (gradients == Gradients::Weights).then(|| device.with_precision(Precision::F32));
         let device = full.as_ref().unwrap_or(device);
-        let mut loader = Loader::new(device, directory.weights(), tuned, gradients, progress);
+        let loaded = AtomicUsize::new(0);
+        let mut loader = Loader::new(device, directory.weights(), tuned, gradients, &loaded, Some(progress));
         let embedding = Embedding::load(&mut loader, &spec)?;
-        let blocks = spec.blocks.iter().enumerate();
-        let blocks = blocks.map(|(i, block)| Block::load(&mut loader, block, i, hidden)).collect::<Result<_>>()?;
+        let load = |loader: &mut Loader<'_>, i: usize| Block::load(loader, &spec.blocks[i], i, hidden);
+        let blocks = loader.each(spec.blocks.len(), load)?;
         let final_norm = spec.final_norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?;
         loader.group = Group::Head;
         let head = Head::load(&mut loader, &spec.head, &spec)?;
