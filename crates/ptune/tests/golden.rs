@@ -18,7 +18,7 @@ use ptune::prompt::template::Template;
 use ptune::prompt::verbalizer::Verbalizer;
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::{OptimizerKind, ScheduleKind};
-use ptune::train::{GroupRecipe, Recipe, Schedule, Trainer};
+use ptune::train::{Batch, GroupRecipe, Recipe, Schedule, Trainer};
 use ptune::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -281,17 +281,19 @@ fn check_case(case: &Case) {
     // Ten steps. A causal model computes what the template begins with once for all examples.
     let (recipe, schedule) = recipe(case);
     let prompt = Prompt::Encoder(encoder);
-    let mut trainer = Trainer::new(model, columns, prompt, &head, recipe, &device);
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(prompt, &head, recipe)], &device);
+    let learner = &mut learners[0];
     let mut buffers = None;
     for (step, want) in case.numbers("losses").into_iter().enumerate() {
         let rate = schedule.rate(step);
         assert!((rate - case.numbers("learning_rates")[step]).abs() < 1e-12, "learning rate of step {step}");
-        let loss = trainer.step(&layout, None, &targets, schedule.share(step));
+        let batch = Batch { layout: layout.clone(), targets: targets.clone(), share: schedule.share(step) };
+        let loss = trainer.step(&mut [&mut *learner], vec![batch], None)[0];
         assert!((loss - want).abs() <= LIMIT * want.abs(), "loss of step {step}: {loss}, PyTorch {want}");
         let made = device.buffers_made();
         assert_eq!(*buffers.get_or_insert(made), made, "step {step} made buffers that the first did not need");
         if step == 0 {
-            for parameter in trainer.prompt.parameters() {
+            for parameter in learner.prompt.parameters() {
                 let what = format!("encoder_grad.{}", parameter.name);
                 assert_close(&what, parameter.gradient.read(), &case.tensor(&what));
             }
@@ -301,7 +303,7 @@ fn check_case(case: &Case) {
     if full {
         return;
     }
-    for parameter in trainer.prompt.parameters() {
+    for parameter in learner.prompt.parameters() {
         let what = format!("encoder_final.{}", parameter.name);
         assert_close(&what, parameter.value.read(), &case.tensor(&what));
     }

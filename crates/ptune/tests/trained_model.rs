@@ -9,10 +9,11 @@ use ptune::method::{Head, Prompt};
 use ptune::model::{Columns, Gradients, Inject, Model};
 use ptune::ops::Layout;
 use ptune::parameter::{Group, Parameter};
+use ptune::prompt::Vocabulary;
 use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::OptimizerKind;
-use ptune::train::{GroupRecipe, Recipe, Trainer};
+use ptune::train::{Batch, GroupRecipe, Recipe, Trainer};
 use ptune::{Device, Tensor};
 use ptune_kernels::{Context, Isa};
 
@@ -142,22 +143,25 @@ fn an_example_drops_the_same_numbers_alone_and_in_any_batch() {
 
 fn trained(family: &str, device: &Device) -> Vec<f32> {
     let model = load(family, device, Gradients::Weights);
-    let columns = model.columns(Some(&[9, 7, 30]), true);
     let mut rng = Rng::new(5, Purpose::PromptInitialisation);
     let shape = EncoderShape::lama(EncoderKind::Lstm);
     let encoder = PromptEncoder::new(device, &shape, PROMPT_ROWS, model.embedding_width(), 1.0, &mut rng);
     let group = |learning_rate| GroupRecipe { learning_rate, weight_decay: 0.1 };
     let kind = OptimizerKind::AdamWHf;
     let recipe = Recipe { kind, clip_norm: 1.0, prompt: group(1e-2), backbone: group(1e-3), head: group(2e-3) };
-    let mut trainer = Trainer::new(model, columns, Prompt::Encoder(encoder), &HEAD, recipe, device);
+    // Three columns, so that packing them anew is seen.
+    let candidates = Some(Vocabulary::from_tokens(vec![7, 9, 30]));
+    let head = Head::Vocabulary { candidates, restrict_loss: true };
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::Encoder(encoder), &head, recipe)], device);
+    let learner = &mut learners[0];
     let mut made = None;
     for step in 0..4 {
         let layout = pack(&examples()).with_dropout(0.1, step, &[0, 1, 2, 3, 4]);
-        trainer.step(&layout, None, &[0, 1, 2, 1, 0], 1.0);
+        trainer.step(&mut [&mut *learner], vec![Batch { layout, targets: vec![9, 7, 30, 7, 9], share: 1.0 }], None);
         // In the steady state a step makes no buffers.
         assert_eq!(*made.get_or_insert(device.buffers_made()), device.buffers_made(), "{family}, step {step}");
     }
-    trainer.parameters().flat_map(|p| p.value.read().to_vec()).collect()
+    learner.parameters(&trainer.model).flat_map(|p| p.value.read().to_vec()).collect()
 }
 
 #[test]

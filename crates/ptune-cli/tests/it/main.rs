@@ -18,5 +18,6 @@ mod long_words;
 mod resume;
 mod same_bits;
 mod scene;
+mod seeds;
 mod tuned;
 mod words;

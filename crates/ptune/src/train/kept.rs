@@ -28,30 +28,42 @@ pub(super) struct Kept {
     past: Option<Past>,
     /// Bytes that may be kept.
     budget: usize,
-    batch_size: usize,
+    /// Examples that may be asked for at once.
+    most_at_once: usize,
 }
 
 impl Kept {
-    /// For batches of `batch_size` of these examples.
-    pub(super) fn new(examples: &[Labelled], batch_size: usize, budget: usize) -> Kept {
+    /// For batches that have up to `most_at_once` of these examples together.
+    pub(super) fn new(examples: &[Labelled], most_at_once: usize, budget: usize) -> Kept {
         let lengths: Vec<usize> = examples.iter().map(|row| row.encoded.before_pseudo()).collect();
         let there = lengths.iter().map(|length| *length == 0).collect();
-        Kept { firsts: vec![0; lengths.len()], lengths, there, fit: 0, room: 0, past: None, budget, batch_size }
+        Kept { firsts: vec![0; lengths.len()], lengths, there, fit: 0, room: 0, past: None, budget, most_at_once }
     }
 
-    /// Packs these of the examples behind their beginnings ([`Kept::past`]), which are run where they are not there.
-    pub(super) fn pack(&mut self, model: &Model, device: &Device, examples: &[Labelled], batch: &[usize]) -> Layout {
-        let missing: Vec<usize> = batch.iter().copied().filter(|&example| !self.there[example]).collect();
+    /// Packs batches of the examples behind their beginnings ([`Kept::past`]), which are run where they are not there: all
+    /// together, and each once.
+    pub(super) fn pack(
+        &mut self,
+        model: &Model,
+        device: &Device,
+        examples: &[Labelled],
+        batches: &[&[usize]],
+    ) -> Vec<Layout> {
+        let mut missing: Vec<usize> = batches.concat();
+        missing.retain(|&example| !self.there[example]);
+        missing.sort_unstable();
+        missing.dedup();
         if !missing.is_empty() {
             let beginning = |&example: &usize| examples[example].encoded.tokens[..self.lengths[example]].to_vec();
             let beginnings: Vec<_> = missing.iter().map(|example| Encoded::row(beginning(example), 0)).collect();
             self.take(device, &model.run_past(&pack(&beginnings)), &missing);
         }
         let place = |example: usize| self.firsts[example]..self.firsts[example] + self.lengths[example];
-        pack_from(batch.iter().map(|&example| (&examples[example].encoded, Beginning::Past(place(example)))))
+        let behind = |&example: &usize| (&examples[example].encoded, Beginning::Past(place(example)));
+        batches.iter().map(|batch| pack_from(batch.iter().map(behind))).collect()
     }
 
-    /// What the batch packed last stands behind.
+    /// What the batches packed last stand behind.
     pub(super) fn past(&self) -> Option<&Past> {
         self.past.as_ref()
     }
@@ -86,7 +98,7 @@ impl Kept {
         }
         let mut others = self.lengths[self.fit..].to_vec();
         others.sort_unstable_by(|a, b| b.cmp(a));
-        run.with_room(device, self.room + others.iter().take(self.batch_size).sum::<usize>())
+        run.with_room(device, self.room + others.iter().take(self.most_at_once).sum::<usize>())
     }
 }
 
@@ -123,7 +135,7 @@ mod tests {
         let results = |rows: usize| {
             let mut kept = Kept::new(&examples, 3, rows * row + row / 2);
             let logits = batches.map(|batch| {
-                let layout = kept.pack(&model, &device, &examples, &batch);
+                let layout = kept.pack(&model, &device, &examples, &[&batch]).remove(0);
                 assert_eq!(layout.rows(), 3 * 2);
                 let inject = Inject { prompt_embeds: Some(&prompt), past: kept.past() };
                 model.forward(&layout, &inject, &columns).0.read().to_vec()
