@@ -36,6 +36,7 @@ pub mod data;
 pub mod error;
 pub mod files;
 pub mod inspect;
+mod keys;
 pub mod method;
 pub mod model;
 pub mod ops;
