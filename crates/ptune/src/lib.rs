@@ -42,6 +42,7 @@ pub mod model;
 pub mod ops;
 pub mod parameter;
 pub mod predict;
+pub mod pretrain;
 pub mod profile;
 pub mod prompt;
 pub mod report;
