@@ -52,7 +52,7 @@ pub use matmul::{
     Weight, matmul, matmul_backward_input, matmul_backward_input_add, matmul_backward_weight,
     matmul_backward_weight_scratch_len,
 };
-pub use norm::{layer_norm, layer_norm_backward_input, layer_norm_backward_weight};
+pub use norm::{NormOutput, layer_norm, layer_norm_backward_input, layer_norm_backward_weight, layer_norm_scratch_len};
 pub use optimizer::{AdamStep, Decay, adam, squared_norm};
 pub use peak::{bf16_multiply_add_peak, multiply_add_peak};
 pub use philox::{philox, unit_f32};

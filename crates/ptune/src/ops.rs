@@ -29,6 +29,7 @@ pub use attention::{AttentionSaved, KeysValues};
 pub use dropout::Dropout;
 pub(crate) use embedding::EmbeddingTables;
 pub use encoder::LstmSaved;
+pub(crate) use layers::Hidden;
 pub use layers::{LayerNorm, Linear, NormSaved};
 pub(crate) use loss::LogProbabilitiesSaved;
 pub use loss::LossSaved;

@@ -36,7 +36,7 @@ use crate::ops::{Activation, Layout, NormSaved};
 use crate::parameter::{Group, Parameter};
 use crate::tensor::{Device, Precision, Tensor};
 use block::{Block, BlockSaved};
-use embedding::{Embedding, normed, normed_backward};
+use embedding::{Embedding, normed_backward};
 use head::Head;
 use layer::Norm;
 use load::Loader;
@@ -161,7 +161,13 @@ impl Model {
             blocks.push(saved);
             x = y;
         }
-        let (x, final_norm) = normed(device, x, self.final_norm.as_ref());
+        let (x, final_norm) = match &self.final_norm {
+            Some(norm) => {
+                let (x, saved) = norm.forward_narrow(device, &x.exact);
+                (x, Some(saved))
+            }
+            None => (x.into_factor(), None),
+        };
         let (logits, head) = self.head.forward(device, x, columns, !self.parameters.is_empty());
         (logits, ModelSaved { embedding_norm, blocks, final_norm, head, all_rows })
     }
@@ -186,10 +192,10 @@ impl Model {
         let lowest = embedding.wanted(layout);
         for (i, (block, saved)) in blocks.iter().zip(&saved.blocks).enumerate().rev() {
             let wanted = lowest.as_deref().filter(|_| i == 0);
-            d_x = block.backward(device, &d_x, saved, inject.past_of(i), layout, all_rows, wanted, parameters);
+            d_x = block.backward(device, d_x, saved, inject.past_of(i), layout, all_rows, wanted, parameters);
         }
         let norm = saved.embedding_norm.as_ref();
-        embedding.backward(device, d_x, norm, layout, all_rows, lowest.as_deref(), inject, parameters)
+        embedding.backward(device, d_x.exact, norm, layout, all_rows, lowest.as_deref(), inject, parameters)
     }
 
     /// Takes over what the optimiser made of the parameters, here and in `columns`. Nothing of a frozen model.
