@@ -8,6 +8,7 @@ mod bench;
 mod evaluate;
 mod inspect;
 mod predict;
+mod pretrain;
 mod progress;
 mod report;
 mod seeds;
@@ -55,6 +56,7 @@ enum Command {
     Predict(predict::Arguments),
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
+    Pretrain(pretrain::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
         Command::Bench(arguments) => bench::run(arguments, threads),
+        Command::Pretrain(arguments) => pretrain::run(arguments, threads),
     };
     match done {
         Ok(status) => status,

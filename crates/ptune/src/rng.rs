@@ -14,6 +14,12 @@ pub enum Purpose {
     Shuffle(u32),
     /// What the model drops in a step, counted from 0.
     Dropout(u32),
+    /// Initial values of a model's tensor, counted from 0.
+    ModelInitialisation(u32),
+    /// Which words of a step's texts are masked, counted from 0.
+    Masking(u32),
+    /// Which lines of a text are held out.
+    HeldOut,
 }
 
 /// A stream of random numbers.
@@ -33,6 +39,9 @@ impl Rng {
             Purpose::PromptInitialisation => [1, 0],
             Purpose::Shuffle(epoch) => [2, epoch],
             Purpose::Dropout(step) => [3, step],
+            Purpose::ModelInitialisation(tensor) => [4, tensor],
+            Purpose::Masking(step) => [5, step],
+            Purpose::HeldOut => [6, 0],
         };
         Rng { key: [seed as u32, (seed >> 32) as u32], counter: 0, stream, block: [0; 4], used: 4 }
     }

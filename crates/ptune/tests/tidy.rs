@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the library may use, beside itself and [`LOW`]. Data flows one way: never upwards.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("checkpoint", &[]),
     ("prompt", &["checkpoint"]),
     ("model", &["checkpoint"]),
@@ -15,15 +15,17 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("train", &["adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("inspect", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("report", &["inspect", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
+    ("pretrain", &["train", "method", "data", "prompt", "model", "checkpoint"]),
     ("predict", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
 ];
 
 /// The lowest layer: any module may use these, and they use one another only as listed in [`LOW_MAY_USE`].
-const LOW: [&str; 8] = ["error", "files", "ops", "parameter", "profile", "rng", "spelling", "tensor"];
+const LOW: [&str; 9] = ["error", "files", "keys", "ops", "parameter", "profile", "rng", "spelling", "tensor"];
 
-const LOW_MAY_USE: [(&str, &[&str]); 8] = [
+const LOW_MAY_USE: [(&str, &[&str]); 9] = [
     ("error", &[]),
     ("files", &["error"]),
+    ("keys", &["error", "files", "spelling"]),
     ("ops", &["profile", "tensor"]),
     ("parameter", &["tensor"]),
     ("profile", &[]),

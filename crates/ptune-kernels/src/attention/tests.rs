@@ -44,7 +44,7 @@ impl Case {
         Case {
             name,
             span_keys: (0..spans.len() as u64)
-                .map(|i| SpanKey { seed: 5 << 40 | 9 + i, key: 77 + (i << 33) })
+                .map(|i| SpanKey { seed: (5 << 40) | (9 + i), key: 77 + (i << 33) })
                 .collect(),
             spans,
             positions,
