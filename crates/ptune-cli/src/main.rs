@@ -12,6 +12,7 @@ mod progress;
 mod report;
 mod signals;
 mod train;
+mod world;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ enum Command {
     Predict(predict::Arguments),
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
+    World(world::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
         Command::Bench(arguments) => bench::run(arguments, threads),
+        Command::World(arguments) => world::run(arguments),
     };
     match done {
         Ok(status) => status,

@@ -14,6 +14,10 @@ pub enum Purpose {
     Shuffle(u32),
     /// What the model drops in a step, counted from 0.
     Dropout(u32),
+    /// A part of the small world's corpus.
+    World(u32),
+    /// Which facts of a relation of the small world train, choose and test.
+    WorldSplit(u32),
 }
 
 /// A stream of random numbers.
@@ -33,6 +37,8 @@ impl Rng {
             Purpose::PromptInitialisation => [1, 0],
             Purpose::Shuffle(epoch) => [2, epoch],
             Purpose::Dropout(step) => [3, step],
+            Purpose::World(part) => [8, part],
+            Purpose::WorldSplit(relation) => [9, relation],
         };
         Rng { key: [seed as u32, (seed >> 32) as u32], counter: 0, stream, block: [0; 4], used: 4 }
     }

@@ -20,3 +20,4 @@ mod same_bits;
 mod scene;
 mod tuned;
 mod words;
+mod world;
