@@ -26,6 +26,7 @@ class Piece:
     text: str = ""  # the text, the field's name or the special token's name
     modifiers: list = field(default_factory=list)
     rows: list = field(default_factory=list)  # pseudo rows
+    words: str = ""  # what they start from
     glued: bool = False  # touches the piece before it
     space: bool = False  # white space stands before it
 
@@ -69,12 +70,12 @@ def parse(template):
             elif body in SPECIALS:
                 pieces.append(Piece("special", body, space=bool(space)))
             else:
-                count, _, name = PSEUDO.match(body).groups()
+                count, words, name = PSEUDO.match(body).groups()
                 if name not in named or name is None:
                     named[name] = list(range(rows, rows + int(count)))
                     rows += int(count)
                 assert len(named[name]) == int(count), "places of one name have one length"
-                pieces.append(Piece("pseudo", rows=named[name]))
+                pieces.append(Piece("pseudo", rows=named[name], words=words or ""))
             space = False
         else:
             text, i = text + c, i + 1

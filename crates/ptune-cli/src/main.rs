@@ -10,6 +10,7 @@ mod inspect;
 mod predict;
 mod progress;
 mod report;
+mod seeds;
 mod signals;
 mod train;
 mod world;

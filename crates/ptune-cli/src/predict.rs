@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use anyhow::Result;
-use ptune::data::{Example, jsonl};
+use ptune::data::{Encoded, Example, jsonl};
 use ptune::predict::{Prediction, Predictor};
 use ptune::{Device, Error};
 use serde_json::{Map, Value, json};
@@ -15,8 +15,11 @@ use serde_json::{Map, Value, json};
 use crate::progress::Progress;
 use crate::report::{print, visible};
 
-/// Lines computed together, and lines read ahead.
-const BATCH: usize = 64;
+/// Lines computed together: at most so many, and so many tokens, as the model computes at once.
+const BATCH_LINES: usize = 128;
+const BATCH_TOKENS: usize = 1024;
+/// Lines read and cut into tokens ahead.
+const AHEAD: usize = 512;
 
 /// Answer with a trained adapter
 ///
@@ -62,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     let predictor = predictor?;
     let top = usize::from(arguments.top);
     match (&arguments.input, example) {
-        (Some(input), _) => stream(&predictor, input, top),
+        (Some(input), _) => stream(predictor, input, top),
         (None, Some(example)) => {
             let prediction = predictor.predict(&[example], top).remove(0)?;
             print(&if arguments.json { to_json(&prediction).to_string() } else { to_text(&prediction) })?;
@@ -87,53 +90,97 @@ fn example_from(fields: &[String]) -> Result<Example, Error> {
     Ok(Example::from_fields(named))
 }
 
+/// A line of the input, cut into tokens. `number` is that of a line that could be read.
+struct Line {
+    number: Option<usize>,
+    row: Result<Encoded, Error>,
+}
+
 /// Answers lines as they come: whatever has been read, up to a batch, is computed together.
-fn stream(predictor: &Predictor, input: &Path, top: usize) -> Result<ExitCode> {
+fn stream(predictor: Predictor, input: &Path, top: usize) -> Result<ExitCode> {
     let source: Box<dyn Read + Send> = if input == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
         Box::new(File::open(input).map_err(|e| Error::read(input, e))?)
     };
-    let lines = read_ahead(source, input);
+    let predictor = Arc::new(predictor);
+    let lines = read_ahead(source, input, Arc::clone(&predictor));
     let mut failed = false;
-    while let Ok(first) = lines.recv() {
+    let mut waiting = None;
+    while let Some(first) = waiting.take().or_else(|| lines.recv().ok()) {
         let mut batch = vec![first];
-        batch.extend(lines.try_iter().take(BATCH - 1));
-        let examples: Vec<Example> = batch.iter().filter_map(|line| line.as_ref().ok().cloned()).collect();
-        let mut predictions = predictor.predict(&examples, top).into_iter();
-        for line in batch {
-            let number = line.as_ref().ok().and_then(Example::line);
-            let none = || Error::Failed("no answer was computed for this line".into());
-            match line.and_then(|_| predictions.next().ok_or_else(none)?) {
-                Ok(prediction) => print(&to_json(&prediction).to_string())?,
-                Err(Error::Line { line, message, .. }) => {
-                    failed = true;
-                    print(&json!({"line": line, "error": message}).to_string())?;
-                }
-                Err(error) if number.is_some() && error.is_request() => {
-                    failed = true;
-                    print(&json!({"line": number, "error": error.to_string()}).to_string())?;
-                }
-                Err(error) => return Err(error.into()),
+        let mut tokens = batch[0].tokens();
+        while let Some(line) = (batch.len() < BATCH_LINES).then(|| lines.try_recv().ok()).flatten() {
+            tokens += line.tokens();
+            if tokens > BATCH_TOKENS {
+                waiting = Some(line);
+                break;
             }
+            batch.push(line);
         }
+        failed |= answer(&predictor, batch, top)?;
     }
     Ok(if failed { ExitCode::from(2) } else { ExitCode::SUCCESS })
 }
 
-/// The examples of `source`, read by another thread so that a slow pipe is answered line by line and a fast file in
-/// whole batches.
-fn read_ahead(source: Box<dyn Read + Send>, name: &Path) -> mpsc::Receiver<Result<Example, Error>> {
-    let (send, receive) = mpsc::sync_channel(4 * BATCH);
-    let lines = jsonl::Lines::new(BufReader::new(source), name);
+/// Prints the answers to a batch, and what is wrong with a line in its place; whether there was any such line.
+fn answer(predictor: &Predictor, batch: Vec<Line>, top: usize) -> Result<bool> {
+    let (numbers, rows): (Vec<_>, Vec<_>) = batch.into_iter().map(|line| (line.number, line.row)).unzip();
+    let mut answers = Vec::with_capacity(numbers.len());
+    let (mut bad_lines, mut failed) = (false, None);
+    for (number, prediction) in numbers.into_iter().zip(predictor.answer(rows, top)) {
+        match prediction.map_err(|error| in_its_place(error, number)) {
+            Ok(prediction) => answers.push(to_json(&prediction).to_string()),
+            Err(Ok(answer)) => {
+                bad_lines = true;
+                answers.push(answer.to_string());
+            }
+            Err(Err(error)) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    if !answers.is_empty() {
+        print(&answers.join("\n"))?;
+    }
+    failed.map_or(Ok(bad_lines), |error| Err(error.into()))
+}
+
+/// What stands in the place of an answer, where the line is to blame; the other errors end the work.
+fn in_its_place(error: Error, number: Option<usize>) -> Result<Value, Error> {
+    match (error, number) {
+        (Error::Line { line, message, .. }, _) => Ok(json!({"line": line, "error": message})),
+        (error, Some(line)) if error.is_request() => Ok(json!({"line": line, "error": error.to_string()})),
+        (error, _) => Err(error),
+    }
+}
+
+/// The lines of `source`, read and cut into tokens by another thread: a slow pipe is answered line by line, a fast file
+/// in whole batches, and the next batch is ready when one is answered.
+fn read_ahead(source: Box<dyn Read + Send>, name: &Path, predictor: Arc<Predictor>) -> mpsc::Receiver<Line> {
+    let (send, receive) = mpsc::sync_channel(AHEAD);
+    let examples = jsonl::Lines::new(BufReader::new(source), name);
     std::thread::spawn(move || {
-        for line in lines {
-            if send.send(line).is_err() {
+        let encoder = match predictor.encoder() {
+            Ok(encoder) => encoder,
+            Err(error) => return drop(send.send(Line { number: None, row: Err(error) })),
+        };
+        for example in examples {
+            let number = example.as_ref().ok().and_then(Example::line);
+            let row = example.and_then(|example| encoder.encode(&example));
+            if send.send(Line { number, row }).is_err() {
                 return;
             }
         }
     });
     receive
+}
+
+impl Line {
+    fn tokens(&self) -> usize {
+        self.row.as_ref().map_or(0, |row| row.tokens.len())
+    }
 }
 
 fn to_json(prediction: &Prediction) -> Value {

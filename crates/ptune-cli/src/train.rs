@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use ptune::train::{Event, Options, RunConfig, Summary};
+use ptune::train::{self, Event, Options, RunConfig, Summary};
 use ptune::{Device, Error, report};
 use serde_json::{Value, json};
 
 use crate::progress::Progress;
 use crate::report::{metrics_json, metrics_line, peak_rss_mb, print};
+use crate::seeds::{self, Runs};
 use crate::signals::Signals;
 
 /// Train a task from a run file
@@ -35,6 +36,10 @@ pub(crate) struct Arguments {
     /// Change a key of the run file, as in --set train.steps=100; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
+    /// Train with each of these seeds in place of the run file's, as in --seeds 0,1,2: all over one frozen model at once,
+    /// each to the same result as alone; into DIR/seed-0, DIR/seed-1, ... Tells mean and deviation over the seeds
+    #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
+    seeds: Option<Vec<u64>>,
     /// Print one JSON object on standard output and nothing else there
     #[arg(long)]
     json: bool,
@@ -61,7 +66,8 @@ A run file for classification (docs/train.md is the manual of its keys):
 Examples:
   ptune train run.toml
   ptune train run.toml --out runs/fast --set train.learning_rate=3e-3 --set train.steps=500
-  ptune train run.toml --out runs/fast --set train.learning_rate=3e-3 --set train.steps=500 --resume";
+  ptune train run.toml --out runs/fast --set train.learning_rate=3e-3 --set train.steps=500 --resume
+  ptune train run.toml --out runs/three --seeds 0,1,2";
 
 pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
     refuse_directory(&arguments.run)?;
@@ -74,28 +80,42 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
     let mut progress = Progress::new();
     let signals = Signals::listen().context("cannot listen to Ctrl-C")?;
     let options = Options { resume: arguments.resume, stop: Some(signals.stop()) };
-    let summary = ptune::train::run_with(&config, &arguments.run, &out, &device, options, &mut |event| {
+    let mut runs = Runs::new(arguments.seeds.as_deref());
+    let places = runs.directories(&out);
+    let mut observe = |event: Event<'_>| {
         if let Event::Evaluating { .. } | Event::Step { .. } = event {
             signals.wait_for_the_run();
         }
-        show(&mut progress, event);
-    });
+        runs.show(&mut progress, event);
+    };
+    let summaries = match &arguments.seeds {
+        None => train::run_with(&config, &arguments.run, &out, &device, options, &mut observe).map(|one| vec![one]),
+        Some(seeds) => train::run_seeds(&config, &arguments.run, &out, seeds, &device, options, &mut observe),
+    };
     progress.clear();
-    let summary = match summary {
+    let summaries = match summaries {
         Err(Error::Stopped { step: 0 }) => bail!("stopped before the first step; {}", how_to_resume(arguments, &out)),
         Err(Error::Stopped { step }) => {
             // A report of what there is; the run is saved with or without it.
-            let _ = report::write(&out, peak_rss_mb());
+            places.iter().for_each(|place| drop(report::write(place, peak_rss_mb())));
             bail!("stopped after step {step} and saved; {}", how_to_resume(arguments, &out))
         }
-        Err(full @ Error::Write { .. }) if out.join("run.toml").exists() => {
+        Err(full @ Error::Write { .. }) if places.iter().any(|place| place.join("run.toml").exists()) => {
             bail!("{full}; when that is mended, {}", how_to_resume(arguments, &out))
         }
-        summary => summary?,
+        summaries => summaries?,
     };
     // The run is saved: its results are told even where the report cannot be written.
-    let report = report::write(&out, peak_rss_mb());
-    print(&if arguments.json { to_json(&summary, &out).to_string() } else { to_text(&summary, &out) })?;
+    let report = places.iter().try_for_each(|place| report::write(place, peak_rss_mb()).map(drop));
+    let json = |i: usize| to_json(&summaries[i], &places[i]);
+    print(&match (&arguments.seeds, arguments.json) {
+        (None, true) => json(0).to_string(),
+        (None, false) => to_text(&summaries[0], &out),
+        (Some(seeds), true) => {
+            seeds::to_json((0..summaries.len()).map(json).collect(), seeds, &summaries, &out).to_string()
+        }
+        (Some(seeds), false) => seeds::to_text(seeds, &summaries, &out),
+    })?;
     report?;
     Ok(ExitCode::SUCCESS)
 }
@@ -104,6 +124,10 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
 fn how_to_resume(arguments: &Arguments, out: &Path) -> String {
     let mut words = vec!["ptune".into(), "train".into(), arguments.run.to_string_lossy().into_owned()];
     words.extend(["--out".into(), out.to_string_lossy().into_owned()]);
+    if let Some(seeds) = &arguments.seeds {
+        let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+        words.extend(["--seeds".into(), seeds.join(",")]);
+    }
     words.extend(arguments.set.iter().flat_map(|(key, value)| ["--set".into(), format!("{key}={value}")]));
     words.push("--resume".into());
     let command: Vec<String> = words.iter().map(|word| quoted(word)).collect();
@@ -129,22 +153,6 @@ pub(crate) fn refuse_directory(run: &Path) -> Result<(), Error> {
         "is a directory; train wants a run file (TOML)".into()
     };
     Err(Error::file(run, message))
-}
-
-fn show(progress: &mut Progress, event: Event<'_>) {
-    match event {
-        Event::Loading { done, total } => progress.update("loading", done, total, ""),
-        Event::Note(text) => progress.line(text),
-        Event::Step { step, steps, loss, examples_per_s, dev } => {
-            let dev = dev.map_or(String::new(), |(name, value)| format!("  dev {name} {value:.4}"));
-            progress.update("training", step, steps, &format!("loss {loss:.4}  {examples_per_s:.1} examples/s{dev}"));
-        }
-        Event::Evaluating { done, total } => progress.update("evaluating", done, total, ""),
-        Event::Evaluated { step, metrics, best } => {
-            let mark = if best { "  *" } else { "" };
-            progress.line(&format!("step {step:>5}  dev  {}{mark}", metrics_line(metrics)));
-        }
-    }
 }
 
 /// `runs/sentiment-run` for `examples/sentiment/run.toml`; with a number behind it when that exists. To resume it is the

@@ -40,26 +40,31 @@ fn numbers(len: usize) -> Vec<f32> {
     (0..len).map(|i| unit_f32(philox([i as u32, 0, 0, 0], [1, 2])[0]) * 2.0 - 1.0).collect()
 }
 
+/// `[rows, columns]` of them.
+fn rows_in(ctx: &Context, dtype: Dtype, rows: usize, columns: usize) -> Vec<f32> {
+    let x = numbers(rows * columns);
+    if dtype == Dtype::F32 {
+        return x;
+    }
+    let mut pairs = vec![0.0; rows * dtype.stride(columns)];
+    round_rows(ctx, &mut pairs, &x, columns);
+    pairs
+}
+
 fn line(name: &str, shape: &str, forward: f64, backward: f64) {
     println!("{name:<24} {shape:<34} forward {forward:>9.1} us   backward {backward:>9.1} us");
 }
 
 fn rows(ctx: &Context, rows: usize, columns: usize, inner: usize, vocabulary: usize, targets: usize) {
-    let x = numbers(rows * columns);
-    let [mut y, mut normalized, mut d_x] = [x.clone(), x.clone(), x.clone()];
-    let (mut inverse, gamma) = (vec![0.0; rows], numbers(columns));
-    let forward = best(|| {
-        layer_norm(ctx, &mut y, &mut normalized, &mut inverse, &x, Some(&x), &gamma, &gamma, 1e-12, columns);
-    });
-    let backward = best(|| layer_norm_backward_input(ctx, &mut d_x, &x, &normalized, &inverse, &gamma, columns));
-    line("layer norm", &format!("{rows} x {columns}"), forward, backward);
-
-    let x = numbers(rows * inner);
-    let [mut y, mut d_x] = [x.clone(), x.clone()];
-    for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Tanh] {
-        let forward = best(|| activation(ctx, &mut y, &x, kind));
-        let backward = best(|| activation_backward(ctx, &mut d_x, &y, &x, kind));
-        line(&format!("{kind:?}"), &format!("{rows} x {inner}"), forward, backward);
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        norm_at(ctx, dtype, rows, columns);
+        for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Tanh] {
+            let x = rows_in(ctx, dtype, rows, inner);
+            let [mut y, mut d] = [x.clone(), x.clone()];
+            let forward = best(|| activation(ctx, RowsMut::new(dtype, &mut y), Rows::new(dtype, &x), kind));
+            let backward = best(|| activation_backward(ctx, RowsMut::new(dtype, &mut d), Rows::new(dtype, &x), kind));
+            line(&format!("{kind:?} {dtype:?}"), &format!("{rows} x {inner}"), forward, backward);
+        }
     }
 
     let logits = numbers(targets * vocabulary);
@@ -74,10 +79,32 @@ fn rows(ctx: &Context, rows: usize, columns: usize, inner: usize, vocabulary: us
     let pseudo: Vec<(u32, u32)> = (0..rows as u32 / 2).map(|i| (2 * i, i % 8)).collect();
     let (mut y, mut d_prompt, d_pseudo) = (vec![0.0; rows * columns], table.clone(), numbers(pseudo.len() * columns));
     let forward = best(|| {
-        embed(ctx, &mut y, &ids, &table, &ids, &table, Some(&gamma), &pseudo, &table, columns);
+        embed(ctx, &mut y, &ids, &table, &ids, &table, Some(&table[..columns]), &pseudo, &table, columns);
     });
     let backward = best(|| embed_backward_prompt(ctx, &mut d_prompt, &d_pseudo, &pseudo, columns));
     line("embed", &format!("{rows} x {columns}"), forward, backward);
+}
+
+/// A norm as a block with a residual has it: in bf16 it writes its rows in both forms.
+fn norm_at(ctx: &Context, dtype: Dtype, rows: usize, columns: usize) {
+    let x = numbers(rows * columns);
+    let [mut exact, mut rounded, mut normalized] = [x.clone(), x.clone(), x.clone()];
+    let (mut inverse, gamma) = (vec![0.0; rows], numbers(columns));
+    let normalized = &mut normalized[..rows * dtype.stride(columns)];
+    let rounded = &mut rounded[..rows * Dtype::Bf16.stride(columns)];
+    fn output<'a>(exact: &'a mut [f32], rounded: &'a mut [f32], dtype: Dtype) -> NormOutput<'a> {
+        NormOutput { exact: Some(exact), rounded: (dtype == Dtype::Bf16).then_some(rounded) }
+    }
+    ctx.reserve(layer_norm_scratch_len(columns));
+    let forward = best(|| {
+        let (y, normalized) = (output(&mut exact, rounded, dtype), RowsMut::new(dtype, normalized));
+        layer_norm(ctx, y, normalized, &mut inverse, &x, Some(&x), &gamma, &gamma, 1e-12, columns);
+    });
+    let backward = best(|| {
+        let (d_x, normalized) = (output(&mut exact, rounded, dtype), Rows::new(dtype, normalized));
+        layer_norm_backward_input(ctx, d_x, &x, None, normalized, &inverse, &gamma, columns);
+    });
+    line(&format!("layer norm {dtype:?}"), &format!("{rows} x {columns}"), forward, backward);
 }
 
 fn attention_at(ctx: &Context, name: &str, lengths: &[usize], heads: usize, head_dim: usize, last_only: bool) {

@@ -1,7 +1,7 @@
 //! Speed of the products of a layer: GFLOP/s by shape, instruction set and threads, beside the peak of a loop
 //! over registers. `warm`: one weight again and again; `cold`: a new one each time, out of 256 MB of them, as in a
-//! training step. Best of many. `gradient` is the product that gives a weight its gradient. In f32, then in bf16; the
-//! rounding of the rows counts.
+//! training step. Best of many. `gradient` is the product that gives a weight its gradient. In f32, then in bf16: rows
+//! in, rows out.
 //!
 //! `cargo run --release -p ptune-kernels --example matmul_speed [-- ISA [ROWS [f32|bf16]]]`
 #![allow(clippy::print_stdout)]
@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use ptune_kernels::{
-    Context, Isa, Weight, bf16_multiply_add_peak, matmul, matmul_backward_input, matmul_backward_weight,
+    Context, Isa, Rows, RowsMut, Weight, bf16_multiply_add_peak, matmul, matmul_backward_input, matmul_backward_weight,
     matmul_backward_weight_scratch_len, multiply_add_peak,
 };
 
@@ -85,12 +85,15 @@ fn measure(
     let copies = if cold { (256 << 20) / (bytes * numbers.len()) + 1 } else { 1 };
     let pack = if precision == Precision::F32 { Weight::pack } else { Weight::pack_bf16 };
     let weights: Vec<Weight> = (0..copies).map(|_| pack(ctx, &numbers, outputs, inputs, backward)).collect();
-    ctx.reserve_shared(weights[0].rounded_rows_len(rows));
-    let (x, mut y) = (vec![0.25f32; rows * inputs], vec![0.25f32; rows * outputs]);
-    let mut d_x = vec![0f32; rows * inputs];
+    let dtype = weights[0].dtype();
+    let (mut x, mut y) = (vec![0.25f32; rows * dtype.stride(inputs)], vec![0.25f32; rows * dtype.stride(outputs)]);
     let seconds = best_of(0.1, || {
         for w in &weights {
-            if backward { matmul_backward_input(ctx, &mut d_x, &y, w) } else { matmul(ctx, &mut y, &x, w, None) }
+            if backward {
+                matmul_backward_input(ctx, RowsMut::new(dtype, &mut x), Rows::new(dtype, &y), w);
+            } else {
+                matmul(ctx, RowsMut::new(dtype, &mut y), Rows::new(dtype, &x), w, None);
+            }
         }
     });
     2.0 * (rows * inputs * outputs * copies) as f64 / seconds / 1e9

@@ -2,12 +2,17 @@
 //!
 //! Gelu: `x Phi(x)` with `Phi(x) = (1 + erf(x / sqrt 2)) / 2`. GeluTanh: `x (1 + tanh u) / 2` with
 //! `u = sqrt(2 / pi) (x + 0.044715 x^3)` (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016).
-//! The backward needs the input only, never the output.
+//! The backward needs the input only, never the output. Rows in bf16 have formulas of their own (`activation/bf16.rs`).
+
+mod bf16;
+#[cfg(test)]
+mod tests;
 
 use crate::Context;
 use crate::context::rows_per_item;
 use crate::isa::isa_shells;
 use crate::math::{erf, exp, tanh};
+use crate::rows::{Dtype, Rows, RowsMut};
 use crate::simd::{Simd, load_up_to, store_up_to};
 
 /// Which activation function.
@@ -29,8 +34,11 @@ const CUBE: f32 = 0.044_715;
 /// `1 / sqrt(2 pi)`, the height of the normal density.
 const DENSITY: f32 = 0.398_942_3;
 
-/// `y = kind(x)`; both have the same length.
-pub fn activation(ctx: &Context, y: &mut [f32], x: &[f32], kind: Activation) {
+/// `y = kind(x)`; both have the same dtype and length.
+pub fn activation(ctx: &Context, y: RowsMut, x: Rows, kind: Activation) {
+    assert_eq!(y.dtype(), x.dtype());
+    let forward = if x.dtype() == Dtype::F32 { forward } else { bf16::forward };
+    let (y, x) = (y.memory(), x.memory());
     assert_eq!(y.len(), x.len());
     ctx.run_rows(x.len(), rows_per_item(1), [(y, 1)], |range, [y], _| forward(ctx.isa(), y, &x[range], kind));
 }
@@ -68,20 +76,22 @@ fn gelu_argument<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(s.splat(SQRT_2_OVER_PI), inner)
 }
 
-/// `d_x = d_y * kind'(x)`; all have the same length. The slope of relu at 0 is 0.
-pub fn activation_backward(ctx: &Context, d_x: &mut [f32], d_y: &[f32], x: &[f32], kind: Activation) {
-    assert_eq!((d_x.len(), d_y.len()), (x.len(), x.len()));
-    ctx.run_rows(x.len(), rows_per_item(1), [(d_x, 1)], |range, [d_x], _| {
-        backward(ctx.isa(), d_x, &d_y[range.clone()], &x[range], kind);
-    });
+/// `d = d * kind'(x)`: the gradient of the output becomes that of the input; both have the same dtype and length. The
+/// slope of relu at 0 is 0.
+pub fn activation_backward(ctx: &Context, d: RowsMut, x: Rows, kind: Activation) {
+    assert_eq!(d.dtype(), x.dtype());
+    let backward = if x.dtype() == Dtype::F32 { backward } else { bf16::backward };
+    let (d, x) = (d.memory(), x.memory());
+    assert_eq!(d.len(), x.len());
+    ctx.run_rows(x.len(), rows_per_item(1), [(d, 1)], |range, [d], _| backward(ctx.isa(), d, &x[range], kind));
 }
 
 #[inline(always)]
-fn backward_all<S: Simd>(s: S, d_x: &mut [f32], d_y: &[f32], x: &[f32], kind: Activation) {
+fn backward_all<S: Simd>(s: S, d: &mut [f32], x: &[f32], kind: Activation) {
     for i in (0..x.len()).step_by(S::LANES) {
         let slope = slope(s, load_up_to(s, &x[i..]), kind);
-        let v = s.mul(load_up_to(s, &d_y[i..]), slope);
-        store_up_to(s, v, &mut d_x[i..]);
+        let v = s.mul(load_up_to(s, &d[i..]), slope);
+        store_up_to(s, v, &mut d[i..]);
     }
 }
 
@@ -120,8 +130,5 @@ fn times<S: Simd>(s: S, a: S::V, b: S::V) -> S::V {
 
 isa_shells! {
     fn forward(isa, y: &mut [f32], x: &[f32], kind: Activation) = forward_all;
-    fn backward(isa, d_x: &mut [f32], d_y: &[f32], x: &[f32], kind: Activation) = backward_all;
+    fn backward(isa, d: &mut [f32], x: &[f32], kind: Activation) = backward_all;
 }
-
-#[cfg(test)]
-mod tests;

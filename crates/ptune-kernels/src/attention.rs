@@ -87,17 +87,24 @@ pub struct KeysValues<'a> {
 }
 
 /// Dropout of attention probabilities; those that stay are divided by `1 - probability`. What is dropped follows from
-/// seed, layer, span key, row within the span, head and key ordinal alone.
+/// layer, span key, row within the span, head and key ordinal alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout<'a> {
     /// Share of the probabilities that is set to zero, in 0..1.
     pub probability: f32,
-    /// The step's seed.
-    pub seed: u64,
     /// The layer.
     pub layer: u32,
-    /// A number for each span that goes with its content, not with its place in the batch.
-    pub span_keys: &'a [u64],
+    /// The key of each span.
+    pub span_keys: &'a [SpanKey],
+}
+
+/// What a span's dropout follows from: never its place in the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanKey {
+    /// Of the run and the step that the span belongs to; a batch may hold spans of several runs.
+    pub seed: u64,
+    /// A number that goes with the span's content.
+    pub key: u64,
 }
 
 /// What every unit of work reads.

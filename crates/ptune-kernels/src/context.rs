@@ -4,7 +4,6 @@
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::aligned::Aligned;
 use crate::isa::Isa;
@@ -15,7 +14,6 @@ pub struct Context {
     isa: Isa,
     pool: Pool,
     scratch: Vec<Scratch>,
-    shared: Mutex<Aligned>,
 }
 
 /// One worker's scratch. Only that worker touches it, and only while a job runs; [`Context::reserve`] grows it
@@ -36,7 +34,7 @@ impl Context {
     pub fn new(isa: Isa, threads: usize) -> Self {
         let pool = Pool::new(threads.max(1));
         let scratch = (0..pool.threads()).map(|_| Scratch(UnsafeCell::new(Aligned::default()))).collect();
-        Context { isa, pool, scratch, shared: Mutex::default() }
+        Context { isa, pool, scratch }
     }
 
     /// The instruction set.
@@ -57,17 +55,6 @@ impl Context {
             // SAFETY: no job runs while we hold the turn.
             unsafe { (*scratch.0.get()).reserve(floats) };
         }
-    }
-
-    /// Makes sure that there are at least `floats` numbers of memory that all workers share during a kernel. A kernel
-    /// that needs them has a function beside it that says how many.
-    pub fn reserve_shared(&self, floats: usize) {
-        self.shared().reserve(floats);
-    }
-
-    /// The shared memory, for one kernel at a time. It holds whatever was left there.
-    pub(crate) fn shared(&self) -> MutexGuard<'_, Aligned> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls `f(item, scratch)` for every item below `items`, on any worker. Scratch holds whatever was left there.

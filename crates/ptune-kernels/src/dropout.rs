@@ -1,6 +1,6 @@
 //! Dropout of rows: each number is set to zero with a probability, and those that stay are divided by `1 - probability`.
 //!
-//! What is dropped follows from seed, site, span key, row within the span and column alone, by Philox:
+//! What is dropped follows from site, span key (with its seed), row within the span and column alone, by Philox:
 //! `philox([span key low, high, site, 2^32 - 1], seed)` gives a key for the span and the site; under it, word
 //! `column % 64 / 16` of `philox([row, column / 64 * 16 + column % 16, 1, 0])` decides about one number. (Sixteen columns
 //! side by side take the same word of sixteen counters, so the generator runs in vectors.) The fourth word of the first
@@ -10,7 +10,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::attention::{Dropout, Span};
+use crate::attention::{Dropout, Span, SpanKey};
 use crate::context::rows_per_item;
 use crate::isa::isa_shells;
 use crate::simd::Simd;
@@ -44,8 +44,8 @@ pub fn dropout_rows(ctx: &Context, x: &mut [f32], columns: usize, rows: &[u32], 
 
 /// The key of a span at a site.
 fn key(dropout: &Dropout<'_>, span: usize) -> [u32; 2] {
-    let (seed, span) = (dropout.seed, dropout.span_keys[span]);
-    let counter = [span as u32, (span >> 32) as u32, dropout.layer, u32::MAX];
+    let SpanKey { seed, key } = dropout.span_keys[span];
+    let counter = [key as u32, (key >> 32) as u32, dropout.layer, u32::MAX];
     let [low, high, ..] = philox(counter, [seed as u32, (seed >> 32) as u32]);
     [low, high]
 }

@@ -25,6 +25,7 @@ mod optimizer;
 mod peak;
 mod philox;
 mod pool;
+mod rows;
 mod simd;
 #[cfg(test)]
 mod testing;
@@ -33,7 +34,7 @@ mod transpose;
 pub use activation::{Activation, activation, activation_backward};
 pub use aligned::Aligned;
 pub use attention::{
-    AttentionShape, Dropout, KeysValues, Layout, Span, attention, attention_backward, attention_scratch_len,
+    AttentionShape, Dropout, KeysValues, Layout, Span, SpanKey, attention, attention_backward, attention_scratch_len,
 };
 pub use context::Context;
 pub use dropout::dropout_rows;
@@ -51,7 +52,8 @@ pub use matmul::{
     Weight, matmul, matmul_backward_input, matmul_backward_input_add, matmul_backward_weight,
     matmul_backward_weight_scratch_len,
 };
-pub use norm::{layer_norm, layer_norm_backward_input, layer_norm_backward_weight};
+pub use norm::{NormOutput, layer_norm, layer_norm_backward_input, layer_norm_backward_weight, layer_norm_scratch_len};
 pub use optimizer::{AdamStep, Decay, adam, squared_norm};
 pub use peak::{bf16_multiply_add_peak, multiply_add_peak};
 pub use philox::{philox, unit_f32};
+pub use rows::{Dtype, Rows, RowsMut, round_rows, widen_rows};

@@ -27,6 +27,7 @@ use self::tile::{Factors, Finish, Input, Output, Singles, Tile};
 use crate::Context;
 use crate::context::Disjoint;
 use crate::isa::{Isa, isa_shells};
+use crate::rows::{Dtype, Rows, RowsMut};
 
 /// Multiply-adds of a work item: some ten microseconds with AVX-512, so that the last item to finish costs little and
 /// claiming one next to nothing.
@@ -99,6 +100,11 @@ impl Weight {
         }
     }
 
+    /// How its numbers are kept, and so the rows that it is multiplied with.
+    pub fn dtype(&self) -> Dtype {
+        if self.bf16 { Dtype::Bf16 } else { Dtype::F32 }
+    }
+
     /// Columns of the product.
     pub fn outputs(&self) -> usize {
         self.forward.columns
@@ -115,20 +121,22 @@ impl Weight {
     }
 }
 
-/// `y = x W^T + bias`: y `[rows, outputs]`, x `[rows, inputs]`, bias `[outputs]`.
-pub fn matmul(ctx: &Context, y: &mut [f32], x: &[f32], w: &Weight, bias: Option<&[f32]>) {
+/// `y = x W^T + bias`: y `[rows, outputs]`, x `[rows, inputs]`, bias `[outputs]`. The rows of x are kept as the weight is
+/// ([`Weight::dtype`]); those of y as the caller wants them.
+pub fn matmul(ctx: &Context, y: RowsMut, x: Rows, w: &Weight, bias: Option<&[f32]>) {
     assert!(bias.is_none_or(|b| b.len() == w.outputs()), "bias: one number an output");
     w.product(ctx, y, x, &w.forward.view(), w.inputs, bias.map_or(Finish::Overwrite, Finish::Bias));
 }
 
-/// `d_x = d_y W`: d_x `[rows, inputs]`, d_y `[rows, outputs]`. The weight must have been packed with its gradient.
-pub fn matmul_backward_input(ctx: &Context, d_x: &mut [f32], d_y: &[f32], w: &Weight) {
+/// `d_x = d_y W`: d_x `[rows, inputs]`, d_y `[rows, outputs]`, kept as in [`matmul`]. The weight must have been packed
+/// with its gradient.
+pub fn matmul_backward_input(ctx: &Context, d_x: RowsMut, d_y: Rows, w: &Weight) {
     w.product(ctx, d_x, d_y, &w.for_backward(), w.outputs(), Finish::Overwrite);
 }
 
-/// `d_x = d_x + d_y W`, else as [`matmul_backward_input`].
-pub fn matmul_backward_input_add(ctx: &Context, d_x: &mut [f32], d_y: &[f32], w: &Weight) {
-    w.product(ctx, d_x, d_y, &w.for_backward(), w.outputs(), Finish::Add);
+/// `d_x = d_x + d_y W` in f32, else as [`matmul_backward_input`].
+pub fn matmul_backward_input_add(ctx: &Context, d_x: &mut [f32], d_y: Rows, w: &Weight) {
+    w.product(ctx, RowsMut::F32(d_x), d_y, &w.for_backward(), w.outputs(), Finish::Add);
 }
 
 impl Weight {
@@ -137,23 +145,27 @@ impl Weight {
     }
 
     /// Of `x [rows, depth]` and the weight's panels, whatever they hold.
-    fn product(&self, ctx: &Context, y: &mut [f32], x: &[f32], panels: &Panels<&[f32]>, depth: usize, finish: Finish) {
+    fn product(&self, ctx: &Context, y: RowsMut, x: Rows, panels: &Panels<&[f32]>, depth: usize, finish: Finish) {
         assert_eq!(self.isa, ctx.isa().name(), "the weight was packed for another instruction set");
-        if self.bf16 { bf16::product(ctx, y, x, panels, depth, finish) } else { product(ctx, y, x, panels, finish) }
+        assert_eq!(self.dtype(), x.dtype(), "the rows of a product are kept as its weight is");
+        let block = if self.bf16 { bf16::block } else { block };
+        multiply(ctx, y, &Input { x: x.memory(), depth: self.dtype().stride(depth) }, panels, finish, block);
     }
 }
 
 fn product(ctx: &Context, y: &mut [f32], x: &[f32], panels: &Panels<&[f32]>, finish: Finish) {
-    multiply(ctx, y, &Input { x, depth: panels.depth }, panels, finish, block);
+    multiply(ctx, RowsMut::F32(y), &Input { x, depth: panels.depth }, panels, finish, block);
 }
 
 /// What does a work item; there is one for each content of the panels.
 type Block = fn(Isa, &Output, &Input, &Panels<&[f32]>, &Plan, usize);
 
-fn multiply(ctx: &Context, y: &mut [f32], x: &Input, panels: &Panels<&[f32]>, finish: Finish, block: Block) {
-    let rows = rows_of(x.x.len(), x.depth, y.len(), panels.columns);
+fn multiply(ctx: &Context, y: RowsMut, x: &Input, panels: &Panels<&[f32]>, finish: Finish, block: Block) {
+    let (dtype, columns) = (y.dtype(), panels.columns);
+    let y = y.memory();
+    let rows = rows_of(x.x.len(), x.depth, y.len(), dtype.stride(columns));
     let plan = Plan::new(rows, panels, tile_rows(ctx.isa()), ctx.threads());
-    let output = Output { y: Disjoint::new(y), columns: panels.columns, finish };
+    let output = Output { y: Disjoint::new(y), dtype, columns, finish };
     ctx.run(plan.items(), |item, _| block(ctx.isa(), &output, x, panels, &plan, item));
 }
 

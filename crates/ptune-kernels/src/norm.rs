@@ -3,18 +3,46 @@
 //! `z = x + residual`, `normalized = (z - mean z) * inverse_deviation`, `inverse_deviation = 1 / sqrt(var z + eps)` with
 //! the biased variance in two passes, `y = normalized * gamma + beta`. Normalised rows and inverse deviations are all
 //! that the backward needs.
+//!
+//! Sums and statistics are f32. A result is written in f32 for a residual, rounded to pairs of bf16 for a product, or
+//! both while the row is at hand. Normalised rows are kept in either.
+
+use std::ops::Range;
 
 use crate::Context;
 use crate::context::rows_per_item;
-use crate::isa::isa_shells;
-use crate::simd::{Simd, load_up_to, store_up_to};
+use crate::isa::{bf16_shells, isa_shells};
+use crate::rows::{Dtype, Rows, RowsMut};
+use crate::simd::{Bf16, Simd, load_up_to, store_up_to};
+
+/// Where a norm's result goes; at least one of them.
+pub struct NormOutput<'a> {
+    /// `[rows, columns]`
+    pub exact: Option<&'a mut [f32]>,
+    /// `[rows, columns.div_ceil(2)]` pairs
+    pub rounded: Option<&'a mut [f32]>,
+}
+
+impl<'a> NormOutput<'a> {
+    /// Both as matrices for [`Context::run_rows`]; one that is not wanted has no columns.
+    fn matrices(self, columns: usize) -> [(&'a mut [f32], usize); 2] {
+        let exact = self.exact.map(|exact| (exact, columns));
+        let rounded = self.rounded.map(|rounded| (rounded, Dtype::Bf16.stride(columns)));
+        [exact, rounded].map(Option::unwrap_or_default)
+    }
+}
+
+/// Numbers of scratch that [`layer_norm`] and [`layer_norm_backward_input`] need, for [`Context::reserve`].
+pub fn layer_norm_scratch_len(columns: usize) -> usize {
+    columns
+}
 
 /// `y = layer norm of (x + residual)`. `y`, `normalized`, `x` and `residual` are `[rows, columns]`,
-/// `inverse_deviation` is `[rows]`, `gamma` and `beta` are `[columns]`.
+/// `inverse_deviation` is `[rows]`, `gamma` and `beta` are `[columns]`. Scratch: [`layer_norm_scratch_len`].
 pub fn layer_norm(
     ctx: &Context,
-    y: &mut [f32],
-    normalized: &mut [f32],
+    y: NormOutput,
+    normalized: RowsMut,
     inverse_deviation: &mut [f32],
     x: &[f32],
     residual: Option<&[f32]>,
@@ -27,43 +55,43 @@ pub fn layer_norm(
     assert_eq!(x.len(), rows * columns);
     assert!(residual.is_none_or(|r| r.len() == x.len()));
     assert_eq!((gamma.len(), beta.len()), (columns, columns));
-    let outputs = [(y, columns), (normalized, columns), (inverse_deviation, 1)];
-    ctx.run_rows(rows, rows_per_item(columns), outputs, |range, [y, normalized, inverse], _| {
+    let dtype = normalized.dtype();
+    let [exact, rounded] = y.matrices(columns);
+    let outputs = [exact, rounded, (normalized.memory(), dtype.stride(columns)), (inverse_deviation, 1)];
+    ctx.run_rows(rows, rows_per_item(columns), outputs, |range, [exact, rounded, normalized, inverse], scratch| {
         let part = range.start * columns..range.end * columns;
         let residual = residual.map(|r| &r[part.clone()]);
-        forward(ctx.isa(), y, normalized, inverse, &x[part], residual, gamma, beta, eps);
+        let normalized = RowsMut::new(dtype, normalized);
+        let z = &mut scratch[..columns];
+        forward(ctx.isa(), exact, rounded, normalized, inverse, &x[part], residual, gamma, beta, eps, z);
     });
 }
 
 #[inline(always)]
-fn forward_rows<S: Simd>(
-    s: S,
-    y: &mut [f32],
-    normalized: &mut [f32],
+fn forward_rows<B: Bf16>(
+    b: B,
+    exact: &mut [f32],
+    rounded: &mut [f32],
+    mut normalized: RowsMut,
     inverse_deviation: &mut [f32],
     x: &[f32],
     residual: Option<&[f32]>,
     gamma: &[f32],
     beta: &[f32],
     eps: f32,
+    scratch: &mut [f32],
 ) {
-    let columns = gamma.len();
+    let (s, lanes, columns) = (b.f32(), <B::F32 as Simd>::LANES, gamma.len());
     for (row, inverse_deviation) in inverse_deviation.iter_mut().enumerate() {
-        let row = row * columns..(row + 1) * columns;
-        let (x, z, y) = (&x[row.clone()], &mut normalized[row.clone()], &mut y[row.clone()]);
-        let residual = residual.map(|r| &r[row]);
-        let mut sum = s.splat(0.0);
-        for i in (0..columns).step_by(S::LANES) {
-            let mut v = load_up_to(s, &x[i..]);
-            if let Some(r) = residual {
-                v = s.add(v, load_up_to(s, &r[i..]));
-            }
-            store_up_to(s, v, &mut z[i..]);
-            sum = s.add(sum, v);
-        }
-        let mean = s.splat(s.reduce_add(sum) / columns as f32);
+        let (singles, pairs) = (places(row, Dtype::F32, columns), places(row, Dtype::Bf16, columns));
+        let (mut exact, mut rounded) = (exact.get_mut(singles.clone()), rounded.get_mut(pairs.clone()));
+        let (z, mut kept) = match &mut normalized {
+            RowsMut::F32(normalized) => (&mut normalized[singles.clone()], None),
+            RowsMut::Bf16(normalized) => (&mut *scratch, Some(&mut normalized[pairs])),
+        };
+        let mean = s.splat(sum_into(s, z, &x[singles.clone()], residual.map(|r| &r[singles])) / columns as f32);
         let mut squares = s.splat(0.0);
-        for i in (0..columns).step_by(S::LANES) {
+        for i in (0..columns).step_by(lanes) {
             store_up_to(s, s.sub(load_up_to(s, &z[i..]), mean), &mut z[i..]);
             // Read back, so that lanes behind the last column are zero.
             let v = load_up_to(s, &z[i..]);
@@ -71,62 +99,121 @@ fn forward_rows<S: Simd>(
         }
         *inverse_deviation = 1.0 / (s.reduce_add(squares) / columns as f32 + eps).sqrt();
         let inverse = s.splat(*inverse_deviation);
-        for i in (0..columns).step_by(S::LANES) {
+        for i in (0..columns).step_by(lanes) {
             let v = s.mul(load_up_to(s, &z[i..]), inverse);
-            store_up_to(s, v, &mut z[i..]);
+            match &mut kept {
+                None => store_up_to(s, v, &mut z[i..]),
+                Some(kept) => b.store_rounded(v, &mut kept[i / 2..], columns - i),
+            }
             let v = s.mul_add(v, load_up_to(s, &gamma[i..]), load_up_to(s, &beta[i..]));
-            store_up_to(s, v, &mut y[i..]);
+            write(b, v, &mut exact, &mut rounded, i, columns);
         }
     }
 }
 
+/// Where a row's numbers, or its pairs, stand.
+fn places(row: usize, dtype: Dtype, columns: usize) -> Range<usize> {
+    row * dtype.stride(columns)..(row + 1) * dtype.stride(columns)
+}
+
+/// `z = x + residual`; its sum.
+#[inline(always)]
+fn sum_into<S: Simd>(s: S, z: &mut [f32], x: &[f32], residual: Option<&[f32]>) -> f32 {
+    let mut sum = s.splat(0.0);
+    for i in (0..x.len()).step_by(S::LANES) {
+        let mut v = load_up_to(s, &x[i..]);
+        if let Some(r) = residual {
+            v = s.add(v, load_up_to(s, &r[i..]));
+        }
+        store_up_to(s, v, &mut z[i..]);
+        sum = s.add(sum, v);
+    }
+    s.reduce_add(sum)
+}
+
+/// The columns from `i` on, to where they are wanted.
+#[inline(always)]
+fn write<B: Bf16>(
+    b: B,
+    v: <B::F32 as Simd>::V,
+    exact: &mut Option<&mut [f32]>,
+    rounded: &mut Option<&mut [f32]>,
+    i: usize,
+    columns: usize,
+) {
+    if let Some(exact) = exact {
+        store_up_to(b.f32(), v, &mut exact[i..]);
+    }
+    if let Some(rounded) = rounded {
+        b.store_rounded(v, &mut rounded[i / 2..], columns - i);
+    }
+}
+
 /// `d_x` (the gradient of x and of the residual alike) from `d_y`:
-/// `d_x = inverse_deviation * (g - mean g - normalized * mean(g * normalized))` with `g = d_y * gamma`.
+/// `d_x = inverse_deviation * (g - mean g - normalized * mean(g * normalized)) + other` with `g = d_y * gamma`; `other` is
+/// what reaches x on another way. Scratch: [`layer_norm_scratch_len`].
 pub fn layer_norm_backward_input(
     ctx: &Context,
-    d_x: &mut [f32],
+    d_x: NormOutput,
     d_y: &[f32],
-    normalized: &[f32],
+    other: Option<&[f32]>,
+    normalized: Rows,
     inverse_deviation: &[f32],
     gamma: &[f32],
     columns: usize,
 ) {
-    let rows = inverse_deviation.len();
-    assert_eq!((d_y.len(), normalized.len()), (rows * columns, rows * columns));
+    let (rows, dtype) = (inverse_deviation.len(), normalized.dtype());
+    let normalized = normalized.memory();
+    assert_eq!((d_y.len(), normalized.len()), (rows * columns, rows * dtype.stride(columns)));
+    assert!(other.is_none_or(|other| other.len() == d_y.len()));
     assert_eq!(gamma.len(), columns);
-    ctx.run_rows(rows, rows_per_item(columns), [(d_x, columns)], |range, [d_x], _| {
+    ctx.run_rows(rows, rows_per_item(columns), d_x.matrices(columns), |range, [exact, rounded], scratch| {
         let part = range.start * columns..range.end * columns;
-        backward(ctx.isa(), d_x, &d_y[part.clone()], &normalized[part], &inverse_deviation[range], gamma);
+        let normalized = &normalized[range.start * dtype.stride(columns)..range.end * dtype.stride(columns)];
+        let (normalized, inverse) = (Rows::new(dtype, normalized), &inverse_deviation[range]);
+        let (other, g) = (other.map(|other| &other[part.clone()]), &mut scratch[..columns]);
+        backward(ctx.isa(), exact, rounded, &d_y[part], other, normalized, inverse, gamma, g);
     });
 }
 
 #[inline(always)]
-fn backward_rows<S: Simd>(
-    s: S,
-    d_x: &mut [f32],
+fn backward_rows<B: Bf16>(
+    b: B,
+    exact: &mut [f32],
+    rounded: &mut [f32],
     d_y: &[f32],
-    normalized: &[f32],
+    other: Option<&[f32]>,
+    normalized: Rows,
     inverse_deviation: &[f32],
     gamma: &[f32],
+    scratch: &mut [f32],
 ) {
-    let columns = gamma.len();
+    let (s, lanes, columns) = (b.f32(), <B::F32 as Simd>::LANES, gamma.len());
     for (row, inverse_deviation) in inverse_deviation.iter().enumerate() {
-        let row = row * columns..(row + 1) * columns;
-        let (d_x, d_y, z) = (&mut d_x[row.clone()], &d_y[row.clone()], &normalized[row]);
+        let (singles, pairs) = (places(row, Dtype::F32, columns), places(row, Dtype::Bf16, columns));
+        let (mut exact, mut rounded) = (exact.get_mut(singles.clone()), rounded.get_mut(pairs.clone()));
+        let (d_y, other) = (&d_y[singles.clone()], other.map(|other| &other[singles.clone()]));
+        let z = |i: usize| match normalized {
+            Rows::F32(z) => load_up_to(s, &z[singles.clone()][i..]),
+            Rows::Bf16(z) => b.load_widened(&z[pairs.clone()][i / 2..]),
+        };
         let (mut sum, mut product) = (s.splat(0.0), s.splat(0.0));
-        for i in (0..columns).step_by(S::LANES) {
+        for i in (0..columns).step_by(lanes) {
             let g = s.mul(load_up_to(s, &d_y[i..]), load_up_to(s, &gamma[i..]));
-            store_up_to(s, g, &mut d_x[i..]);
+            store_up_to(s, g, &mut scratch[i..]);
             sum = s.add(sum, g);
-            product = s.mul_add(g, load_up_to(s, &z[i..]), product);
+            product = s.mul_add(g, z(i), product);
         }
         let mean = s.splat(s.reduce_add(sum) / columns as f32);
         let slope = s.splat(-s.reduce_add(product) / columns as f32);
         let inverse = s.splat(*inverse_deviation);
-        for i in (0..columns).step_by(S::LANES) {
-            let g = s.sub(load_up_to(s, &d_x[i..]), mean);
-            let g = s.mul_add(load_up_to(s, &z[i..]), slope, g);
-            store_up_to(s, s.mul(g, inverse), &mut d_x[i..]);
+        for i in (0..columns).step_by(lanes) {
+            let g = s.sub(load_up_to(s, &scratch[i..]), mean);
+            let mut d = s.mul(s.mul_add(z(i), slope, g), inverse);
+            if let Some(other) = other {
+                d = s.add(d, load_up_to(s, &other[i..]));
+            }
+            write(b, d, &mut exact, &mut rounded, i, columns);
         }
     }
 }
@@ -179,12 +266,16 @@ isa_shells! {
     fn sums(
         isa, d_gamma: &mut [f32], d_beta: &mut [f32], d_y: &[f32], normalized: &[f32], columns: usize, first: usize,
     ) = sums_of_columns;
+}
+
+bf16_shells! {
     fn forward(
-        isa, y: &mut [f32], normalized: &mut [f32], inverse_deviation: &mut [f32], x: &[f32], residual: Option<&[f32]>,
-        gamma: &[f32], beta: &[f32], eps: f32,
+        isa, exact: &mut [f32], rounded: &mut [f32], normalized: RowsMut, inverse_deviation: &mut [f32], x: &[f32],
+        residual: Option<&[f32]>, gamma: &[f32], beta: &[f32], eps: f32, scratch: &mut [f32],
     ) = forward_rows;
     fn backward(
-        isa, d_x: &mut [f32], d_y: &[f32], normalized: &[f32], inverse_deviation: &[f32], gamma: &[f32],
+        isa, exact: &mut [f32], rounded: &mut [f32], d_y: &[f32], other: Option<&[f32]>, normalized: Rows,
+        inverse_deviation: &[f32], gamma: &[f32], scratch: &mut [f32],
     ) = backward_rows;
 }
 

@@ -45,7 +45,7 @@ fn gradient(directory: &ModelDirectory, input: &Input, precision: Precision) -> 
     let rows: Vec<Encoded> = rows.map(|(ids, answer)| Encoded::row(ids.iter().map(token).collect(), *answer)).collect();
     let layout = pack(&rows);
     let prompt = device.upload(input.prompt.len(), model.embedding_width(), &input.prompt.concat());
-    let inject = Inject { prompt_embeds: Some(&prompt) };
+    let inject = Inject { prompt_embeds: Some(&prompt), ..Inject::default() };
     let (logits, saved) = model.forward(&layout, &inject, &columns);
     let head = Head::Vocabulary { candidates: None, restrict_loss: false };
     let loss = head.loss(&device, &logits, &input.gold);

@@ -6,6 +6,7 @@
 //! | `embedding.rs` | the embedding layer, and rows: gather, scatter, add |
 //! | `attention.rs` | attention |
 //! | `dropout.rs` | what a model drops while it trains |
+//! | `parts.rs` | several batches as one |
 //! | `weights.rs` | the weights of a trained model |
 //! | `loss.rs` | logits |
 //! | `encoder.rs` | the prompt encoder's layers, and the optimiser |
@@ -21,15 +22,18 @@ mod embedding;
 mod encoder;
 mod layers;
 mod loss;
+mod parts;
 mod weights;
 
-pub use attention::AttentionSaved;
+pub use attention::{AttentionSaved, KeysValues};
 pub use dropout::Dropout;
 pub(crate) use embedding::EmbeddingTables;
 pub use encoder::LstmSaved;
+pub(crate) use layers::Hidden;
 pub use layers::{LayerNorm, Linear, NormSaved};
 pub(crate) use loss::LogProbabilitiesSaved;
 pub use loss::LossSaved;
+pub(crate) use parts::Part;
 pub use ptune_kernels::{Activation, Span};
 
 /// The rows of a batch: what stands in each, where it stands, and which rows see which. Made once a batch.

@@ -1,10 +1,11 @@
 //! An adapter over its model: evaluate a file, answer examples.
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 use crate::adapter::{Adapter, Base};
 use crate::checkpoint::{ModelDirectory, hub};
-use crate::data::{Encoded, Example};
+use crate::data::{Encoded, Encoder, Example};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Gradients, Model};
@@ -66,18 +67,15 @@ impl Predictor {
         };
         let directory = ModelDirectory::open(&model_path)?;
         let spec = ModelSpec::read(&directory)?;
-        loaded.check_base(&directory.fingerprint(&spec.embeddings.words)?, &model_path)?;
-        let file = adapter.join("adapter.toml");
-        let task = Task::from_adapter(description, &file, &directory, &spec)?;
-        if task.template.pseudo_rows() != loaded.rows || loaded.width != spec.hidden {
-            let (needs, has) = (task.template.pseudo_rows(), loaded.rows);
-            let message = format!("the template needs {needs} prompt rows, the adapter has {has}");
-            return Err(Error::key(&file, "task.template", message));
-        }
-        task.encoder()?;
         let precision = Precision::named(&description.compute).expect("checked when the adapter was loaded");
         let (device_of_model, tuned) = (device.with_precision(precision), loaded.tuned.open(adapter)?);
-        let model = Model::load(&directory, &tuned, &device_of_model, Gradients::None, progress)?;
+        // The tokenizer and the fingerprint take about as long as the weights of a small model.
+        let (task, model) = std::thread::scope(|scope| {
+            let task = scope.spawn(|| task_of(&loaded, adapter, &directory, &spec));
+            let model = Model::load(&directory, &tuned, &device_of_model, Gradients::None, progress);
+            (task.join().unwrap_or_else(|panic| resume_unwind(panic)), model)
+        });
+        let (task, model) = (task?, model?);
         let columns = model.columns(task.head.columns(false), false);
         let prompt = (loaded.rows > 0).then(|| device.upload(loaded.rows, loaded.width, &loaded.prompt));
         Ok(Predictor { task, device: device.clone(), model, columns, prompt })
@@ -101,14 +99,26 @@ impl Predictor {
     /// # Errors
     /// An example that lacks a field or does not fit gets an error in its place; the others are answered.
     pub fn predict(&self, examples: &[Example], top: usize) -> Vec<Result<Prediction>> {
-        let encoder = match self.task.encoder() {
-            Ok(encoder) => encoder,
-            Err(error) => return vec![Err(error)],
-        };
-        let encoded: Vec<Result<Encoded>> = examples.iter().map(|example| encoder.encode(example)).collect();
+        match self.encoder() {
+            Ok(encoder) => self.answer(examples.iter().map(|example| encoder.encode(example)).collect(), top),
+            Err(error) => vec![Err(error)],
+        }
+    }
+
+    /// What turns examples into rows for [`Predictor::answer`]: another thread can do that while this one answers.
+    ///
+    /// # Errors
+    /// A special token that the template needs and the model lacks.
+    pub fn encoder(&self) -> Result<Encoder<'_>> {
+        self.task.encoder()
+    }
+
+    /// Answers encoded examples, in their order, an error in the place of an error.
+    pub fn answer(&self, encoded: Vec<Result<Encoded>>, top: usize) -> Vec<Result<Prediction>> {
         let rows: Vec<&Encoded> = encoded.iter().filter_map(|row| row.as_ref().ok()).collect();
         let mut answers = Vec::with_capacity(rows.len());
-        let scored = self.scorer().score(&rows, &mut |_, _| Ok(()), |_, scores| answers.push(self.answer(scores, top)));
+        let mut answer = |_, scores: &[f32]| answers.push(self.prediction(scores, top));
+        let scored = self.scorer().score(&rows, &mut |_, _| Ok(()), &mut answer);
         // What was scored before the scores stopped being finite is still answered.
         let mut failed = scored.err();
         let mut answers = answers.into_iter();
@@ -116,22 +126,32 @@ impl Predictor {
         encoded.into_iter().map(|row| row.and_then(|_| next())).collect()
     }
 
-    fn answer(&self, scores: &[f32], top: usize) -> Prediction {
-        let probabilities = softmax(scores);
+    fn prediction(&self, scores: &[f32], top: usize) -> Prediction {
         match &self.task.head {
             Head::Verbalizer(verbalizer) => {
                 let names = verbalizer.labels().iter().map(|label| label.name.clone());
                 let label = verbalizer.labels()[argmax(scores)].name.clone();
-                Prediction::Label { label, probabilities: names.zip(probabilities).collect() }
+                Prediction::Label { label, probabilities: names.zip(softmax(scores)).collect() }
             }
             Head::Vocabulary { candidates, .. } => {
-                let mut order: Vec<usize> = (0..scores.len()).collect();
-                order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
+                let best = highest(scores, top);
                 let token = |column: usize| candidates.as_ref().map_or(column as u32, |v| v.tokens()[column]);
-                let word = |column: usize| (self.task.tokenizer.token(token(column)), probabilities[column]);
-                Prediction::Words(order.into_iter().take(top).map(word).collect())
+                let words = best.iter().map(|&column| self.task.tokenizer.token(token(column)));
+                Prediction::Words(words.zip(self.probabilities(scores, &best)).collect())
             }
         }
+    }
+
+    /// The probabilities of a few of many candidates.
+    fn probabilities(&self, scores: &[f32], chosen: &[usize]) -> Vec<f64> {
+        if chosen.is_empty() {
+            return Vec::new();
+        }
+        // The sum over a whole vocabulary is the kernel's: exponentials one by one would cost more than a small model.
+        let scores = self.device.upload(1, scores.len(), scores);
+        let places = chosen.iter().map(|&column| (0, column as u32)).collect();
+        let (logarithms, _) = self.device.log_probabilities(&scores, places, chosen.len());
+        logarithms.read().iter().map(|&logarithm| f64::from(logarithm).exp()).collect()
     }
 
     fn scorer(&self) -> Scorer<'_> {
@@ -144,6 +164,20 @@ impl Predictor {
             prompt: self.prompt.as_ref(),
         }
     }
+}
+
+/// The task of an adapter over the model that it was trained on.
+fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &ModelSpec) -> Result<Task> {
+    loaded.check_base(&directory.fingerprint(&spec.embeddings.words)?, directory.path())?;
+    let file = adapter.join("adapter.toml");
+    let task = Task::from_adapter(&loaded.description, &file, directory, spec)?;
+    if task.template.pseudo_rows() != loaded.rows || loaded.width != spec.hidden {
+        let (needs, has) = (task.template.pseudo_rows(), loaded.rows);
+        let message = format!("the template needs {needs} prompt rows, the adapter has {has}");
+        return Err(Error::key(&file, "task.template", message));
+    }
+    task.encoder()?;
+    Ok(task)
 }
 
 /// Where the model of an adapter is now.
@@ -159,10 +193,38 @@ fn unanswered() -> Error {
     Error::Failed("an example was not answered".into())
 }
 
+/// The columns of the `top` highest scores, the highest first; of equal ones the first.
+fn highest(scores: &[f32], top: usize) -> Vec<usize> {
+    let mut best: Vec<usize> = Vec::with_capacity(top.min(scores.len()) + 1);
+    for (column, score) in scores.iter().enumerate() {
+        if best.len() < top || best.last().is_some_and(|&last| *score > scores[last]) {
+            best.insert(best.partition_point(|&other| scores[other] >= *score), column);
+            best.truncate(top);
+        }
+    }
+    best
+}
+
 /// Softmax in f64: probabilities for people, which add up to 1.
 fn softmax(scores: &[f32]) -> Vec<f64> {
     let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exponentials: Vec<f64> = scores.iter().map(|s| f64::from(s - highest).exp()).collect();
     let sum: f64 = exponentials.iter().sum();
     exponentials.into_iter().map(|e| e / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_scores_are_those_of_a_sort() {
+        let scores: Vec<f32> = (0..200).map(|i| (i * 7919 % 31) as f32).collect();
+        let mut sorted: Vec<usize> = (0..scores.len()).collect();
+        sorted.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
+        for top in [0, 1, 2, 5, 199, 200, 1000] {
+            assert_eq!(highest(&scores, top), sorted[..top.min(200)], "{top} of 200");
+        }
+        assert!(highest(&[], 3).is_empty());
+    }
 }

@@ -1,13 +1,14 @@
 //! A matrix on a device, and the device.
 //!
-//! There is one device, the processor. A [`Tensor`] is a plain row-major matrix of f32 without strides or views; what
-//! can be done with it is the closed list in `ops.rs`. Buffers come from the device's free list and return to it when
+//! There is one device, the processor. A [`Tensor`] is a plain row-major matrix without strides or views, of f32 or of
+//! what the device multiplies (its *narrow* dtype: bf16 where its precision is bf16, else f32 too); what can be done with
+//! it is the closed list in `ops.rs`. Buffers come from the device's free list and return to it when
 //! the tensor is dropped, so a training step in its steady state allocates nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ptune_kernels::{Aligned, Context, Isa};
+use ptune_kernels::{Aligned, Context, Dtype, Isa, Rows, RowsMut};
 
 use crate::profile::{Doing, Operation, Profile};
 
@@ -53,11 +54,12 @@ impl Precision {
     }
 }
 
-/// A row-major matrix `[rows, columns]` of f32.
+/// A row-major matrix `[rows, columns]`.
 pub struct Tensor {
     rows: usize,
     columns: usize,
-    /// At least `rows * columns` numbers.
+    dtype: Dtype,
+    /// At least `rows * dtype.stride(columns)` places.
     buffer: Aligned,
     home: Arc<FreeList>,
 }
@@ -126,11 +128,6 @@ impl Device {
         self.context.reserve(floats);
     }
 
-    /// Makes sure that a product has this much shared memory.
-    pub(crate) fn reserve_shared(&self, floats: usize) {
-        self.context.reserve_shared(floats);
-    }
-
     /// Buffers made so far: in the steady state of a loop it stays.
     pub fn buffers_made(&self) -> usize {
         self.free.made.load(Ordering::Relaxed)
@@ -138,7 +135,21 @@ impl Device {
 
     /// A tensor for an operation to write: its numbers are whatever a former tensor left there.
     pub(crate) fn uninitialised(&self, rows: usize, columns: usize) -> Tensor {
-        Tensor { rows, columns, buffer: self.free.take(rows * columns), home: Arc::clone(&self.free) }
+        self.uninitialised_as(Dtype::F32, rows, columns)
+    }
+
+    /// The same in the given dtype.
+    pub(crate) fn uninitialised_as(&self, dtype: Dtype, rows: usize, columns: usize) -> Tensor {
+        let buffer = self.free.take(rows * dtype.stride(columns));
+        Tensor { rows, columns, dtype, buffer, home: Arc::clone(&self.free) }
+    }
+
+    /// The dtype of what the device multiplies: frozen weights and the rows that meet them.
+    pub(crate) fn narrow(&self) -> Dtype {
+        match self.precision {
+            Precision::F32 => Dtype::F32,
+            Precision::Bf16 => Dtype::Bf16,
+        }
     }
 
     /// A tensor of zeros.
@@ -167,17 +178,50 @@ impl Tensor {
         self.columns
     }
 
-    /// The numbers, row-major: waits for the device.
+    /// How the numbers are kept.
+    pub(crate) fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The numbers, row-major: waits for the device. Only of f32.
     pub fn read(&self) -> &[f32] {
         self.data()
     }
 
+    /// The numbers of a tensor in f32.
     pub(crate) fn data(&self) -> &[f32] {
-        &self.buffer[..self.rows * self.columns]
+        assert_eq!(self.dtype, Dtype::F32);
+        self.memory()
     }
 
     pub(crate) fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.buffer[..self.rows * self.columns]
+        assert_eq!(self.dtype, Dtype::F32);
+        self.memory_mut()
+    }
+
+    /// What a kernel reads.
+    pub(crate) fn view(&self) -> Rows<'_> {
+        Rows::new(self.dtype, self.memory())
+    }
+
+    /// What a kernel writes.
+    pub(crate) fn view_mut(&mut self) -> RowsMut<'_> {
+        RowsMut::new(self.dtype, self.memory_mut())
+    }
+
+    /// f32 places, whatever stands in them: rows that are only moved.
+    pub(crate) fn memory(&self) -> &[f32] {
+        &self.buffer[..self.rows * self.stride()]
+    }
+
+    pub(crate) fn memory_mut(&mut self) -> &mut [f32] {
+        let len = self.rows * self.stride();
+        &mut self.buffer[..len]
+    }
+
+    /// f32 places of a row.
+    pub(crate) fn stride(&self) -> usize {
+        self.dtype.stride(self.columns)
     }
 }
 

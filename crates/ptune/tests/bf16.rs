@@ -49,7 +49,8 @@ fn forward_backward(model: &Path, device: &Device, rows: &[Encoded]) -> (Vec<f32
     let prompt: Vec<f32> =
         (0..PROMPT_ROWS as usize).flat_map(|k| table[(50 + 60 * k) * width..][..width].to_vec()).collect();
     let prompt = device.upload(PROMPT_ROWS as usize, width, &prompt);
-    let (layout, columns, inject) = (pack(rows), model.columns(None, true), Inject { prompt_embeds: Some(&prompt) });
+    let (layout, columns, inject) =
+        (pack(rows), model.columns(None, true), Inject { prompt_embeds: Some(&prompt), ..Inject::default() });
     let (logits, saved) = model.forward(&layout, &inject, &columns);
     let targets: Vec<u32> = (0..rows.len() as u32).map(|i| 100 + 20 * i).collect();
     let loss = Head::Vocabulary { candidates: None, restrict_loss: false }.loss(device, &logits, &targets);

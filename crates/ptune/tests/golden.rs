@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ptune::checkpoint::{ModelDirectory, Tokenizer};
-use ptune::data::{Encoded, Encoder, Example, RowForm, Token, pack};
+use ptune::data::{Beginning, Encoded, Encoder, Example, RowForm, Token, pack, pack_from};
 use ptune::method::{Head, Prompt};
 use ptune::model::spec::ModelSpec;
 use ptune::model::{Columns, Gradients, Inject, Model};
@@ -18,7 +18,7 @@ use ptune::prompt::template::Template;
 use ptune::prompt::verbalizer::Verbalizer;
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::{OptimizerKind, ScheduleKind};
-use ptune::train::{GroupRecipe, Recipe, Schedule, Trainer};
+use ptune::train::{Batch, GroupRecipe, Recipe, Schedule, Trainer};
 use ptune::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -209,7 +209,7 @@ fn gradient_by_position(
         *row = position as u32;
     }
     let own = device.upload(layout.pseudo.len(), width, &rows);
-    let inject = Inject { prompt_embeds: Some(&own) };
+    let inject = Inject { prompt_embeds: Some(&own), ..Inject::default() };
     let (logits, saved) = model.forward(&layout, &inject, columns);
     let loss = head.loss(device, &logits, targets);
     let gradients = model.backward(&loss.d_logits, &saved, &layout, &inject, columns);
@@ -261,7 +261,8 @@ fn check_case(case: &Case) {
     let (prompt, _) = encoder.forward(&device);
     assert_close("prompt", prompt.read(), &case.tensor("prompt"));
     let everything = model.columns(None, false);
-    let (logits, _) = model.forward(&layout, &Inject { prompt_embeds: Some(&prompt) }, &everything);
+    let (logits, _) =
+        model.forward(&layout, &Inject { prompt_embeds: Some(&prompt), ..Inject::default() }, &everything);
     assert_close("logits", logits.read(), &case.tensor("logits"));
     let before = logits.read().to_vec();
 
@@ -271,25 +272,28 @@ fn check_case(case: &Case) {
         assert_close("scores", head.scores(&device, &logits, None).read(), &case.tensor("scores"));
     }
 
-    // The first gradients.
+    // The first gradients, by position: no two examples share one.
     let columns = model.columns(head.columns(true), true);
-    let by_position = gradient_by_position(&device, &mut model, &head, &columns, &prompt, &layout, &targets);
+    let apart = pack_from(rows.iter().map(|row| (row, Beginning::Own)));
+    let by_position = gradient_by_position(&device, &mut model, &head, &columns, &prompt, &apart, &targets);
     assert_close("pseudo.grad", &by_position, &case.tensor("pseudo.grad"));
 
-    // Ten steps.
+    // Ten steps. A causal model computes what the template begins with once for all examples.
     let (recipe, schedule) = recipe(case);
     let prompt = Prompt::Encoder(encoder);
-    let mut trainer = Trainer::new(model, columns, prompt, &head, recipe, &device);
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(prompt, &head, recipe)], &device);
+    let learner = &mut learners[0];
     let mut buffers = None;
     for (step, want) in case.numbers("losses").into_iter().enumerate() {
         let rate = schedule.rate(step);
         assert!((rate - case.numbers("learning_rates")[step]).abs() < 1e-12, "learning rate of step {step}");
-        let loss = trainer.step(&layout, &targets, schedule.share(step));
+        let batch = Batch { layout: layout.clone(), targets: targets.clone(), share: schedule.share(step) };
+        let loss = trainer.step(&mut [&mut *learner], vec![batch], None)[0];
         assert!((loss - want).abs() <= LIMIT * want.abs(), "loss of step {step}: {loss}, PyTorch {want}");
         let made = device.buffers_made();
         assert_eq!(*buffers.get_or_insert(made), made, "step {step} made buffers that the first did not need");
         if step == 0 {
-            for parameter in trainer.prompt.parameters() {
+            for parameter in learner.prompt.parameters() {
                 let what = format!("encoder_grad.{}", parameter.name);
                 assert_close(&what, parameter.gradient.read(), &case.tensor(&what));
             }
@@ -299,7 +303,7 @@ fn check_case(case: &Case) {
     if full {
         return;
     }
-    for parameter in trainer.prompt.parameters() {
+    for parameter in learner.prompt.parameters() {
         let what = format!("encoder_final.{}", parameter.name);
         assert_close(&what, parameter.value.read(), &case.tensor(&what));
     }
@@ -307,7 +311,8 @@ fn check_case(case: &Case) {
     // The model itself has not moved: the first prompt gives the first logits, bit for bit.
     let first = golden_encoder(case, &device, template.pseudo_rows(), trainer.model.embedding_width());
     let (prompt, _) = first.forward(&device);
-    let (logits, _) = trainer.model.forward(&layout, &Inject { prompt_embeds: Some(&prompt) }, &everything);
+    let (logits, _) =
+        trainer.model.forward(&layout, &Inject { prompt_embeds: Some(&prompt), ..Inject::default() }, &everything);
     assert_eq!(logits.read(), before, "the frozen model changed");
 }
 

@@ -10,7 +10,7 @@ use ptune::model::{Gradients, Inject, Model};
 use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::OptimizerKind;
-use ptune::train::{GroupRecipe, Recipe, Trainer};
+use ptune::train::{Batch, GroupRecipe, Recipe, Trainer};
 use ptune::{Device, Tensor};
 use ptune_kernels::{Context, Isa};
 
@@ -55,7 +55,7 @@ fn prompt(device: &Device, model: &Model) -> Tensor {
 fn forward_backward(device: &Device, model: &mut Model, rows: &[Encoded]) -> (Vec<f32>, Vec<f32>) {
     let prompt = prompt(device, model);
     let layout = pack(rows);
-    let inject = Inject { prompt_embeds: Some(&prompt) };
+    let inject = Inject { prompt_embeds: Some(&prompt), ..Inject::default() };
     let columns = model.columns(None, true);
     let (logits, saved) = model.forward(&layout, &inject, &columns);
     let head = Head::Vocabulary { candidates: None, restrict_loss: false };
@@ -114,17 +114,17 @@ fn only_a_causal_row_is_blind_to_what_stands_behind_it() {
 /// Five steps of training: encoder, model, loss, clipping and optimiser.
 fn trained(family: &str, device: &Device) -> Vec<f32> {
     let model = load(family, device);
-    let columns = model.columns(None, true);
     let head = Head::Vocabulary { candidates: None, restrict_loss: false };
     let mut rng = Rng::new(5, Purpose::PromptInitialisation);
     let (rows, width) = (PROMPT_ROWS as usize, model.embedding_width());
     let encoder = PromptEncoder::new(device, &EncoderShape::lama(EncoderKind::Lstm), rows, width, 1.0, &mut rng);
-    let mut trainer = Trainer::new(model, columns, Prompt::Encoder(encoder), &head, recipe(), device);
-    let (layout, targets) = (pack(&examples()), (0..9).map(|i| 7 + i).collect::<Vec<_>>());
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::Encoder(encoder), &head, recipe())], device);
+    let learner = &mut learners[0];
     for _ in 0..5 {
-        trainer.step(&layout, &targets, 1.0);
+        let batch = Batch { layout: pack(&examples()), targets: (7..16).collect(), share: 1.0 };
+        trainer.step(&mut [&mut *learner], vec![batch], None);
     }
-    trainer.prompt.parameters().iter().flat_map(|p| p.value.read().to_vec()).collect()
+    learner.prompt.parameters().iter().flat_map(|p| p.value.read().to_vec()).collect()
 }
 
 #[test]

@@ -9,10 +9,11 @@ use ptune::method::{Head, Prompt};
 use ptune::model::{Columns, Gradients, Inject, Model};
 use ptune::ops::Layout;
 use ptune::parameter::{Group, Parameter};
+use ptune::prompt::Vocabulary;
 use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::OptimizerKind;
-use ptune::train::{GroupRecipe, Recipe, Trainer};
+use ptune::train::{Batch, GroupRecipe, Recipe, Trainer};
 use ptune::{Device, Tensor};
 use ptune_kernels::{Context, Isa};
 
@@ -50,13 +51,13 @@ fn targets(examples: usize) -> Vec<u32> {
 }
 
 fn loss(device: &Device, model: &Model, columns: &Columns, layout: &Layout, prompt: &Tensor) -> f64 {
-    let (logits, _) = model.forward(layout, &Inject { prompt_embeds: Some(prompt) }, columns);
+    let (logits, _) = model.forward(layout, &Inject { prompt_embeds: Some(prompt), ..Inject::default() }, columns);
     HEAD.loss(device, &logits, &targets(layout.targets.len())).mean
 }
 
 /// Writes the gradients of the weights; that of the prompt.
 fn backward(device: &Device, model: &mut Model, columns: &Columns, layout: &Layout, prompt: &Tensor) -> Vec<f32> {
-    let inject = Inject { prompt_embeds: Some(prompt) };
+    let inject = Inject { prompt_embeds: Some(prompt), ..Inject::default() };
     let (logits, saved) = model.forward(layout, &inject, columns);
     let loss = HEAD.loss(device, &logits, &targets(layout.targets.len()));
     let gradients = model.backward(&loss.d_logits, &saved, layout, &inject, columns);
@@ -125,7 +126,8 @@ fn an_example_drops_the_same_numbers_alone_and_in_any_batch() {
         let (rows, prompt) = (examples(), prompt(&device, model.embedding_width()));
         let logits = |numbers: &[usize], seed: u64| {
             let batch = pack(numbers.iter().map(|&number| &rows[number])).with_dropout(0.3, seed, numbers);
-            let (logits, _) = model.forward(&batch, &Inject { prompt_embeds: Some(&prompt) }, &columns);
+            let (logits, _) =
+                model.forward(&batch, &Inject { prompt_embeds: Some(&prompt), ..Inject::default() }, &columns);
             logits.read().chunks_exact(logits.columns()).map(<[f32]>::to_vec).collect::<Vec<_>>()
         };
         let (batch, other, alone) = (logits(&[0, 1, 2, 3, 4], 1), logits(&[3, 1], 1), logits(&[3], 1));
@@ -134,29 +136,32 @@ fn an_example_drops_the_same_numbers_alone_and_in_any_batch() {
         // Without these, a dropout that drops nothing would pass.
         assert_ne!(logits(&[3], 2), alone, "{family}: another step");
         let twin = pack([&rows[3]]).with_dropout(0.3, 1, &[8]);
-        let (twin, _) = model.forward(&twin, &Inject { prompt_embeds: Some(&prompt) }, &columns);
+        let (twin, _) = model.forward(&twin, &Inject { prompt_embeds: Some(&prompt), ..Inject::default() }, &columns);
         assert_ne!(twin.read(), alone[0], "{family}: another example with the same text");
     }
 }
 
 fn trained(family: &str, device: &Device) -> Vec<f32> {
     let model = load(family, device, Gradients::Weights);
-    let columns = model.columns(Some(&[9, 7, 30]), true);
     let mut rng = Rng::new(5, Purpose::PromptInitialisation);
     let shape = EncoderShape::lama(EncoderKind::Lstm);
     let encoder = PromptEncoder::new(device, &shape, PROMPT_ROWS, model.embedding_width(), 1.0, &mut rng);
     let group = |learning_rate| GroupRecipe { learning_rate, weight_decay: 0.1 };
     let kind = OptimizerKind::AdamWHf;
     let recipe = Recipe { kind, clip_norm: 1.0, prompt: group(1e-2), backbone: group(1e-3), head: group(2e-3) };
-    let mut trainer = Trainer::new(model, columns, Prompt::Encoder(encoder), &HEAD, recipe, device);
+    // Three columns, so that packing them anew is seen.
+    let candidates = Some(Vocabulary::from_tokens(vec![7, 9, 30]));
+    let head = Head::Vocabulary { candidates, restrict_loss: true };
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::Encoder(encoder), &head, recipe)], device);
+    let learner = &mut learners[0];
     let mut made = None;
     for step in 0..4 {
         let layout = pack(&examples()).with_dropout(0.1, step, &[0, 1, 2, 3, 4]);
-        trainer.step(&layout, &[0, 1, 2, 1, 0], 1.0);
+        trainer.step(&mut [&mut *learner], vec![Batch { layout, targets: vec![9, 7, 30, 7, 9], share: 1.0 }], None);
         // In the steady state a step makes no buffers.
         assert_eq!(*made.get_or_insert(device.buffers_made()), device.buffers_made(), "{family}, step {step}");
     }
-    trainer.parameters().flat_map(|p| p.value.read().to_vec()).collect()
+    learner.parameters(&trainer.model).flat_map(|p| p.value.read().to_vec()).collect()
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod long_words;
 mod resume;
 mod same_bits;
 mod scene;
+mod seeds;
 mod tuned;
 mod words;
 mod world;

@@ -82,23 +82,24 @@ fn moments() -> impl Iterator<Item = f64> {
     })
 }
 
-#[test]
-fn killed_at_twenty_random_moments_it_comes_to_the_same_bytes() {
+/// Kills a command `kills` times at random moments, and resumes it. `runs` are its run directories, below `--out`.
+fn killed(kills: usize, command: &[&str], runs: &[&str]) {
     let scene = Scene::new();
+    let results = |out: &str| runs.iter().map(|run| results(&scene, &format!("{out}/{run}"))).collect::<Vec<_>>();
     let begin = Instant::now();
-    scene.run(&[&LONG[..], &["--out", "whole"]].concat()).done();
-    let (time, expected) = (begin.elapsed(), results(&scene, "whole"));
+    scene.run(&[command, &["--out", "whole"]].concat()).done();
+    let (time, expected) = (begin.elapsed(), results("whole"));
     // Saved after every step, a good part of the moments falls into a save; seldom saved, much is done again.
     let save_every = ["train.save_every=1", "train.save_every=7", "train.save_every=50"];
-    let (mut moments, mut kills, mut runs) = (moments(), 0, 0);
-    while kills < 20 {
-        runs += 1;
-        let out = format!("killed-{runs}");
-        // A run is killed and resumed until it ends before its moment comes, or there were enough kills.
+    let (mut moments, mut done, mut commands) = (moments(), 0, 0);
+    while done < kills {
+        commands += 1;
+        let out = format!("killed-{commands}");
+        // A command is killed and resumed until it ends before its moment comes, or there were enough kills.
         loop {
-            let save_every = save_every[kills % save_every.len()];
-            let resume = [&LONG[..], &["--out", &out, "--set", save_every, "--resume"]].concat();
-            if kills == 20 {
+            let save_every = save_every[done % save_every.len()];
+            let resume = [command, &["--out", &out, "--set", save_every, "--resume"]].concat();
+            if done == kills {
                 scene.run(&resume).done();
                 break;
             }
@@ -110,13 +111,24 @@ fn killed_at_twenty_random_moments_it_comes_to_the_same_bytes() {
                 break;
             }
             assert_eq!(status.signal(), Some(9), "{err}");
-            kills += 1;
-            nothing_is_damaged(&scene, &out);
+            done += 1;
+            runs.iter().for_each(|run| nothing_is_damaged(&scene, &format!("{out}/{run}")));
         }
-        assert!(results(&scene, &out) == expected, "after {kills} kills, {out} differs");
+        assert!(results(&out) == expected, "after {done} kills, {out} differs");
         let left: Vec<_> = scene.files().into_keys().filter(|path| path.to_string_lossy().ends_with(".tmp")).collect();
         assert!(left.is_empty(), "{left:?}");
     }
+}
+
+#[test]
+fn killed_at_twenty_random_moments_it_comes_to_the_same_bytes() {
+    killed(20, &LONG, &[""]);
+}
+
+/// A kill may fall between the saves of two seeds: they then go on from different steps.
+#[test]
+fn killed_at_random_moments_several_seeds_come_to_the_same_bytes() {
+    killed(8, &[&LONG[..], &["--seeds", "0,1"]].concat(), &["seed-0", "seed-1"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! `philox([span key low, high, layer, head], seed)` gives a key for the span, layer and head; under it,
 //! `philox([row within the span, ordinal / 4, 0, 0])[ordinal % 4]` decides about one probability.
 
-use super::Dropout;
+use super::{Dropout, SpanKey};
 use crate::philox;
 
 /// The mask of one span and head.
@@ -18,8 +18,8 @@ pub(super) struct Mask {
 
 impl Mask {
     pub(super) fn new(dropout: &Dropout, span: usize, head: usize) -> Self {
-        let (seed, span) = (dropout.seed, dropout.span_keys[span]);
-        let counter = [span as u32, (span >> 32) as u32, dropout.layer, head as u32];
+        let SpanKey { seed, key } = dropout.span_keys[span];
+        let counter = [key as u32, (key >> 32) as u32, dropout.layer, head as u32];
         let [low, high, ..] = philox(counter, [seed as u32, (seed >> 32) as u32]);
         Mask {
             key: [low, high],

@@ -14,7 +14,7 @@ struct Case {
     query_rows: Vec<u32>,
     shape: AttentionShape,
     dropout: f32,
-    span_keys: Vec<u64>,
+    span_keys: Vec<SpanKey>,
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
@@ -40,7 +40,9 @@ impl Case {
         let loud = |x: Vec<f32>| x.iter().map(|x| 4.0 * x).collect();
         Case {
             name,
-            span_keys: (0..spans.len() as u64).map(|i| 77 + (i << 33)).collect(),
+            span_keys: (0..spans.len() as u64)
+                .map(|i| SpanKey { seed: 5 << 40 | 9 + i, key: 77 + (i << 33) })
+                .collect(),
             spans,
             positions,
             query_rows,
@@ -60,7 +62,7 @@ impl Case {
     }
 
     fn dropout(&self) -> Option<Dropout<'_>> {
-        let dropout = Dropout { probability: self.dropout, seed: 5 << 40 | 9, layer: 3, span_keys: &self.span_keys };
+        let dropout = Dropout { probability: self.dropout, layer: 3, span_keys: &self.span_keys };
         (self.dropout > 0.0).then_some(dropout)
     }
 
@@ -255,7 +257,7 @@ fn a_span_alone_has_the_bits_it_has_in_the_batch() {
 #[test]
 fn dropout_keeps_its_share_and_depends_on_every_part_of_its_name() {
     let kept = |seed: u64, layer: u32, key: u64, head: usize| {
-        let dropout = Dropout { probability: 0.1, seed, layer, span_keys: &[key] };
+        let dropout = Dropout { probability: 0.1, layer, span_keys: &[SpanKey { seed, key }] };
         let mask = dropout::Mask::new(&dropout, 0, head);
         let mut all = vec![];
         (0..100).for_each(|row| mask.multipliers(row, 2, 99, |_, m| all.push(m)));

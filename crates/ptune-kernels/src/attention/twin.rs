@@ -1,6 +1,6 @@
 //! Attention and its gradients in f64, row by row from the definition, without spans, blocks or products of its own.
 
-use super::{AttentionShape, Dropout, Layout, Span};
+use super::{AttentionShape, Dropout, Layout, Span, SpanKey};
 use crate::philox;
 
 /// Inputs in f64.
@@ -47,9 +47,8 @@ fn span_of(spans: &[Span], row: usize) -> usize {
 
 fn multiplier(dropout: Option<&Dropout>, span: usize, row: usize, head: usize, ordinal: usize) -> f64 {
     let Some(d) = dropout else { return 1.0 };
-    let key = d.span_keys[span];
-    let derived =
-        philox([key as u32, (key >> 32) as u32, d.layer, head as u32], [d.seed as u32, (d.seed >> 32) as u32]);
+    let SpanKey { seed, key } = d.span_keys[span];
+    let derived = philox([key as u32, (key >> 32) as u32, d.layer, head as u32], [seed as u32, (seed >> 32) as u32]);
     let words = philox([row as u32, ordinal as u32 / 4, 0, 0], [derived[0], derived[1]]);
     let keep = f64::from(words[ordinal % 4]) >= f64::from(d.probability) * 2f64.powi(32);
     if keep { 1.0 / (1.0 - f64::from(d.probability)) } else { 0.0 }

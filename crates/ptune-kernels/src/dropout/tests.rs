@@ -9,17 +9,21 @@ fn spans() -> Vec<Span> {
     vec![span(0..1), span(1..6), span(6..36)]
 }
 
-const KEYS: [u64; 3] = [7, 1 << 40, 3];
+const KEYS: [SpanKey; 3] = [key(5 << 40 | 9, 7), key(5 << 40 | 9, 1 << 40), key(8, 3)];
+
+const fn key(seed: u64, key: u64) -> SpanKey {
+    SpanKey { seed, key }
+}
 
 fn dropout(probability: f32) -> Dropout<'static> {
-    Dropout { probability, seed: 5 << 40 | 9, layer: 4, span_keys: &KEYS }
+    Dropout { probability, layer: 4, span_keys: &KEYS }
 }
 
 /// The naive twin: the multiplier of one number.
 fn multiplier(d: &Dropout<'_>, span: usize, row: u32, column: u32) -> f64 {
-    let key = d.span_keys[span];
+    let SpanKey { seed, key } = d.span_keys[span];
     let counter = [key as u32, (key >> 32) as u32, d.layer, u32::MAX];
-    let [low, high, ..] = philox(counter, [d.seed as u32, (d.seed >> 32) as u32]);
+    let [low, high, ..] = philox(counter, [seed as u32, (seed >> 32) as u32]);
     let words = philox([row, column / 64 * 16 + column % 16, 1, 0], [low, high]);
     let share = f64::from(words[(column % 64 / 16) as usize]) / 4_294_967_296.0;
     if share < f64::from(d.probability) { 0.0 } else { 1.0 / (1.0 - f64::from(d.probability)) }
@@ -62,9 +66,11 @@ fn the_share_is_kept_and_every_part_of_the_name_counts() {
     let first = mask(dropout(0.1));
     let dropped = first.iter().filter(|x| **x == 0.0).count() as f64 / first.len() as f64;
     assert!((dropped - 0.1).abs() < 0.01, "{dropped}");
-    assert_ne!(mask(Dropout { seed: 1, ..dropout(0.1) }), first);
+    let other_seed = [key(1, 7), KEYS[1], KEYS[2]];
+    assert_ne!(mask(Dropout { span_keys: &other_seed, ..dropout(0.1) }), first);
     assert_ne!(mask(Dropout { layer: 5, ..dropout(0.1) }), first);
-    assert_ne!(mask(Dropout { span_keys: &[7, 1, 3], ..dropout(0.1) }), first);
+    let other_key = [KEYS[0], key(KEYS[1].seed, 1), KEYS[2]];
+    assert_ne!(mask(Dropout { span_keys: &other_key, ..dropout(0.1) }), first);
     assert!(mask(dropout(0.0)).iter().all(|x| *x == 1.0));
 }
 

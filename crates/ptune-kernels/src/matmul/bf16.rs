@@ -1,8 +1,8 @@
 //! Frozen weights in bf16: half the memory of f32, twice its speed with AVX512-BF16, f32's speed elsewhere.
 //!
 //! The panels hold pairs along k (see `simd/bf16.rs`); an odd depth ends in a pair with a zero. Forward and backward
-//! panels round the same numbers, so the two products are exact transposes of each other. The rows of x are rounded to
-//! pairs on the way into a product, once, into memory that all threads read; sums, bias and output are f32.
+//! panels round the same numbers, so the two products are exact transposes of each other. The rows of x come as pairs, too;
+//! sums and bias are f32, and the finished sum is kept as f32 or rounded.
 //!
 //! An element is one chain of pairs in the order of k; of a pair, the second number is added first, as the instruction of
 //! AVX512-BF16 does. That takes denormal numbers for zeros and leaves none; else AVX-512F gives the same bits.
@@ -11,16 +11,14 @@
 mod tests;
 
 use super::pack::Panels;
-use super::tile::{Factors, Finish, Input, Output, Tile};
-use super::{Plan, Weight, block_of, multiply, rows_of};
+use super::tile::{Factors, Input, Output, Tile};
+use super::{Plan, Weight, block_of};
 use crate::Context;
-use crate::context::rows_per_item;
 use crate::isa::bf16_shells;
 use crate::simd::{Bf16, Simd, pair};
 
 impl Weight {
-    /// Packs `weight` `[outputs, inputs]` rounded to bf16; with `gradient` also for the backward product. Products need
-    /// [`Weight::rounded_rows_len`] numbers of [`Context::reserve_shared`].
+    /// Packs `weight` `[outputs, inputs]` rounded to bf16; with `gradient` also for the backward product.
     pub fn pack_bf16(ctx: &Context, weight: &[f32], outputs: usize, inputs: usize, gradient: bool) -> Self {
         assert_eq!(weight.len(), outputs * inputs, "weight: outputs x inputs");
         Self::pack_pairs(ctx, weight, outputs, inputs, |row| row, gradient)
@@ -31,11 +29,6 @@ impl Weight {
         let all = weight.len().checked_div(inputs).unwrap_or(usize::MAX);
         assert!(rows.iter().all(|&row| (row as usize) < all), "a row beyond the weight");
         Self::pack_pairs(ctx, weight, rows.len(), inputs, |i| rows[i] as usize, gradient)
-    }
-
-    /// Numbers of shared memory that a product of `rows` rows with this weight needs, forward or backward.
-    pub fn rounded_rows_len(&self, rows: usize) -> usize {
-        if self.bf16 { rows * self.inputs().max(self.outputs()).div_ceil(2) } else { 0 }
     }
 
     fn pack_pairs(
@@ -75,30 +68,8 @@ impl Weight {
     }
 }
 
-/// `y = x * panels` for `x [rows, depth]`, rounded first.
-pub(super) fn product(ctx: &Context, y: &mut [f32], x: &[f32], panels: &Panels<&[f32]>, depth: usize, finish: Finish) {
-    let rows = rows_of(x.len(), depth, y.len(), panels.columns);
-    let mut shared = ctx.shared();
-    assert!(rows * panels.depth <= shared.len(), "reserve_shared(rounded_rows_len(rows)) comes before a product");
-    let pairs = &mut shared[..rows * panels.depth];
-    ctx.run_rows(rows, rows_per_item(depth), [(&mut *pairs, panels.depth)], |range, [pairs], _| {
-        round_rows(ctx.isa(), pairs, &x[range.start * depth..range.end * depth], depth);
-    });
-    multiply(ctx, y, &Input { x: pairs, depth: panels.depth }, panels, finish, block);
-}
-
 bf16_shells! {
-    fn round_rows(isa, pairs: &mut [f32], x: &[f32], depth: usize) = round_rows_of;
-    fn block(isa, y: &Output, x: &Input, panels: &Panels<&[f32]>, plan: &Plan, item: usize) = block_of_pairs;
-}
-
-#[inline(always)]
-fn round_rows_of<B: Bf16>(b: B, pairs: &mut [f32], x: &[f32], depth: usize) {
-    if depth > 0 {
-        for (pairs, row) in pairs.chunks_exact_mut(depth.div_ceil(2)).zip(x.chunks_exact(depth)) {
-            b.round_row(pairs, row);
-        }
-    }
+    pub(super) fn block(isa, y: &Output, x: &Input, panels: &Panels<&[f32]>, plan: &Plan, item: usize) = block_of_pairs;
 }
 
 /// Each number is a pair.
@@ -115,6 +86,11 @@ impl<B: Bf16> Factors<B::F32> for Pairs<B> {
         sum: <B::F32 as Simd>::V,
     ) -> <B::F32 as Simd>::V {
         self.0.dot_pairs(x, w, sum)
+    }
+
+    #[inline(always)]
+    fn store_rounded(self, _: B::F32, v: <B::F32 as Simd>::V, pairs: &mut [f32], numbers: usize) {
+        self.0.store_rounded(v, pairs, numbers);
     }
 }
 

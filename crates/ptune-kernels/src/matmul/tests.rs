@@ -57,7 +57,7 @@ fn forward_is_the_product_with_and_without_bias() {
                     let weight = Weight::pack(ctx, &w, outputs, inputs, false);
                     assert_eq!((weight.outputs(), weight.inputs()), (outputs, inputs));
                     let mut y = vec![f32::NAN; rows * outputs];
-                    matmul(ctx, &mut y, &x, &weight, bias);
+                    matmul(ctx, RowsMut::F32(&mut y), Rows::F32(&x), &weight, bias);
                     y
                 },
                 |isa, y| assert_close(&format!("{isa}, {rows} x {inputs} -> {outputs}"), y, &want, 2e-6),
@@ -77,8 +77,8 @@ fn backward_is_the_product_with_the_transpose_and_add_adds() {
             |ctx| {
                 let weight = Weight::pack(ctx, &w, outputs, inputs, true);
                 let (mut d_x, mut added) = (vec![f32::NAN; rows * inputs], before.clone());
-                matmul_backward_input(ctx, &mut d_x, &d_y, &weight);
-                matmul_backward_input_add(ctx, &mut added, &d_y, &weight);
+                matmul_backward_input(ctx, RowsMut::F32(&mut d_x), Rows::F32(&d_y), &weight);
+                matmul_backward_input_add(ctx, &mut added, Rows::F32(&d_y), &weight);
                 [d_x, added].concat()
             },
             |isa, d_x| assert_close(&format!("{isa}, {rows} x {inputs} <- {outputs}"), d_x, &both, 2e-6),
@@ -106,12 +106,17 @@ fn a_row_has_the_same_bits_alone_and_among_a_thousand() {
         |ctx| {
             let weight = Weight::pack(ctx, &w, outputs, inputs, true);
             let (mut y, mut d_x) = (vec![0.0; rows * outputs], vec![0.0; rows * inputs]);
-            matmul(ctx, &mut y, &x, &weight, Some(&b));
-            matmul_backward_input(ctx, &mut d_x, &d_y, &weight);
+            matmul(ctx, RowsMut::F32(&mut y), Rows::F32(&x), &weight, Some(&b));
+            matmul_backward_input(ctx, RowsMut::F32(&mut d_x), Rows::F32(&d_y), &weight);
             for row in [0, 1, 499, 999] {
                 let (mut one, mut d_one) = (vec![0.0; outputs], vec![0.0; inputs]);
-                matmul(ctx, &mut one, &x[row * inputs..][..inputs], &weight, Some(&b));
-                matmul_backward_input(ctx, &mut d_one, &d_y[row * outputs..][..outputs], &weight);
+                matmul(ctx, RowsMut::F32(&mut one), Rows::F32(&x[row * inputs..][..inputs]), &weight, Some(&b));
+                matmul_backward_input(
+                    ctx,
+                    RowsMut::F32(&mut d_one),
+                    Rows::F32(&d_y[row * outputs..][..outputs]),
+                    &weight,
+                );
                 assert_eq!(one, y[row * outputs..][..outputs], "row {row}");
                 assert_eq!(d_one, d_x[row * inputs..][..inputs], "row {row} backward");
             }
@@ -133,7 +138,7 @@ fn sums_are_one_chain_in_the_order_of_k() {
     on_every_isa(
         |ctx| {
             let mut y = vec![0.0];
-            matmul(ctx, &mut y, &x, &Weight::pack(ctx, &w, 1, inputs, false), None);
+            matmul(ctx, RowsMut::F32(&mut y), Rows::F32(&x), &Weight::pack(ctx, &w, 1, inputs, false), None);
             y
         },
         |isa, y| {
@@ -158,8 +163,8 @@ fn chosen_rows_are_those_rows_in_that_order() {
         |ctx| {
             let weight = Weight::pack_rows(ctx, &w, inputs, &chosen, true);
             let (mut y, mut d_x) = (vec![0.0; rows * chosen.len()], vec![0.0; rows * inputs]);
-            matmul(ctx, &mut y, &x, &weight, None);
-            matmul_backward_input(ctx, &mut d_x, &d_y, &weight);
+            matmul(ctx, RowsMut::F32(&mut y), Rows::F32(&x), &weight, None);
+            matmul_backward_input(ctx, RowsMut::F32(&mut d_x), Rows::F32(&d_y), &weight);
             [y, d_x].concat()
         },
         |isa, got| assert_close(isa, got, &want, 2e-6),
@@ -213,8 +218,8 @@ fn a_repacked_weight_is_the_new_weight() {
         |ctx| {
             let products = |weight: &Weight| {
                 let (mut y, mut d_x) = (vec![0.0; rows * weight.outputs()], vec![0.0; rows * inputs]);
-                matmul(ctx, &mut y, &x, weight, None);
-                matmul_backward_input(ctx, &mut d_x, &d_y[..rows * weight.outputs()], weight);
+                matmul(ctx, RowsMut::F32(&mut y), Rows::F32(&x), weight, None);
+                matmul_backward_input(ctx, RowsMut::F32(&mut d_x), Rows::F32(&d_y[..rows * weight.outputs()]), weight);
                 [y, d_x].concat()
             };
             let mut weight = Weight::pack(ctx, &before, outputs, inputs, true);
@@ -238,7 +243,7 @@ fn a_repacked_weight_is_the_new_weight() {
 fn backward_needs_its_packing() {
     let ctx = Context::detect();
     let weight = Weight::pack(&ctx, &[1.0], 1, 1, false);
-    matmul_backward_input(&ctx, &mut [0.0], &[1.0], &weight);
+    matmul_backward_input(&ctx, RowsMut::F32(&mut [0.0]), Rows::F32(&[1.0]), &weight);
 }
 
 /// The items of a plan meet every tile of every panel once, and the tiles every row once.

@@ -17,9 +17,10 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use crate::context::Disjoint;
+use crate::rows::Dtype;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
-use crate::simd::{Portable, Simd};
+use crate::simd::{Bf16, Portable, Simd};
 
 /// The tile's shape on one instruction set, and the function that runs it.
 pub(super) trait Tile: Simd {
@@ -47,6 +48,9 @@ pub(super) trait Tile: Simd {
 pub(super) trait Factors<S: Simd>: Copy {
     /// `sum + x w`, lane by lane.
     fn multiply_add(self, s: S, x: S::V, w: S::V, sum: S::V) -> S::V;
+
+    /// Rounds the first `numbers` lanes to pairs, see [`Bf16::store_rounded`].
+    fn store_rounded(self, s: S, v: S::V, pairs: &mut [f32], numbers: usize);
 }
 
 /// Each is a number by itself.
@@ -58,6 +62,11 @@ impl<S: Simd> Factors<S> for Singles {
     fn multiply_add(self, s: S, x: S::V, w: S::V, sum: S::V) -> S::V {
         s.mul_add(x, w, sum)
     }
+
+    #[inline(always)]
+    fn store_rounded(self, s: S, v: S::V, pairs: &mut [f32], numbers: usize) {
+        s.store_rounded(v, pairs, numbers);
+    }
 }
 
 /// The rows a product reads: `[.., depth]`.
@@ -66,9 +75,11 @@ pub(super) struct Input<'a> {
     pub(super) depth: usize,
 }
 
-/// The matrix a product writes: `[.., columns]`, each tile its own rows and columns.
+/// The matrix a product writes: `[.., columns]`, each tile its own rows and columns. Those begin at an even one, so
+/// that no pair belongs to two tiles.
 pub(super) struct Output<'a> {
     pub(super) y: Disjoint<'a>,
+    pub(super) dtype: Dtype,
     pub(super) columns: usize,
     pub(super) finish: Finish<'a>,
 }
@@ -80,7 +91,7 @@ pub(super) enum Finish<'a> {
     Overwrite,
     /// `y = sum + bias`
     Bias(&'a [f32]),
-    /// `y = y + sum`
+    /// `y = y + sum`, in f32
     Add,
 }
 
@@ -105,7 +116,7 @@ macro_rules! tile {
                 match rows.len() {
                     $($rows => {
                         let sums = sums::<Self, $rows, $vectors>(self, factors, x, panel, ahead, rows.start);
-                        store(self, y, $through(sums), rows, columns);
+                        store(self, factors, y, $through(sums), rows, columns);
                     })*
                     other => panic!("a tile of {other} rows"),
                 }
@@ -168,9 +179,10 @@ const STRETCH: usize = 4;
 /// Has the tile's part of the output fetched while the sums are formed.
 #[inline(always)]
 fn touch(y: &Output, rows: Range<usize>, columns: Range<usize>) {
+    let (stride, first) = (y.dtype.stride(y.columns), y.dtype.stride(columns.start));
     for row in rows {
-        let start = row * y.columns + columns.start;
-        for c in (0..columns.len()).step_by(LINE) {
+        let start = row * stride + first;
+        for c in (0..y.dtype.stride(columns.len())).step_by(LINE) {
             prefetch(y.y.start().wrapping_add(start + c));
         }
     }
@@ -191,25 +203,31 @@ fn prefetch(at: *const f32) {
 #[inline(always)]
 fn store<S: Simd, const R: usize, const V: usize>(
     s: S,
+    factors: impl Factors<S>,
     y: &Output,
     sums: [[S::V; V]; R],
     rows: Range<usize>,
     columns: Range<usize>,
 ) {
+    let (stride, first, last) = (y.dtype.stride(y.columns), y.dtype.stride(columns.start), y.dtype.stride(columns.end));
     for r in 0..R {
-        let start = (rows.start + r) * y.columns;
+        let start = (rows.start + r) * stride;
         // SAFETY: an item owns its rows and columns, and this is the only slice of them.
-        let out = unsafe { y.y.slice(start + columns.start..start + columns.end) };
+        let out = unsafe { y.y.slice(start + first..start + last) };
         for v in 0..V {
-            let from = out.len().min(v * S::LANES);
-            let to = out.len().min((v + 1) * S::LANES);
-            let out = &mut out[from..to];
+            let from = columns.len().min(v * S::LANES);
+            let to = columns.len().min((v + 1) * S::LANES);
+            let part = y.dtype.stride(from)..y.dtype.stride(to);
+            let out = &mut out[part];
             let sum = match y.finish {
                 Finish::Overwrite => sums[r][v],
                 Finish::Bias(b) => s.add(sums[r][v], s.load_partial(&b[columns.start + from..columns.start + to])),
                 Finish::Add => s.add(s.load_partial(out), sums[r][v]),
             };
-            s.store_partial(sum, out);
+            match y.dtype {
+                Dtype::F32 => s.store_partial(sum, out),
+                Dtype::Bf16 => factors.store_rounded(s, sum, out, to - from),
+            }
         }
     }
 }

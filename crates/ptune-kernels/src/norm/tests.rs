@@ -1,6 +1,8 @@
 //! Against the formula in f64, and the gradient against central differences of that formula.
 
 use super::*;
+use crate::add;
+use crate::rows::{round_rows, widen_rows};
 use crate::testing::{assert_close, central_differences, numbers, on_every_isa, wide};
 
 const EPS: f32 = 1e-5;
@@ -44,8 +46,55 @@ fn forward_of(ctx: &Context, c: &Case) -> [Vec<f32>; 3] {
     let n = c.rows * c.columns;
     let [mut y, mut z, mut inverse] = [vec![9.0; n], vec![9.0; n], vec![9.0; c.rows]];
     let residual = c.residual.as_deref();
-    layer_norm(ctx, &mut y, &mut z, &mut inverse, &c.x, residual, &c.gamma, &c.beta, EPS, c.columns);
+    ctx.reserve(layer_norm_scratch_len(c.columns));
+    let output = NormOutput { exact: Some(&mut y), rounded: None };
+    let normalized = RowsMut::F32(&mut z);
+    layer_norm(ctx, output, normalized, &mut inverse, &c.x, residual, &c.gamma, &c.beta, EPS, c.columns);
     [y, z, inverse]
+}
+
+fn in_pairs(ctx: &Context, x: &[f32], columns: usize) -> Vec<f32> {
+    let mut pairs = vec![9.0; x.len() / columns * columns.div_ceil(2)];
+    round_rows(ctx, &mut pairs, x, columns);
+    pairs
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+/// What is written rounded is what is written exactly, then rounded.
+#[test]
+fn pairs_are_the_rounded_results() {
+    for c in cases() {
+        let half = c.rows * c.columns.div_ceil(2);
+        let kernel = |ctx: &Context| {
+            let [y, z, inverse] = forward_of(ctx, &c);
+            let [mut y16, mut z16] = [vec![9.0; half], vec![9.0; half]];
+            let mut inverse16 = vec![9.0; c.rows];
+            let output = NormOutput { exact: None, rounded: Some(&mut y16) };
+            let (normalized, residual) = (RowsMut::Bf16(&mut z16), c.residual.as_deref());
+            layer_norm(ctx, output, normalized, &mut inverse16, &c.x, residual, &c.gamma, &c.beta, EPS, c.columns);
+            assert_eq!(bits(&y16), bits(&in_pairs(ctx, &y, c.columns)));
+            assert_eq!(bits(&z16), bits(&in_pairs(ctx, &z, c.columns)));
+            assert_eq!(inverse, inverse16);
+
+            let mut z = vec![9.0; z.len()];
+            widen_rows(ctx, &mut z, &z16, c.columns);
+            let [mut want, mut d_x] = [vec![9.0; z.len()], vec![9.0; z.len()]];
+            let mut d_x16 = vec![9.0; half];
+            let output = NormOutput { exact: Some(&mut want), rounded: None };
+            layer_norm_backward_input(ctx, output, &c.d_y, None, Rows::F32(&z), &inverse, &c.gamma, c.columns);
+            add(ctx, &mut want, &c.x);
+            let output = NormOutput { exact: Some(&mut d_x), rounded: Some(&mut d_x16) };
+            let normalized = Rows::Bf16(&z16);
+            layer_norm_backward_input(ctx, output, &c.d_y, Some(&c.x), normalized, &inverse, &c.gamma, c.columns);
+            assert_eq!(bits(&d_x), bits(&want));
+            assert_eq!(bits(&d_x16), bits(&in_pairs(ctx, &want, c.columns)));
+            d_x
+        };
+        on_every_isa(kernel, |_, _| {});
+    }
 }
 
 fn input(c: &Case) -> Vec<f64> {
@@ -74,7 +123,8 @@ fn backward_equals_central_differences() {
         let kernel = |ctx: &Context| {
             let [_, z, inverse] = forward_of(ctx, &c);
             let mut d_x = vec![9.0; z.len()];
-            layer_norm_backward_input(ctx, &mut d_x, &c.d_y, &z, &inverse, &c.gamma, c.columns);
+            let output = NormOutput { exact: Some(&mut d_x), rounded: None };
+            layer_norm_backward_input(ctx, output, &c.d_y, None, Rows::F32(&z), &inverse, &c.gamma, c.columns);
             d_x
         };
         on_every_isa(kernel, |name, d_x| assert_close(name, d_x, &want, 1e-5));

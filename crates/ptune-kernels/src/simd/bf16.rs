@@ -21,8 +21,36 @@ pub(crate) trait Bf16: Copy + Send + Sync + 'static {
         sum: <Self::F32 as Simd>::V,
     ) -> <Self::F32 as Simd>::V;
 
-    /// Rounds a row to pairs; a last number without a partner gets a zero.
-    fn round_row(self, pairs: &mut [f32], row: &[f32]);
+    /// The numbers of the first `LANES / 2` pairs, or of all that are there with zeros behind.
+    #[inline(always)]
+    fn load_widened(self, pairs: &[f32]) -> <Self::F32 as Simd>::V {
+        let s = self.f32();
+        let half = <Self::F32 as Simd>::LANES / 2;
+        if pairs.len() >= half {
+            return s.widen(pairs);
+        }
+        let mut padded = [0.0; 8];
+        padded[..pairs.len()].copy_from_slice(pairs);
+        s.widen(&padded)
+    }
+
+    /// Rounds a vector to the first `LANES / 2` pairs.
+    fn round_to(self, v: <Self::F32 as Simd>::V, pairs: &mut [f32]);
+
+    /// Rounds the first `numbers` lanes (at most `LANES`) to pairs; a last one without a partner gets a zero.
+    #[inline(always)]
+    fn store_rounded(self, v: <Self::F32 as Simd>::V, pairs: &mut [f32], numbers: usize) {
+        let s = self.f32();
+        if numbers >= <Self::F32 as Simd>::LANES {
+            return self.round_to(v, pairs);
+        }
+        let (mut lanes, mut padded) = ([0.0; 16], [0.0; 8]);
+        s.store(v, &mut lanes);
+        lanes[numbers..].fill(0.0);
+        self.round_to(s.load(&lanes), &mut padded);
+        let pairs = &mut pairs[..numbers.div_ceil(2)];
+        pairs.copy_from_slice(&padded[..pairs.len()]);
+    }
 }
 
 impl<S: Simd> Bf16 for S {
@@ -40,14 +68,11 @@ impl<S: Simd> Bf16 for S {
     }
 
     #[inline(always)]
-    fn round_row(self, pairs: &mut [f32], row: &[f32]) {
-        assert_eq!(pairs.len(), row.len().div_ceil(2), "pairs: half as many as numbers");
-        let (twos, last) = row.as_chunks::<2>();
-        for (to, [first, second]) in pairs.iter_mut().zip(twos) {
-            *to = pair(*first, *second);
-        }
-        if let (Some(to), [first]) = (pairs.last_mut(), last) {
-            *to = pair(*first, 0.0);
+    fn round_to(self, v: S::V, pairs: &mut [f32]) {
+        let mut lanes = [0.0; 16];
+        self.store(v, &mut lanes);
+        for (i, to) in pairs[..S::LANES / 2].iter_mut().enumerate() {
+            *to = pair(lanes[2 * i], lanes[2 * i + 1]);
         }
     }
 }

@@ -50,6 +50,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn low_half(self, a: Self::V) -> Self::V;
     /// The bf16 number in the upper half of each lane, as f32.
     fn high_half(self, a: Self::V) -> Self::V;
+    /// The bf16 numbers of the first `LANES / 2` pairs, in their order, as f32; panics when there are fewer.
+    fn widen(self, pairs: &[f32]) -> Self::V;
     fn reduce_add(self, a: Self::V) -> f32;
     fn reduce_max(self, a: Self::V) -> f32;
     /// Rows to columns.

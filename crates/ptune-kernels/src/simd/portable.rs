@@ -103,6 +103,14 @@ impl Simd for Portable {
         a.map(|a| f32::from_bits(a.to_bits() & 0xffff_0000))
     }
     #[inline(always)]
+    fn widen(self, pairs: &[f32]) -> Self::V {
+        let pairs = &pairs[..LANES / 2];
+        std::array::from_fn(|i| {
+            let bits = pairs[i / 2].to_bits();
+            f32::from_bits(if i % 2 == 0 { bits << 16 } else { bits & 0xffff_0000 })
+        })
+    }
+    #[inline(always)]
     fn reduce_add(self, a: Self::V) -> f32 {
         let four: [f32; 4] = std::array::from_fn(|i| a[i] + a[i + 4]);
         (four[0] + four[2]) + (four[1] + four[3])

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Bf16, Simd, load_up_to, store_up_to};
+use super::{Bf16, Simd};
 
 /// Proof that the processor has AVX2 and FMA.
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +168,14 @@ impl Simd for Avx2 {
         intrinsic!(_mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(!0xffff))))
     }
     #[inline(always)]
+    fn widen(self, pairs: &[f32]) -> Self::V {
+        assert!(pairs.len() >= 4);
+        intrinsic!({
+            let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(pairs.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
+        })
+    }
+    #[inline(always)]
     fn reduce_add(self, a: Self::V) -> f32 {
         intrinsic!({
             let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
@@ -284,6 +292,14 @@ impl Simd for Avx512 {
         intrinsic!(_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(!0xffff))))
     }
     #[inline(always)]
+    fn widen(self, pairs: &[f32]) -> Self::V {
+        assert!(pairs.len() >= 8);
+        intrinsic!({
+            let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(pairs.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
+        })
+    }
+    #[inline(always)]
     fn reduce_add(self, a: Self::V) -> f32 {
         intrinsic!(_mm512_reduce_add_ps(a))
     }
@@ -312,14 +328,11 @@ impl Bf16 for Avx512Bf16 {
     }
 
     #[inline(always)]
-    fn round_row(self, pairs: &mut [f32], row: &[f32]) {
-        assert_eq!(pairs.len(), row.len().div_ceil(2), "pairs: half as many as numbers");
-        let s = self.0;
-        for (to, from) in pairs.chunks_mut(16).zip(row.chunks(32)) {
-            let (low, high) = from.split_at(from.len().min(16));
-            let (low, high) = (load_up_to(s, low), load_up_to(s, high));
-            let rounded = intrinsic!(std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low)));
-            store_up_to(s, rounded, to);
-        }
+    fn round_to(self, v: __m512, pairs: &mut [f32]) {
+        assert!(pairs.len() >= 8);
+        intrinsic!({
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+            _mm256_storeu_si256(pairs.as_mut_ptr().cast(), rounded)
+        })
     }
 }

@@ -1,11 +1,13 @@
 //! The tensors of a model directory: one safetensors file or several with an index, read one tensor at a time.
 //!
-//! A tensor is read in pieces into a buffer that the caller keeps, widened to f32 on the way (f32, f16, bf16), and
-//! refused when its shape is not the expected one or a value is not finite. No second copy of a tensor is ever held.
+//! A tensor is read in pieces, of a large one several at a time, into memory of the caller, widened to f32 on the way
+//! (f32, f16, bf16), and refused when its shape is not the expected one or a value is not finite. No second copy of a
+//! tensor is ever held.
 //! The index is `{"weight_map": {"tensor": "shard file", ...}}`; shard names must be plain file names of the directory.
 //! The headers' own checks are in [`super::shard`]. Quantised dtypes are refused by name.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 use half::f16;
@@ -25,6 +27,8 @@ const LARGEST_INDEX: u64 = 64 << 20;
 const MOST_SHARDS: usize = 512;
 /// Tensors are read in pieces of this size: large enough for the disk, small enough for the cache.
 const PIECE_BYTES: usize = 256 << 10;
+/// No thread is started for fewer values: they are read in less time than that takes to pay.
+const LEAST_PART: usize = 1 << 20;
 
 /// The tensors of a model directory, known by name, dtype and shape; their values stay in the files.
 #[derive(Debug)]
@@ -35,8 +39,8 @@ pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
 }
 
-/// Appends little-endian values of some dtype to f32 values.
-type Widen = fn(&[u8], &mut Vec<f32>);
+/// Turns little-endian values of some dtype into as many f32 values.
+type Widen = fn(&[u8], &mut [f32]);
 
 /// Where a tensor lies and what it is.
 #[derive(Debug)]
@@ -127,34 +131,65 @@ impl Weights {
         self.tensors.get(name).map(|tensor| format!("{:?}", tensor.dtype))
     }
 
-    /// Reads a tensor as f32, in row-major order. `out` is cleared first and keeps its memory between calls.
+    /// Reads a tensor as f32, in row-major order. `out` gets its length and keeps its memory between calls.
     ///
     /// # Errors
     /// A missing tensor (with up to three names like it), another shape than `expected_shape`, a dtype other than f32,
     /// f16 and bf16, a value that is not finite (with its index), a failed read. `out` holds no usable values then.
     pub fn read_into(&self, name: &str, expected_shape: &[usize], out: &mut Vec<f32>) -> Result<()> {
+        let (tensor, ..) = self.readable(name, expected_shape)?;
+        let values = tensor.values();
+        out.try_reserve_exact(values.saturating_sub(out.len()))
+            .map_err(|_| Error::Failed(format!("no memory for the {values} values of {name}")))?;
+        out.resize(values, 0.0);
+        self.read(name, expected_shape, out, 1)
+    }
+
+    /// The same into memory of the tensor's size, a large tensor with up to `threads` threads.
+    ///
+    /// # Errors
+    /// As [`Weights::read_into`]; of several bad values the first.
+    pub fn read(&self, name: &str, expected_shape: &[usize], out: &mut [f32], threads: usize) -> Result<()> {
+        let (tensor, shard, widen) = self.readable(name, expected_shape)?;
+        assert_eq!(out.len(), tensor.values(), "memory for exactly the values of {name}");
+        let read = |first: usize, out: &mut [f32]| -> Result<()> {
+            let bytes = tensor.value_bytes();
+            let mut buffer = vec![0; PIECE_BYTES.min(out.len() * bytes)];
+            for (i, values) in out.chunks_mut(PIECE_BYTES / bytes).enumerate() {
+                let first = first + i * (PIECE_BYTES / bytes);
+                let piece = &mut buffer[..values.len() * bytes];
+                shard.read_at(tensor.start + (first * bytes) as u64, piece)?;
+                widen(piece, values);
+                if let Some(at) = not_finite(values) {
+                    let place = index_of(first + at, &tensor.shape);
+                    let message = format!("the value at {place:?} is {}; weights must be finite", values[at]);
+                    return Err(Error::tensor(shard.path(), name, message));
+                }
+            }
+            Ok(())
+        };
+        let part = out.len().div_ceil(threads.max(1)).max(LEAST_PART);
+        std::thread::scope(|scope| {
+            let mut parts = out.chunks_mut(part).enumerate().map(|(i, out)| (i * part, out));
+            let mine = parts.next();
+            let others: Vec<_> = parts.map(|(first, out)| scope.spawn(move || read(first, out))).collect();
+            let mine = mine.map_or(Ok(()), |(first, out)| read(first, out));
+            let joined = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            joined.fold(mine, Result::and)
+        })
+    }
+
+    /// A tensor that can be read as f32 and has the expected shape.
+    fn readable(&self, name: &str, expected_shape: &[usize]) -> Result<(&Tensor, &Shard, Widen)> {
         let (tensor, shard) = self.find(name)?;
         let wrong = |message: String| Error::tensor(shard.path(), name, message);
         if tensor.shape != expected_shape {
             return Err(wrong(format!("has shape {:?}; the configuration makes it {expected_shape:?}", tensor.shape)));
         }
-        let widen = widening(tensor.dtype)
-            .ok_or_else(|| wrong(format!("has dtype {:?}; F32, F16 and BF16 can be read", tensor.dtype)))?;
-        let values = tensor.bytes / (tensor.dtype.bitsize() / 8);
-        out.clear();
-        out.try_reserve_exact(values)
-            .map_err(|_| Error::Failed(format!("no memory for the {values} values of {name}")))?;
-        self.for_each_piece(name, |piece| {
-            let first = out.len();
-            widen(piece, out);
-            match out[first..].iter().position(|value| !value.is_finite()) {
-                Some(at) => {
-                    let place = index_of(first + at, &tensor.shape);
-                    Err(wrong(format!("the value at {place:?} is {}; weights must be finite", out[first + at])))
-                }
-                None => Ok(()),
-            }
-        })
+        match widening(tensor.dtype) {
+            Some(widen) => Ok((tensor, shard, widen)),
+            None => Err(wrong(format!("has dtype {:?}; F32, F16 and BF16 can be read", tensor.dtype))),
+        }
     }
 
     /// Hands the bytes of a tensor, as they stand in the file, to `visit`, piece by piece and in order. A piece is a
@@ -195,6 +230,15 @@ impl Tensor {
         let start = file.data_start() + begin as u64;
         Some(Tensor { shard, dtype: info.dtype, shape: info.shape.clone(), start, bytes: end - begin })
     }
+
+    /// Bytes of a value as it is stored, in a dtype that can be read.
+    fn value_bytes(&self) -> usize {
+        self.dtype.bitsize() / 8
+    }
+
+    fn values(&self) -> usize {
+        self.bytes / self.value_bytes()
+    }
 }
 
 /// The tensors of each shard, by shard, sorted.
@@ -228,20 +272,27 @@ fn is_plain_name(name: &str) -> bool {
 /// How to widen a dtype; none for the dtypes that are refused.
 fn widening(dtype: Dtype) -> Option<Widen> {
     match dtype {
-        Dtype::F32 => Some(|bytes, out| out.extend(bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)))),
+        Dtype::F32 => Some(|bytes, out| {
+            out.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, value)| *to = f32::from_le_bytes(*value));
+        }),
         Dtype::F16 => Some(|bytes, out| {
             let halves: Vec<f16> = bytes.as_chunks().0.iter().map(|value| f16::from_le_bytes(*value)).collect();
-            let first = out.len();
-            out.resize(first + halves.len(), 0.0);
-            halves.convert_to_f32_slice(&mut out[first..]);
+            halves.convert_to_f32_slice(out);
         }),
         // A bf16 is the upper half of an f32.
         Dtype::BF16 => Some(|bytes, out| {
             let wide = |value: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*value)) << 16);
-            out.extend(bytes.as_chunks().0.iter().map(wide));
+            out.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, value)| *to = wide(value));
         }),
         _ => None,
     }
+}
+
+/// Where the first value is that is no finite number.
+fn not_finite(values: &[f32]) -> Option<usize> {
+    // All values first, without a way out, so that the loop is one of vectors.
+    let any = values.iter().fold(false, |any, value| any | !value.is_finite());
+    if any { values.iter().position(|value| !value.is_finite()) } else { None }
 }
 
 /// The index of a value, `[row, column]`, from its position in row-major order.

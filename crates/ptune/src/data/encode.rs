@@ -13,7 +13,8 @@
 //! where words are joined; a piece that makes no token (an empty field) leaves what stands before as it was.
 //!
 //! In a causal model `[MASK]` takes no row, and nothing stands behind it: no piece, no end token. White space before it
-//! belongs to the label word, as always.
+//! belongs to the label word, as always. What stands before the first field is the same in every row of the task, and no row
+//! of it sees what stands behind: [`Encoded::leading`] counts it, so that a batch can compute it once.
 //!
 //! `max_tokens` counts the whole row, the longest label word included. A row that is too long loses tokens from the end
 //! of its longest `shorten` field, one at a time (of equally long ones the last loses first), until it fits. All copies
@@ -50,6 +51,9 @@ pub struct Encoded {
     /// The indices in `tokens` of the rows that give the answer, ascending: masks, or in a causal model the rows before
     /// the tokens of the answer. As many for every example of a task.
     pub answers: Vec<usize>,
+    /// Causal: how many tokens at the beginning the template alone decides. They are the same in every row of the task. 0
+    /// where nothing stands behind them, since an answer row belongs to one example.
+    pub leading: usize,
 }
 
 /// Tokens that see each other and those of their ancestors.
@@ -66,9 +70,15 @@ pub struct TokenSpan {
 impl Encoded {
     /// A single row with a single answer.
     pub fn row(tokens: Vec<Token>, answer: usize) -> Encoded {
-        let mut encoded = Encoded { tokens: Vec::new(), spans: Vec::new(), answers: vec![answer] };
+        let mut encoded = Encoded { tokens: Vec::new(), spans: Vec::new(), answers: vec![answer], leading: 0 };
         encoded.push(tokens, None);
         encoded
+    }
+
+    /// Tokens before the first pseudo token of the first span.
+    pub fn before_pseudo(&self) -> usize {
+        let first = &self.tokens[self.spans[0].rows.clone()];
+        first.iter().take_while(|token| matches!(token, Token::Id(_))).count()
     }
 
     fn push(&mut self, tokens: impl IntoIterator<Item = Token>, parent: Option<usize>) {
@@ -153,9 +163,11 @@ impl<'a> Encoder<'a> {
     /// left before the answer.
     pub fn encode(&self, example: &Example) -> Result<Encoded> {
         let (segments, mask) = self.segments(example)?;
-        let joined = |segments: &[Segment]| segments.iter().flat_map(|segment| segment.tokens.clone()).collect();
+        let joined = |segments: &[Segment]| -> Vec<Token> {
+            segments.iter().flat_map(|segment| segment.tokens.clone()).collect()
+        };
         let before: Vec<Token> = [self.start.clone(), joined(&segments[..mask])].concat();
-        let mut encoded = Encoded { tokens: Vec::new(), spans: Vec::new(), answers: Vec::new() };
+        let mut encoded = Encoded { tokens: Vec::new(), spans: Vec::new(), answers: Vec::new(), leading: 0 };
         match &self.answer {
             AnswerForm::Masks(counts) => {
                 let behind: Vec<Token> = [joined(&segments[mask + 1..]), self.end.clone()].concat();
@@ -168,6 +180,8 @@ impl<'a> Encoder<'a> {
             AnswerForm::Continuations(words) => {
                 let message = "no token of this row stands before [MASK], so nothing can predict the answer";
                 let last = before.len().checked_sub(1).ok_or_else(|| example.error(message))?;
+                let leading = self.start.len() + joined(&segments[..self.template.leading().len()]).len();
+                encoded.leading = if leading <= last { leading } else { 0 };
                 encoded.push(before, None);
                 for word in words {
                     encoded.push(word.iter().map(|id| Token::Id(*id)), Some(0));

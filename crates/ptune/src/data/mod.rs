@@ -9,7 +9,7 @@ pub mod jsonl;
 
 use std::path::Path;
 
-pub use batch::pack;
+pub use batch::{Beginning, pack, pack_from};
 pub use encode::{Encoded, Encoder, RowForm, Token, TokenSpan};
 pub use jsonl::Example;
 

@@ -13,6 +13,7 @@ mod head;
 pub use head::{Head, Loss};
 
 use crate::model::Inject;
+use crate::ops::Part;
 use crate::parameter::Parameter;
 use crate::prompt::encoder::{EncoderSaved, PromptEncoder};
 use crate::tensor::{Device, Tensor};
@@ -25,36 +26,68 @@ pub enum Prompt {
     Encoder(PromptEncoder),
 }
 
-/// The prompt of one step, and what the encoder's backward needs.
-pub struct StepPrompt {
-    rows: Option<(Tensor, EncoderSaved)>,
+/// The prompts of one step, one below the other, and what their encoders' backwards need.
+pub struct StepPrompts {
+    rows: Option<Tensor>,
+    /// Which rows are whose, of the prompts that have an encoder.
+    parts: Vec<Part>,
+    saved: Vec<EncoderSaved>,
 }
 
-impl StepPrompt {
-    /// What a model gets.
-    pub fn inject(&self) -> Inject<'_> {
-        Inject { prompt_embeds: self.rows() }
+impl StepPrompts {
+    /// Computes the prompts: once a step, whatever the batch.
+    pub fn forward<'p>(device: &Device, prompts: impl IntoIterator<Item = &'p Prompt>) -> Self {
+        let encoders = prompts.into_iter().filter_map(|prompt| match prompt {
+            Prompt::Manual => None,
+            Prompt::Encoder(encoder) => Some(encoder.forward(device)),
+        });
+        let (rows, saved): (Vec<Tensor>, Vec<EncoderSaved>) = encoders.unzip();
+        let width = rows.first().map_or(0, Tensor::columns);
+        let parts = Part::stacked(rows.iter().map(Tensor::rows), width);
+        let rows = parts.last().map(|last| device.join(rows, &parts, last.rows.end, width));
+        StepPrompts { rows, parts, saved }
     }
 
-    /// The prompt `[rows, width]`; `None` for a manual one.
+    /// What a model gets.
+    pub fn inject(&self) -> Inject<'_> {
+        Inject { prompt_embeds: self.rows(), ..Inject::default() }
+    }
+
+    /// The rows `[rows of all prompts, width]`; `None` where all are manual.
     pub fn rows(&self) -> Option<&Tensor> {
-        self.rows.as_ref().map(|(rows, _)| rows)
+        self.rows.as_ref()
+    }
+
+    /// Writes the gradients of the parameters of the same prompts from that of the rows.
+    pub fn backward<'p>(
+        self,
+        device: &Device,
+        prompts: impl IntoIterator<Item = &'p mut Prompt>,
+        d_rows: Option<Tensor>,
+    ) {
+        let Some(d_rows) = d_rows else { return };
+        let encoders = prompts.into_iter().filter_map(|prompt| match prompt {
+            Prompt::Manual => None,
+            Prompt::Encoder(encoder) => Some(encoder),
+        });
+        let d_prompts = device.split(d_rows, &self.parts);
+        for ((encoder, saved), d_prompt) in encoders.zip(self.saved).zip(d_prompts) {
+            encoder.backward(device, &d_prompt, saved);
+        }
     }
 }
 
 impl Prompt {
-    /// Computes the prompt: once a step, whatever the batch.
-    pub fn forward(&self, device: &Device) -> StepPrompt {
-        match self {
-            Prompt::Manual => StepPrompt { rows: None },
-            Prompt::Encoder(encoder) => StepPrompt { rows: Some(encoder.forward(device)) },
-        }
+    /// The vectors of this prompt alone.
+    pub fn forward(&self, device: &Device) -> StepPrompts {
+        StepPrompts::forward(device, [self])
     }
 
-    /// Writes the gradients of the parameters from that of the prompt.
-    pub fn backward(&mut self, device: &Device, d_prompt: Option<&Tensor>, step: StepPrompt) {
-        if let (Prompt::Encoder(encoder), Some(d_prompt), Some((_, saved))) = (self, d_prompt, step.rows) {
-            encoder.backward(device, d_prompt, saved);
+    /// Prompt rows: 0 of a manual one.
+    pub fn rows(&self) -> usize {
+        match self {
+            Prompt::Manual => 0,
+            Prompt::Encoder(encoder) => encoder.rows(),
         }
     }
 

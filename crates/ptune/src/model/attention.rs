@@ -6,7 +6,7 @@ use super::layer::Linear;
 use super::load::Loader;
 use super::spec::AttentionSpec;
 use crate::Result;
-use crate::ops::{self, Layout};
+use crate::ops::{self, KeysValues, Layout};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
@@ -34,6 +34,12 @@ pub(super) struct AttentionInputs {
     pub(super) queries: Option<Tensor>,
 }
 
+impl AttentionSaved {
+    pub(super) fn into_keys_values(self) -> (Tensor, Tensor) {
+        self.rows.into_keys_values()
+    }
+}
+
 impl Attention {
     pub(super) fn load(loader: &mut Loader<'_>, spec: &AttentionSpec, layer: u32) -> Result<Self> {
         let shape = AttentionShape {
@@ -55,18 +61,20 @@ impl Attention {
     }
 
     /// `x [rows, hidden]`; queries `x_queries [queries, hidden]` stand in the rows `query_rows` -> `[queries, hidden]`.
+    /// `past` is what stands before the batch's rows.
     pub(super) fn forward(
         &self,
         device: &Device,
         x: &Tensor,
         x_queries: &Tensor,
+        past: Option<&KeysValues>,
         layout: &Layout,
         query_rows: &[u32],
     ) -> (Tensor, AttentionSaved) {
-        let q = self.query.forward(device, x_queries);
-        let k = self.key.forward(device, x);
-        let v = self.value.forward(device, x);
-        let (heads, rows) = device.attention((q, k, v), layout, query_rows, &self.shape, self.layer);
+        let q = self.query.forward_narrow(device, x_queries);
+        let k = self.key.forward_narrow(device, x);
+        let v = self.value.forward_narrow(device, x);
+        let (heads, rows) = device.attention((q, k, v), past, layout, query_rows, &self.shape, self.layer);
         let y = self.output.forward(device, &heads);
         (y, AttentionSaved { rows, heads: self.is_trained().then_some(heads) })
     }
@@ -78,14 +86,15 @@ impl Attention {
         device: &Device,
         d_out: &Tensor,
         (saved, inputs): (&AttentionSaved, Option<&AttentionInputs>),
+        past: Option<&KeysValues>,
         layout: &Layout,
         query_rows: &[u32],
         wanted: Option<&[u32]>,
         parameters: &mut [Parameter],
     ) -> (Tensor, Tensor) {
-        let d_heads = self.output.backward(device, d_out, saved.heads.as_ref(), parameters);
+        let d_heads = self.output.backward_narrow(device, d_out, saved.heads.as_ref(), parameters);
         let (d_q, mut d_k, mut d_v) =
-            device.attention_backward(&d_heads, &saved.rows, layout, query_rows, &self.shape, self.layer);
+            device.attention_backward(&d_heads, &saved.rows, past, layout, query_rows, &self.shape, self.layer);
         if let Some(rows) = wanted {
             d_k = device.gather_rows(&d_k, rows);
             d_v = device.gather_rows(&d_v, rows);
@@ -95,6 +104,11 @@ impl Attention {
         let mut d_x = self.key.backward(device, &d_k, x, parameters);
         self.value.backward_add(device, &mut d_x, &d_v, x, parameters);
         (self.query.backward(device, &d_q, x_queries, parameters), d_x)
+    }
+
+    /// The keys and values of `x [rows, hidden]` alone.
+    pub(super) fn keys_values(&self, device: &Device, x: &Tensor) -> (Tensor, Tensor) {
+        (self.key.forward_narrow(device, x), self.value.forward_narrow(device, x))
     }
 
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {

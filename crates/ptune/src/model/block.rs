@@ -10,7 +10,7 @@ use super::load::Loader;
 use super::mlp::{Mlp, MlpSaved};
 use super::spec::{BlockSpec, Join};
 use crate::Result;
-use crate::ops::{Layout, NormSaved};
+use crate::ops::{Hidden, KeysValues, Layout, NormSaved};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
@@ -36,6 +36,12 @@ pub(super) struct BlockSaved {
     queries: Option<Vec<u32>>,
 }
 
+impl BlockSaved {
+    pub(super) fn into_keys_values(self) -> (Tensor, Tensor) {
+        self.attention.into_keys_values()
+    }
+}
+
 impl Block {
     /// Block `index` of the model.
     pub(super) fn load(loader: &mut Loader<'_>, spec: &BlockSpec, index: usize, hidden: usize) -> Result<Self> {
@@ -50,47 +56,55 @@ impl Block {
         })
     }
 
-    /// `x [rows, hidden]` -> the block's output at `queries` (at all rows when `None`).
+    /// `x [rows, hidden]`, behind the rows of `past` -> the block's output at `queries` (at all rows when `None`).
     pub(super) fn forward(
         &self,
         device: &Device,
-        x: Tensor,
+        x: Hidden,
+        past: Option<&KeysValues>,
         layout: &Layout,
         all_rows: &[u32],
         queries: Option<&[u32]>,
-    ) -> (Tensor, BlockSaved) {
+    ) -> (Hidden, BlockSaved) {
         let query_rows = queries.unwrap_or(all_rows);
-        let gathered = |x: &Tensor| queries.map(|rows| device.gather_rows(x, rows));
-        let chosen = gathered(&x);
         match self.join {
             Join::Post => {
+                let chosen = queries.map(|rows| device.gather_hidden(&x, rows));
                 let x_queries = chosen.as_ref().unwrap_or(&x);
-                let (mut a, attention) = self.attention.forward(device, &x, x_queries, layout, query_rows);
+                let (mut a, attention) =
+                    self.attention.forward(device, x.factor(), x_queries.factor(), past, layout, query_rows);
                 device.dropout(&mut a, query_rows, layout, self.sites[0]);
-                let (h, attention_norm) = self.attention_norm.forward(device, &a, Some(x_queries));
-                let (mut m, mlp) = self.mlp.forward(device, &h);
+                let (h, attention_norm) = self.attention_norm.forward(device, &a, Some(&x_queries.exact));
+                drop(a);
+                let inputs = self.attention.is_trained().then(|| {
+                    let queries = chosen.map(|chosen| chosen.exact);
+                    AttentionInputs { x: x.exact, queries }
+                });
+                let (mut m, mlp) = self.mlp.forward(device, h.factor());
                 device.dropout(&mut m, query_rows, layout, self.sites[1]);
-                let (y, mlp_norm) = self.mlp_norm.forward(device, &m, Some(&h));
-                let inputs = self.attention.is_trained().then_some(AttentionInputs { x, queries: chosen });
-                let mlp = mlp.with_input(self.mlp.is_trained().then_some(h));
+                let (y, mlp_norm) = self.mlp_norm.forward(device, &m, Some(&h.exact));
+                let mlp = mlp.with_input(self.mlp.is_trained().then_some(h.exact));
                 let queries = queries.map(<[u32]>::to_vec);
                 (y, BlockSaved { attention, inputs, attention_norm, mlp, mlp_norm, queries })
             }
             Join::Pre => {
-                let (n, attention_norm) = self.attention_norm.forward(device, &x, None);
+                let x = x.exact;
+                let gathered = |x: &Tensor| queries.map(|rows| device.gather_rows(x, rows));
+                let (n, attention_norm) = self.attention_norm.forward_narrow(device, &x);
                 let n_chosen = gathered(&n);
                 let n_queries = n_chosen.as_ref().unwrap_or(&n);
-                let (mut h, attention) = self.attention.forward(device, &n, n_queries, layout, query_rows);
+                let (mut h, attention) = self.attention.forward(device, &n, n_queries, past, layout, query_rows);
                 device.dropout(&mut h, query_rows, layout, self.sites[0]);
-                device.add(&mut h, chosen.as_ref().unwrap_or(&x));
+                device.add(&mut h, gathered(&x).as_ref().unwrap_or(&x));
+                drop(x);
                 let inputs = self.attention.is_trained().then_some(AttentionInputs { x: n, queries: n_chosen });
-                let (n, mlp_norm) = self.mlp_norm.forward(device, &h, None);
+                let (n, mlp_norm) = self.mlp_norm.forward_narrow(device, &h);
                 let (mut y, mlp) = self.mlp.forward(device, &n);
                 device.dropout(&mut y, query_rows, layout, self.sites[1]);
                 device.add(&mut y, &h);
                 let mlp = mlp.with_input(self.mlp.is_trained().then_some(n));
                 let queries = queries.map(<[u32]>::to_vec);
-                (y, BlockSaved { attention, inputs, attention_norm, mlp, mlp_norm, queries })
+                (y.into(), BlockSaved { attention, inputs, attention_norm, mlp, mlp_norm, queries })
             }
         }
     }
@@ -100,50 +114,65 @@ impl Block {
     pub(super) fn backward(
         &self,
         device: &Device,
-        d_y: &Tensor,
+        d_y: Hidden,
         saved: &BlockSaved,
+        past: Option<&KeysValues>,
         layout: &Layout,
         all_rows: &[u32],
         wanted: Option<&[u32]>,
         parameters: &mut [Parameter],
-    ) -> Tensor {
+    ) -> Hidden {
         let queries = saved.queries.as_deref();
         let query_rows = queries.unwrap_or(all_rows);
         // The gradient of what was dropped out, where it is not the same.
         let through_dropout =
-            |d: &Tensor, site: usize| device.dropout_backward(d, query_rows, layout, self.sites[site]);
-        let attention_backward = |d_a: &Tensor, parameters: &mut [Parameter]| {
+            |d: &Hidden, site: usize| device.dropout_backward(&d.exact, query_rows, layout, self.sites[site]);
+        let mlp_backward = |d_m: &Hidden, parameters: &mut [Parameter]| {
+            let d_dropped = through_dropout(d_m, 1);
+            self.mlp.backward(device, d_dropped.as_ref().unwrap_or(d_m.factor()), &saved.mlp, parameters)
+        };
+        let attention_backward = |d_a: &Hidden, parameters: &mut [Parameter]| {
             let d_dropped = through_dropout(d_a, 0);
-            let (d_a, kept) = (d_dropped.as_ref().unwrap_or(d_a), (&saved.attention, saved.inputs.as_ref()));
-            self.attention.backward(device, d_a, kept, layout, query_rows, wanted, parameters)
+            let d_a = d_dropped.as_ref().unwrap_or(d_a.factor());
+            let kept = (&saved.attention, saved.inputs.as_ref());
+            self.attention.backward(device, d_a, kept, past, layout, query_rows, wanted, parameters)
         };
         match self.join {
             Join::Post => {
-                let d_m = self.mlp_norm.backward(device, d_y, &saved.mlp_norm, parameters);
-                let d_dropped = through_dropout(&d_m, 1);
-                let mut d_h = self.mlp.backward(device, d_dropped.as_ref().unwrap_or(&d_m), &saved.mlp, parameters);
-                device.add(&mut d_h, &d_m);
+                let d_m = self.mlp_norm.backward(device, &d_y.exact, None, &saved.mlp_norm, parameters);
+                drop(d_y);
+                let mut d_h = mlp_backward(&d_m, parameters);
+                device.add(&mut d_h, &d_m.exact);
+                drop(d_m);
                 // The gradient of the attention's output and of the residual x.
-                let d_a = self.attention_norm.backward(device, &d_h, &saved.attention_norm, parameters);
+                let d_a = self.attention_norm.backward(device, &d_h, None, &saved.attention_norm, parameters);
+                drop(d_h);
                 let (mut d_queries, mut d_x) = attention_backward(&d_a, parameters);
-                device.add(&mut d_queries, &d_a);
+                device.add(&mut d_queries, &d_a.exact);
                 add_queries(device, &mut d_x, &d_queries, queries, wanted, layout.rows());
-                d_x
+                d_x.into()
             }
             Join::Pre => {
-                let d_dropped = through_dropout(d_y, 1);
-                let d_n = self.mlp.backward(device, d_dropped.as_ref().unwrap_or(d_y), &saved.mlp, parameters);
-                let mut d_h = self.mlp_norm.backward(device, &d_n, &saved.mlp_norm, parameters);
-                device.add(&mut d_h, d_y);
+                let d_n = mlp_backward(&d_y, parameters);
+                let d_h = self.mlp_norm.backward(device, &d_n, Some(&d_y.exact), &saved.mlp_norm, parameters);
+                drop((d_n, d_y));
                 let (d_queries, mut d_n) = attention_backward(&d_h, parameters);
                 add_queries(device, &mut d_n, &d_queries, queries, wanted, layout.rows());
+                drop(d_queries);
                 let chosen = wanted.map(|rows| device.gather_saved(&saved.attention_norm, rows));
                 let norm = chosen.as_ref().unwrap_or(&saved.attention_norm);
-                let mut d_x = self.attention_norm.backward(device, &d_n, norm, parameters);
-                // The residual.
-                add_queries(device, &mut d_x, &d_h, queries, wanted, layout.rows());
-                d_x
+                let residual = at_wanted(device, &d_h.exact, queries, wanted, layout.rows());
+                let residual = residual.as_ref().unwrap_or(&d_h.exact);
+                self.attention_norm.backward(device, &d_n, Some(residual), norm, parameters)
             }
+        }
+    }
+
+    /// The keys and values of `x [rows, hidden]` alone.
+    pub(super) fn keys_values(&self, device: &Device, x: &Hidden) -> (Tensor, Tensor) {
+        match self.join {
+            Join::Post => self.attention.keys_values(device, x.factor()),
+            Join::Pre => self.attention.keys_values(device, &self.attention_norm.forward_narrow(device, &x.exact).0),
         }
     }
 
@@ -165,12 +194,19 @@ fn add_queries(
     rows: usize,
 ) {
     match (queries, wanted) {
-        (None, None) => device.add(d_x, d_queries),
         (Some(queries), None) => device.scatter_rows_add(d_x, d_queries, queries),
-        (None, Some(wanted)) => device.add(d_x, &device.gather_rows(d_queries, wanted)),
-        (Some(queries), Some(wanted)) => {
-            let spread = device.scatter_rows(d_queries, queries, rows);
-            device.add(d_x, &device.gather_rows(&spread, wanted));
-        }
+        _ => device.add(d_x, at_wanted(device, d_queries, queries, wanted, rows).as_ref().unwrap_or(d_queries)),
     }
+}
+
+/// The rows `wanted` of `x`, which stands at `queries`, zeros where it has none; `None` where that is `x` itself.
+fn at_wanted(
+    device: &Device,
+    x: &Tensor,
+    queries: Option<&[u32]>,
+    wanted: Option<&[u32]>,
+    rows: usize,
+) -> Option<Tensor> {
+    let spread = queries.map(|queries| device.scatter_rows(x, queries, rows));
+    wanted.map(|wanted| device.gather_rows(spread.as_ref().unwrap_or(x), wanted)).or(spread)
 }

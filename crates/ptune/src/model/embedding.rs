@@ -5,7 +5,7 @@ use super::load::Loader;
 use super::spec::ModelSpec;
 use super::{Inject, InjectGradients};
 use crate::Result;
-use crate::ops::{EmbeddingTables, Layout, NormSaved};
+use crate::ops::{EmbeddingTables, Hidden, Layout, NormSaved};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
@@ -42,7 +42,7 @@ impl Embedding {
         all_rows: &[u32],
         inject: &Inject<'_>,
         parameters: &[Parameter],
-    ) -> (Tensor, Option<NormSaved>) {
+    ) -> (Hidden, Option<NormSaved>) {
         let tables = EmbeddingTables {
             words: self.words.value(parameters),
             positions: self.positions.value(parameters),
@@ -51,7 +51,11 @@ impl Embedding {
         };
         let x = device.embed(layout, &tables, inject.prompt_embeds);
         let (mut x, saved) = normed(device, x, self.norm.as_ref());
-        device.dropout(&mut x, all_rows, layout, DROPOUT_SITE);
+        if layout.dropout.is_some() {
+            device.dropout(&mut x.exact, all_rows, layout, DROPOUT_SITE);
+            // What the norm rounded was not dropped.
+            x.rounded = None;
+        }
         (x, saved)
     }
 
@@ -78,7 +82,7 @@ impl Embedding {
     ) -> InjectGradients {
         device.dropout(&mut d_x, wanted.unwrap_or(all_rows), layout, DROPOUT_SITE);
         let chosen = wanted.and_then(|rows| saved.map(|norm| device.gather_saved(norm, rows)));
-        let mut d_x = normed_backward(device, d_x, chosen.as_ref().or(saved), self.norm.as_ref(), parameters);
+        let mut d_x = normed_backward(device, d_x, chosen.as_ref().or(saved), self.norm.as_ref(), parameters).exact;
         if wanted.is_none() {
             self.backward_tables(device, &d_x, layout, parameters);
             let pseudo: Vec<u32> = layout.pseudo.iter().map(|(row, _)| *row).collect();
@@ -109,22 +113,22 @@ impl Embedding {
 }
 
 /// The norm of `x`, where there is one, and what its backward needs.
-pub(super) fn normed(device: &Device, x: Tensor, norm: Option<&Norm>) -> (Tensor, Option<NormSaved>) {
-    let Some(norm) = norm else { return (x, None) };
+fn normed(device: &Device, x: Tensor, norm: Option<&Norm>) -> (Hidden, Option<NormSaved>) {
+    let Some(norm) = norm else { return (x.into(), None) };
     let (y, saved) = norm.forward(device, &x, None);
     (y, Some(saved))
 }
 
-/// `d_y -> d_x` of [`normed`].
+/// `d_y -> d_x` of a norm, where there is one.
 pub(super) fn normed_backward(
     device: &Device,
     d_y: Tensor,
     saved: Option<&NormSaved>,
     norm: Option<&Norm>,
     parameters: &mut [Parameter],
-) -> Tensor {
+) -> Hidden {
     match (saved, norm) {
-        (Some(saved), Some(norm)) => norm.backward(device, &d_y, saved, parameters),
-        _ => d_y,
+        (Some(saved), Some(norm)) => norm.backward(device, &d_y, None, saved, parameters),
+        _ => d_y.into(),
     }
 }

@@ -92,7 +92,7 @@ impl Head {
             return (logits, HeadSaved { transform: None, inputs: keep.then_some((h, None)) });
         };
         let dense = part.dense.forward(device, &h);
-        let (normed, norm) = part.norm.forward(device, &device.activation(&dense, part.activation), None);
+        let (normed, norm) = part.norm.forward_narrow(device, &device.activation(&dense, part.activation));
         let logits = device.linear(&normed, &columns.decoder);
         (logits, HeadSaved { transform: Some((dense, norm)), inputs: keep.then_some((h, Some(normed))) })
     }
@@ -115,8 +115,8 @@ impl Head {
         }
         let d_normed = device.linear_backward(d_logits, &columns.decoder);
         let (Some(part), Some((dense, norm))) = (&self.transform, &saved.transform) else { return d_normed };
-        let d_active = part.norm.backward(device, &d_normed, norm, parameters);
-        let d_dense = device.activation_backward(&d_active, dense, part.activation);
+        let d_active = part.norm.backward(device, &d_normed, None, norm, parameters).exact;
+        let d_dense = device.activation_backward(d_active, dense, part.activation);
         part.dense.backward(device, &d_dense, h, parameters)
     }
 

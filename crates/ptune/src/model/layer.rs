@@ -4,7 +4,7 @@
 //! among the model's: its backward writes their gradients, and after a step of the optimiser it packs them anew.
 
 use crate::ops;
-use crate::ops::NormSaved;
+use crate::ops::{Hidden, NormSaved};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
@@ -21,6 +21,11 @@ impl Linear {
         device.linear(x, &self.packed)
     }
 
+    /// The same, for another product to read or the attention.
+    pub(super) fn forward_narrow(&self, device: &Device, x: &Tensor) -> Tensor {
+        device.linear_narrow(x, &self.packed)
+    }
+
     /// `d_y -> d_x`, and the gradients of a trained layer, for which the forward's input was kept.
     pub(super) fn backward(
         &self,
@@ -31,6 +36,18 @@ impl Linear {
     ) -> Tensor {
         self.backward_weight(device, d_y, x, parameters);
         device.linear_backward(d_y, &self.packed)
+    }
+
+    /// The same, for another product to read or the attention.
+    pub(super) fn backward_narrow(
+        &self,
+        device: &Device,
+        d_y: &Tensor,
+        x: Option<&Tensor>,
+        parameters: &mut [Parameter],
+    ) -> Tensor {
+        self.backward_weight(device, d_y, x, parameters);
+        device.linear_backward_narrow(d_y, &self.packed)
     }
 
     /// `d_x += d_y W`, else as [`Linear::backward`].
@@ -69,23 +86,30 @@ pub(super) struct Norm {
 
 impl Norm {
     /// The norm of `x + residual`, row by row.
-    pub(super) fn forward(&self, device: &Device, x: &Tensor, residual: Option<&Tensor>) -> (Tensor, NormSaved) {
+    pub(super) fn forward(&self, device: &Device, x: &Tensor, residual: Option<&Tensor>) -> (Hidden, NormSaved) {
         device.layer_norm(x, residual, &self.norm)
     }
 
-    /// The gradient of `x` (and of the residual: they are the same), and those of a trained norm.
+    /// The norm of `x`, for products alone to read.
+    pub(super) fn forward_narrow(&self, device: &Device, x: &Tensor) -> (Tensor, NormSaved) {
+        device.layer_norm_narrow(x, &self.norm)
+    }
+
+    /// The gradient of `x` (and of the residual: they are the same) plus `other`, which reaches it on another way; and
+    /// those of a trained norm.
     pub(super) fn backward(
         &self,
         device: &Device,
         d_y: &Tensor,
+        other: Option<&Tensor>,
         saved: &NormSaved,
         parameters: &mut [Parameter],
-    ) -> Tensor {
+    ) -> Hidden {
         if let Some([gamma, beta]) = self.trained {
             let (before, behind) = parameters.split_at_mut(beta);
             device.layer_norm_backward_weight(d_y, saved, &mut before[gamma].gradient, &mut behind[0].gradient);
         }
-        device.layer_norm_backward(d_y, saved, &self.norm)
+        device.layer_norm_backward(d_y, other, saved, &self.norm)
     }
 
     /// Takes over what the optimiser made of its parameters.

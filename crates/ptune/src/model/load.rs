@@ -1,7 +1,9 @@
 //! Tensors of a checkpoint -> layers: read one at a time into one reused buffer, packed at once. A frozen tensor is never
-//! held twice; a trained one is also a parameter.
+//! held twice; a trained one is also a parameter. Where nothing is trained, several threads load, each with its buffer.
 
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Gradients;
 use super::layer::{Linear, Norm, Table};
@@ -12,6 +14,9 @@ use crate::checkpoint::Weights;
 use crate::ops::LayerNorm;
 use crate::parameter::{Group, Parameter};
 use crate::tensor::{Device, Tensor};
+
+/// Threads that read and pack at the same time: more would wait for the memory.
+const MOST_THREADS: usize = 4;
 
 /// Reads layers by name and tells how far it is.
 pub(super) struct Loader<'a> {
@@ -30,19 +35,23 @@ pub(super) struct Loader<'a> {
     transposed: Vec<f32>,
     /// The name of the shared tensors that `buffer` and `bias` hold.
     fused: Option<String>,
-    loaded: usize,
+    /// Of all threads together.
+    loaded: &'a AtomicUsize,
     total: usize,
-    progress: &'a mut dyn FnMut(usize, usize),
+    /// Of the first thread only.
+    progress: Option<&'a mut dyn FnMut(usize, usize)>,
 }
 
 impl<'a> Loader<'a> {
-    /// `progress(loaded, total)` is called after each of the `total` tensors that the checkpoint holds.
+    /// `loaded` counts tensors from 0; `progress(loaded, total)` is called now and then until it is the `total` that the
+    /// checkpoint holds.
     pub(super) fn new(
         device: &'a Device,
         weights: &'a Weights,
         tuned: &'a [Weights],
         gradients: Gradients,
-        progress: &'a mut dyn FnMut(usize, usize),
+        loaded: &'a AtomicUsize,
+        progress: Option<&'a mut dyn FnMut(usize, usize)>,
     ) -> Self {
         let total = weights.names().count();
         Loader {
@@ -57,10 +66,54 @@ impl<'a> Loader<'a> {
             bias: Vec::new(),
             transposed: Vec::new(),
             fused: None,
-            loaded: 0,
+            loaded,
             total,
             progress,
         }
+    }
+
+    /// `load` of 0 to `count` - 1, in this order in the result; several at a time unless they are trained, for then the
+    /// order of the parameters is that of loading. The first thing that is wrong is the error.
+    pub(super) fn each<T: Send>(
+        &mut self,
+        count: usize,
+        load: impl Fn(&mut Loader<'_>, usize) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let threads = if self.gradients == Gradients::Weights { 1 } else { self.threads().min(count) };
+        let next = AtomicUsize::new(0);
+        // What is claimed is loaded to its end, whatever happens elsewhere: the lowest error is always found.
+        let work = |loader: &mut Loader<'_>| {
+            let mut mine = Vec::new();
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= count {
+                    return mine;
+                }
+                let part = load(loader, i);
+                let failed = part.is_err();
+                mine.push((i, part));
+                if failed {
+                    return mine;
+                }
+            }
+        };
+        let (device, weights, tuned, gradients, loaded) =
+            (self.device, self.weights, self.tuned, self.gradients, self.loaded);
+        let mut parts = std::thread::scope(|scope| {
+            let helper = || work(&mut Loader::new(device, weights, tuned, gradients, loaded, None));
+            let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(helper)).collect();
+            let mut parts = work(self);
+            for helper in helpers {
+                parts.extend(helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            parts
+        });
+        parts.sort_by_key(|(i, _)| *i);
+        parts.into_iter().map(|(_, part)| part).collect()
+    }
+
+    fn threads(&self) -> usize {
+        self.device.threads().min(MOST_THREADS)
     }
 
     /// A linear layer with a bias.
@@ -143,10 +196,11 @@ impl<'a> Loader<'a> {
     /// A matrix, or a vector as one row.
     fn matrix(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.fused = None;
-        self.source(name).read_into(name, shape, &mut self.buffer)?;
-        self.count(1);
         let columns = shape[shape.len() - 1];
-        Ok(self.device.upload(self.buffer.len() / columns, columns, &self.buffer))
+        let mut tensor = self.device.uninitialised(shape.iter().product::<usize>() / columns, columns);
+        self.source(name).read(name, shape, tensor.data_mut(), self.threads())?;
+        self.count(1);
+        Ok(tensor)
     }
 
     /// The file of a tensor: a trained one if there is one.
@@ -155,8 +209,10 @@ impl<'a> Loader<'a> {
     }
 
     fn count(&mut self, tensors: usize) {
-        self.loaded += tensors;
-        (self.progress)(self.loaded.min(self.total), self.total);
+        let loaded = self.loaded.fetch_add(tensors, Ordering::Relaxed) + tensors;
+        if let Some(progress) = &mut self.progress {
+            progress(loaded.min(self.total), self.total);
+        }
     }
 }
 
@@ -180,6 +236,26 @@ fn transpose(out: &mut Vec<f32>, matrix: &[f32], columns: usize, mine: Range<usi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
+    use crate::checkpoint::ModelDirectory;
+
+    #[test]
+    fn parts_come_in_order_and_the_lowest_error_is_told_whatever_the_threads() {
+        let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tiny-mlm");
+        let directory = ModelDirectory::open(&model).expect("the example model");
+        for threads in 1..=4 {
+            let (device, loaded) = (Device::processor(Some(threads)), AtomicUsize::new(0));
+            let mut loader = Loader::new(&device, directory.weights(), &[], Gradients::None, &loaded, None);
+            assert_eq!(loader.each(9, |_, i| Ok(i)).expect("no error"), (0..9).collect::<Vec<_>>());
+            assert!(loader.each(0, |_, i| Ok(i)).expect("no error").is_empty());
+            let failing = |_: &mut Loader<'_>, i: usize| {
+                // So that a later part fails before an earlier one.
+                std::thread::sleep(std::time::Duration::from_millis(9 - i as u64));
+                if i < 3 { Ok(i) } else { Err(Error::Failed(i.to_string())) }
+            };
+            assert_eq!(loader.each(9, failing).unwrap_err().to_string(), Error::Failed("3".into()).to_string());
+        }
+    }
 
     #[test]
     fn chosen_columns_become_rows_for_awkward_sizes() {

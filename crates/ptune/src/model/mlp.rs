@@ -28,9 +28,9 @@ impl Mlp {
         Ok(Mlp { up: loader.linear(&spec.up)?, activation: spec.activation, down: loader.linear(&spec.down)? })
     }
 
-    /// `x [rows, hidden] -> y [rows, hidden]`
+    /// `x [rows, hidden] -> y [rows, hidden]`. The inner rows, the widest of the model, are in the device's narrow dtype.
     pub(super) fn forward(&self, device: &Device, x: &Tensor) -> (Tensor, MlpSaved) {
-        let up = self.up.forward(device, x);
+        let up = self.up.forward_narrow(device, x);
         let y = self.down.forward(device, &device.activation(&up, self.activation));
         (y, MlpSaved { up, x: None })
     }
@@ -45,8 +45,8 @@ impl Mlp {
         parameters: &mut [Parameter],
     ) -> Tensor {
         let active = saved.x.as_ref().map(|_| device.activation(&saved.up, self.activation));
-        let d_active = self.down.backward(device, d_y, active.as_ref(), parameters);
-        let d_up = device.activation_backward(&d_active, &saved.up, self.activation);
+        let d_active = self.down.backward_narrow(device, d_y, active.as_ref(), parameters);
+        let d_up = device.activation_backward(d_active, &saved.up, self.activation);
         self.up.backward(device, &d_up, saved.x.as_ref(), parameters)
     }
 

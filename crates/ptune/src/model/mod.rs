@@ -17,14 +17,18 @@ mod inject;
 mod layer;
 mod load;
 mod mlp;
+mod past;
 mod roberta;
 mod saved;
 pub mod spec;
 
 pub use head::{Columns, HeadSaved};
 pub use inject::{Inject, InjectGradients};
+pub use past::Past;
 pub use saved::TrainedTensor;
 use spec::ModelSpec;
+
+use std::sync::atomic::AtomicUsize;
 
 use crate::Result;
 use crate::checkpoint::{Config, ModelDirectory, Weights};
@@ -32,7 +36,7 @@ use crate::ops::{Activation, Layout, NormSaved};
 use crate::parameter::{Group, Parameter};
 use crate::tensor::{Device, Precision, Tensor};
 use block::{Block, BlockSaved};
-use embedding::{Embedding, normed, normed_backward};
+use embedding::{Embedding, normed_backward};
 use head::Head;
 use layer::Norm;
 use load::Loader;
@@ -92,10 +96,11 @@ impl Model {
         let hidden = spec.hidden;
         let full = (gradients == Gradients::Weights).then(|| device.with_precision(Precision::F32));
         let device = full.as_ref().unwrap_or(device);
-        let mut loader = Loader::new(device, directory.weights(), tuned, gradients, progress);
+        let loaded = AtomicUsize::new(0);
+        let mut loader = Loader::new(device, directory.weights(), tuned, gradients, &loaded, Some(progress));
         let embedding = Embedding::load(&mut loader, &spec)?;
-        let blocks = spec.blocks.iter().enumerate();
-        let blocks = blocks.map(|(i, block)| Block::load(&mut loader, block, i, hidden)).collect::<Result<_>>()?;
+        let load = |loader: &mut Loader<'_>, i: usize| Block::load(loader, &spec.blocks[i], i, hidden);
+        let blocks = loader.each(spec.blocks.len(), load)?;
         let final_norm = spec.final_norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?;
         loader.group = Group::Head;
         let head = Head::load(&mut loader, &spec.head, &spec)?;
@@ -152,11 +157,17 @@ impl Model {
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for (i, block) in self.blocks.iter().enumerate() {
             let queries = (i + 1 == self.blocks.len()).then_some(layout.targets.as_slice());
-            let (y, saved) = block.forward(device, x, layout, &all_rows, queries);
+            let (y, saved) = block.forward(device, x, inject.past_of(i), layout, &all_rows, queries);
             blocks.push(saved);
             x = y;
         }
-        let (x, final_norm) = normed(device, x, self.final_norm.as_ref());
+        let (x, final_norm) = match &self.final_norm {
+            Some(norm) => {
+                let (x, saved) = norm.forward_narrow(device, &x.exact);
+                (x, Some(saved))
+            }
+            None => (x.into_factor(), None),
+        };
         let (logits, head) = self.head.forward(device, x, columns, !self.parameters.is_empty());
         (logits, ModelSaved { embedding_norm, blocks, final_norm, head, all_rows })
     }
@@ -181,10 +192,10 @@ impl Model {
         let lowest = embedding.wanted(layout);
         for (i, (block, saved)) in blocks.iter().zip(&saved.blocks).enumerate().rev() {
             let wanted = lowest.as_deref().filter(|_| i == 0);
-            d_x = block.backward(device, &d_x, saved, layout, all_rows, wanted, parameters);
+            d_x = block.backward(device, d_x, saved, inject.past_of(i), layout, all_rows, wanted, parameters);
         }
         let norm = saved.embedding_norm.as_ref();
-        embedding.backward(device, d_x, norm, layout, all_rows, lowest.as_deref(), inject, parameters)
+        embedding.backward(device, d_x.exact, norm, layout, all_rows, lowest.as_deref(), inject, parameters)
     }
 
     /// Takes over what the optimiser made of the parameters, here and in `columns`. Nothing of a frozen model.

@@ -1,42 +1,38 @@
 //! What a model drops in a batch while it trains.
 
-use ptune_kernels as kernels;
+use ptune_kernels::{self as kernels, SpanKey};
 
 use super::Layout;
 use crate::profile::Operation;
 use crate::tensor::{Device, Tensor};
 
-/// Dropout of one batch. What is dropped follows from the seed, the place in the model, the span's key, and the row and
-/// column within, never from the place of a span in its batch.
+/// Dropout of one batch. What is dropped follows from the span's key, the place in the model, and the row and column
+/// within, never from the place of a span in its batch.
 #[derive(Clone, Debug)]
 pub struct Dropout {
     /// Share of the numbers that is set to zero, above 0 and below 1.
     pub probability: f32,
-    /// Of the run and the step.
-    pub seed: u64,
-    /// For each span a number that goes with its example.
-    pub span_keys: Vec<u64>,
+    /// For each span the seed of its run and step, and a number that goes with its example.
+    pub span_keys: Vec<SpanKey>,
 }
 
 impl Layout {
-    /// The same with dropout: `examples` are the numbers of the batch's examples, in its order. No dropout where
+    /// The same with dropout: `seed` is that of the run and the step, `examples` are the numbers of the batch's examples, in its order. No dropout where
     /// `probability` is 0.
     pub fn with_dropout(mut self, probability: f32, seed: u64, examples: &[usize]) -> Layout {
         // Every example of a task has as many spans.
         let spans = self.spans.len().checked_div(examples.len()).unwrap_or(0);
-        let keys = |&example: &usize| (0..spans as u64).map(move |span| (example as u64) << 16 | span);
-        self.dropout = (probability > 0.0).then(|| Dropout {
-            probability,
-            seed,
-            span_keys: examples.iter().flat_map(keys).collect(),
-        });
+        let key = move |example: usize, span: u64| SpanKey { seed, key: (example as u64) << 16 | span };
+        let keys = |&example: &usize| (0..spans as u64).map(move |span| key(example, span));
+        let span_keys = || examples.iter().flat_map(keys).collect();
+        self.dropout = (probability > 0.0).then(|| Dropout { probability, span_keys: span_keys() });
         self
     }
 
     /// The dropout of one place in a model.
     pub(super) fn dropout_at(&self, layer: u32) -> Option<kernels::Dropout<'_>> {
-        let Dropout { probability, seed, span_keys } = self.dropout.as_ref()?;
-        Some(kernels::Dropout { probability: *probability, seed: *seed, layer, span_keys })
+        let Dropout { probability, span_keys } = self.dropout.as_ref()?;
+        Some(kernels::Dropout { probability: *probability, layer, span_keys })
     }
 }
 

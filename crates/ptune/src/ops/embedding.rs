@@ -52,8 +52,8 @@ impl Device {
 
     /// These rows of `x`.
     pub(crate) fn gather_rows(&self, x: &Tensor, rows: &[u32]) -> Tensor {
-        let mut y = self.uninitialised(rows.len(), x.columns());
-        kernels::gather_rows(&self.doing(Operation::Rows), y.data_mut(), x.data(), rows, x.columns());
+        let mut y = self.uninitialised_as(x.dtype(), rows.len(), x.columns());
+        kernels::gather_rows(&self.doing(Operation::Rows), y.memory_mut(), x.memory(), rows, x.stride());
         y
     }
 

@@ -1,6 +1,6 @@
 //! A model's linear layers, norms and activations: to the input only, see `weights.rs` for what is trained.
 
-use ptune_kernels::{self as kernels, Activation};
+use ptune_kernels::{self as kernels, Activation, Dtype, NormOutput, RowsMut};
 
 use crate::profile::{Doing, Operation};
 use crate::tensor::{Device, Precision, Tensor};
@@ -22,6 +22,36 @@ pub struct LayerNorm {
 pub struct NormSaved {
     pub(super) normalized: Tensor,
     pub(super) inverse_deviation: Tensor,
+}
+
+/// Rows between layers, or their gradient: in f32, as residuals add them up, and where the device multiplies bf16
+/// perhaps a rounded copy for products to read.
+pub(crate) struct Hidden {
+    pub(crate) exact: Tensor,
+    pub(crate) rounded: Option<Tensor>,
+}
+
+impl Hidden {
+    /// What a product reads.
+    pub(crate) fn factor(&self) -> &Tensor {
+        self.rounded.as_ref().unwrap_or(&self.exact)
+    }
+
+    /// What a product reads, alone.
+    pub(crate) fn into_factor(self) -> Tensor {
+        self.rounded.unwrap_or(self.exact)
+    }
+
+    fn output(&mut self) -> NormOutput<'_> {
+        let rounded = self.rounded.as_mut().map(Tensor::memory_mut);
+        NormOutput { exact: Some(self.exact.data_mut()), rounded }
+    }
+}
+
+impl From<Tensor> for Hidden {
+    fn from(exact: Tensor) -> Self {
+        Hidden { exact, rounded: None }
+    }
 }
 
 impl Device {
@@ -62,57 +92,105 @@ impl Device {
         Linear { weight, bias }
     }
 
-    /// A product of `rows` rows with a layer's weight.
-    fn product(&self, operation: Operation, rows: usize, layer: &Linear) -> Doing<'_> {
-        self.reserve_shared(layer.weight.rounded_rows_len(rows));
-        self.doing_sums(operation, rows * layer.weight.inputs() * layer.weight.outputs())
+    /// `y [rows, outputs] = x [rows, inputs] W^T + b`, in f32.
+    pub(crate) fn linear(&self, x: &Tensor, layer: &Linear) -> Tensor {
+        self.linear_as(Dtype::F32, x, layer)
     }
 
-    /// `y [rows, outputs] = x [rows, inputs] W^T + b`.
-    pub(crate) fn linear(&self, x: &Tensor, layer: &Linear) -> Tensor {
-        let mut y = self.uninitialised(x.rows(), layer.weight.outputs());
-        kernels::matmul(
-            &self.product(Operation::Products, x.rows(), layer),
-            y.data_mut(),
-            x.data(),
-            &layer.weight,
-            layer.bias.as_ref().map(Tensor::data),
-        );
+    /// The same for another product to read, or the attention.
+    pub(crate) fn linear_narrow(&self, x: &Tensor, layer: &Linear) -> Tensor {
+        self.linear_as(self.narrow(), x, layer)
+    }
+
+    fn linear_as(&self, dtype: Dtype, x: &Tensor, layer: &Linear) -> Tensor {
+        let rounded = self.as_factor(x, layer);
+        let x = rounded.as_ref().unwrap_or(x);
+        let mut y = self.uninitialised_as(dtype, x.rows(), layer.weight.outputs());
+        let doing = self.product(Operation::Products, x.rows(), layer);
+        kernels::matmul(&doing, y.view_mut(), x.view(), &layer.weight, layer.bias.as_ref().map(Tensor::data));
         y
     }
 
-    /// `d_x = d_y W`.
+    /// `d_x = d_y W`, in f32.
     pub(crate) fn linear_backward(&self, d_y: &Tensor, layer: &Linear) -> Tensor {
-        let mut d_x = self.uninitialised(d_y.rows(), layer.weight.inputs());
-        kernels::matmul_backward_input(
-            &self.product(Operation::ProductsBackward, d_y.rows(), layer),
-            d_x.data_mut(),
-            d_y.data(),
-            &layer.weight,
-        );
+        self.linear_backward_as(Dtype::F32, d_y, layer)
+    }
+
+    /// The same for another product to read, or the attention.
+    pub(crate) fn linear_backward_narrow(&self, d_y: &Tensor, layer: &Linear) -> Tensor {
+        self.linear_backward_as(self.narrow(), d_y, layer)
+    }
+
+    fn linear_backward_as(&self, dtype: Dtype, d_y: &Tensor, layer: &Linear) -> Tensor {
+        let rounded = self.as_factor(d_y, layer);
+        let d_y = rounded.as_ref().unwrap_or(d_y);
+        let mut d_x = self.uninitialised_as(dtype, d_y.rows(), layer.weight.inputs());
+        let doing = self.product(Operation::ProductsBackward, d_y.rows(), layer);
+        kernels::matmul_backward_input(&doing, d_x.view_mut(), d_y.view(), &layer.weight);
         d_x
     }
 
-    /// `d_x += d_y W`.
+    /// `d_x += d_y W`, in f32.
     pub(crate) fn linear_backward_add(&self, d_x: &mut Tensor, d_y: &Tensor, layer: &Linear) {
-        kernels::matmul_backward_input_add(
-            &self.product(Operation::ProductsBackward, d_y.rows(), layer),
-            d_x.data_mut(),
-            d_y.data(),
-            &layer.weight,
-        );
+        let rounded = self.as_factor(d_y, layer);
+        let d_y = rounded.as_ref().unwrap_or(d_y);
+        let doing = self.product(Operation::ProductsBackward, d_y.rows(), layer);
+        kernels::matmul_backward_input_add(&doing, d_x.data_mut(), d_y.view(), &layer.weight);
     }
 
-    /// The layer norm of `x + residual`, row by row.
-    pub(crate) fn layer_norm(&self, x: &Tensor, residual: Option<&Tensor>, norm: &LayerNorm) -> (Tensor, NormSaved) {
+    /// The clock and the count of a product of `rows` rows with a layer's weight.
+    fn product(&self, operation: Operation, rows: usize, layer: &Linear) -> Doing<'_> {
+        self.doing_sums(operation, rows * layer.weight.inputs() * layer.weight.outputs())
+    }
+
+    /// `x` as the layer's weight is kept, where it is not so yet.
+    fn as_factor(&self, x: &Tensor, layer: &Linear) -> Option<Tensor> {
+        (x.dtype() != layer.weight.dtype()).then(|| self.rounded(x))
+    }
+
+    /// A copy of `x` in bf16.
+    pub(crate) fn rounded(&self, x: &Tensor) -> Tensor {
+        let mut y = self.uninitialised_as(Dtype::Bf16, x.rows(), x.columns());
+        kernels::round_rows(&self.doing(Operation::Rows), y.memory_mut(), x.data(), x.columns());
+        y
+    }
+
+    /// A copy of `x` in f32, where it is not.
+    pub(crate) fn widened(&self, x: &Tensor) -> Option<Tensor> {
+        (x.dtype() != Dtype::F32).then(|| {
+            let mut y = self.uninitialised(x.rows(), x.columns());
+            kernels::widen_rows(&self.doing(Operation::Rows), y.data_mut(), x.memory(), x.columns());
+            y
+        })
+    }
+
+    /// The layer norm of `x + residual`, row by row, for a residual and a product to read.
+    pub(crate) fn layer_norm(&self, x: &Tensor, residual: Option<&Tensor>, norm: &LayerNorm) -> (Hidden, NormSaved) {
+        let mut y = self.hidden(x.rows(), x.columns());
+        let saved = self.layer_norm_into(y.output(), x, residual, norm);
+        (y, saved)
+    }
+
+    /// The layer norm of `x` for a product alone to read.
+    pub(crate) fn layer_norm_narrow(&self, x: &Tensor, norm: &LayerNorm) -> (Tensor, NormSaved) {
+        let mut y = self.uninitialised_as(self.narrow(), x.rows(), x.columns());
+        let output = match y.view_mut() {
+            RowsMut::F32(exact) => NormOutput { exact: Some(exact), rounded: None },
+            RowsMut::Bf16(rounded) => NormOutput { exact: None, rounded: Some(rounded) },
+        };
+        let saved = self.layer_norm_into(output, x, None, norm);
+        (y, saved)
+    }
+
+    fn layer_norm_into(&self, y: NormOutput<'_>, x: &Tensor, residual: Option<&Tensor>, norm: &LayerNorm) -> NormSaved {
         let (rows, columns) = (x.rows(), x.columns());
-        let mut y = self.uninitialised(rows, columns);
-        let mut normalized = self.uninitialised(rows, columns);
+        let mut normalized = self.uninitialised_as(self.narrow(), rows, columns);
         let mut inverse_deviation = self.uninitialised(rows, 1);
+        self.reserve(kernels::layer_norm_scratch_len(columns));
         kernels::layer_norm(
             &self.doing(Operation::Norms),
-            y.data_mut(),
-            normalized.data_mut(),
+            y,
+            normalized.view_mut(),
             inverse_deviation.data_mut(),
             x.data(),
             residual.map(Tensor::data),
@@ -121,22 +199,47 @@ impl Device {
             norm.eps,
             columns,
         );
-        (y, NormSaved { normalized, inverse_deviation })
+        NormSaved { normalized, inverse_deviation }
     }
 
-    /// The gradient of `x` (and of the residual: they are the same).
-    pub(crate) fn layer_norm_backward(&self, d_y: &Tensor, saved: &NormSaved, norm: &LayerNorm) -> Tensor {
-        let mut d_x = self.uninitialised(d_y.rows(), d_y.columns());
+    /// The gradient of `x` (and of the residual: they are the same), plus `other`, which reaches it on another way.
+    pub(crate) fn layer_norm_backward(
+        &self,
+        d_y: &Tensor,
+        other: Option<&Tensor>,
+        saved: &NormSaved,
+        norm: &LayerNorm,
+    ) -> Hidden {
+        let mut d_x = self.hidden(d_y.rows(), d_y.columns());
+        self.reserve(kernels::layer_norm_scratch_len(d_y.columns()));
         kernels::layer_norm_backward_input(
             &self.doing(Operation::Norms),
-            d_x.data_mut(),
+            d_x.output(),
             d_y.data(),
-            saved.normalized.data(),
+            other.map(Tensor::data),
+            saved.normalized.view(),
             saved.inverse_deviation.data(),
             norm.gamma.data(),
             d_y.columns(),
         );
         d_x
+    }
+
+    /// Rows in f32, and a place for their rounded copy.
+    fn hidden(&self, rows: usize, columns: usize) -> Hidden {
+        let rounded = self.narrow() == Dtype::Bf16;
+        Hidden {
+            exact: self.uninitialised(rows, columns),
+            rounded: rounded.then(|| self.uninitialised_as(Dtype::Bf16, rows, columns)),
+        }
+    }
+
+    /// These rows of `x`.
+    pub(crate) fn gather_hidden(&self, x: &Hidden, rows: &[u32]) -> Hidden {
+        Hidden {
+            exact: self.gather_rows(&x.exact, rows),
+            rounded: x.rounded.as_ref().map(|rounded| self.gather_rows(rounded, rows)),
+        }
     }
 
     /// Only these rows of what a layer norm saved.
@@ -147,17 +250,16 @@ impl Device {
         }
     }
 
-    /// An activation, element by element.
+    /// An activation, element by element, in the dtype of `x`.
     pub(crate) fn activation(&self, x: &Tensor, kind: Activation) -> Tensor {
-        let mut y = self.uninitialised(x.rows(), x.columns());
-        kernels::activation(&self.doing(Operation::Activations), y.data_mut(), x.data(), kind);
+        let mut y = self.uninitialised_as(x.dtype(), x.rows(), x.columns());
+        kernels::activation(&self.doing(Operation::Activations), y.view_mut(), x.view(), kind);
         y
     }
 
-    /// `d_x = d_y f'(x)`.
-    pub(crate) fn activation_backward(&self, d_y: &Tensor, x: &Tensor, kind: Activation) -> Tensor {
-        let mut d_x = self.uninitialised(x.rows(), x.columns());
-        kernels::activation_backward(&self.doing(Operation::Activations), d_x.data_mut(), d_y.data(), x.data(), kind);
-        d_x
+    /// `d_y f'(x)`, where `d_y` stood: nothing else needs it.
+    pub(crate) fn activation_backward(&self, mut d_y: Tensor, x: &Tensor, kind: Activation) -> Tensor {
+        kernels::activation_backward(&self.doing(Operation::Activations), d_y.view_mut(), x.view(), kind);
+        d_y
     }
 }

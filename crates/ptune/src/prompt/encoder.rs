@@ -140,7 +140,7 @@ impl PromptEncoder {
                 let hidden = &saved.hidden[i - 1];
                 let x = device.activation(hidden, Activation::Relu);
                 let d_x = device.dense_backward(&d_y, &x, &weight.value, d_weight, d_bias);
-                device.activation_backward(&d_x, hidden, Activation::Relu)
+                device.activation_backward(d_x, hidden, Activation::Relu)
             } else {
                 let x = saved.lstm.as_ref().map_or(&table[0].value, |(y, _)| y);
                 device.dense_backward(&d_y, x, &weight.value, d_weight, d_bias)

@@ -166,6 +166,18 @@ impl Template {
         }
     }
 
+    /// The pieces before the first field and before `[MASK]`: every row of the task begins with the same tokens.
+    pub fn leading(&self) -> &[Piece] {
+        let end = self.pieces.iter().position(|piece| matches!(piece.kind, PieceKind::Field(_) | PieceKind::Mask));
+        &self.pieces[..end.unwrap_or(self.pieces.len())]
+    }
+
+    /// Whether text that is not trained stands before the first pseudo token, more than what every row begins with.
+    pub fn begins_with_frozen_text(&self) -> bool {
+        let is_pseudo = |piece: &Piece| matches!(piece.kind, PieceKind::Pseudo(_));
+        self.has_pseudo_tokens() && !self.leading().iter().any(is_pseudo)
+    }
+
     /// The pieces behind `[MASK]`.
     pub fn tail(&self) -> &[Piece] {
         let mask = self.pieces.iter().position(|piece| piece.kind == PieceKind::Mask);

@@ -7,15 +7,16 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::data::{Dataset, pack};
+use crate::data::Dataset;
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
 use crate::profile::Spent;
 use crate::tensor::Device;
+use crate::train::batches::{Batches, Rows};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
-use crate::train::prepare::{Data, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary, with_dropout};
-use crate::train::{Event, Order, Recipe, Task, Trainer, check_loss};
+use crate::train::prepare::{Data, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary};
+use crate::train::{Batch, Event, Learner, Order, Recipe, Task, Trainer, diverged};
 use crate::{Error, Result};
 
 /// Steps before the first that counts: buffers are made, caches filled, the processor's clock settles.
@@ -93,11 +94,16 @@ pub fn bench(
     let model =
         Model::load(&directory, &[], device, gradients, &mut |done, total| observe(Event::Loading { done, total }))?;
     let prompt = new_prompt(&config, file, device, &model, &initial_words)?;
-    let columns = model.columns(task.head.columns(true), trains);
     let head = &task.head;
-    let mut trainer = Trainer::new(model, columns, prompt, head, Recipe::of(&config.train), device);
-    let training = if trains { Some(training(&mut trainer, &data.train, &config, epochs, observe)?) } else { None };
-    let prompt = trainer.prompt.forward(device);
+    let batches = Batches::new(&config, &task, &model, &data.train.examples, 1);
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(prompt, head, Recipe::of(&config.train))], device);
+    let learner = &mut learners[0];
+    let training = if trains {
+        Some(training(&mut trainer, learner, batches, &data.train, &config, epochs, observe)?)
+    } else {
+        None
+    };
+    let prompt = learner.prompt.forward(device);
     let (model, columns) = (&trainer.model, &trainer.columns);
     let scorer = Scorer { device, model, columns, column_ids: head.columns(true), head, prompt: prompt.rows() };
     let rows = data.test.as_ref().or(data.dev.as_ref()).unwrap_or(&data.train);
@@ -112,6 +118,8 @@ fn goes_on(done: usize, epochs: Option<usize>, start: Instant) -> bool {
 
 fn training(
     trainer: &mut Trainer<'_>,
+    learner: &mut Learner<'_>,
+    mut batches: Batches<'_>,
     data: &Dataset,
     config: &RunConfig,
     epochs: Option<usize>,
@@ -121,12 +129,11 @@ fn training(
     let steps = Order::batches_per_epoch(rows.len(), config.train.batch_size);
     let mut order = Order::new(rows.len(), config.train.batch_size, None);
     let mut step = |order: &mut Order, done: usize| -> Result<f64> {
-        let batch = order.next_batch();
-        let layout = pack(batch.iter().map(|&row| &rows[row].encoded));
-        let layout = with_dropout(config, layout, done, batch);
-        let targets: Vec<u32> = batch.iter().map(|&row| rows[row].target).collect();
-        let loss = trainer.step(&layout, &targets, 1.0);
-        check_loss(loss, done).map(|()| loss)
+        let rows = [Rows { seed: config.seed, step: done, numbers: order.next_batch() }];
+        let packed = batches.pack(&trainer.model, device, &rows).into_iter();
+        let batch = packed.map(|(layout, targets)| Batch { layout, targets, share: 1.0 }).collect();
+        let loss = trainer.step(&mut [&mut *learner], batch, batches.past())[0];
+        if loss.is_finite() { Ok(loss) } else { Err(diverged(done)) }
     };
     for done in 0..WARM_UP_STEPS.min(steps) {
         step(&mut order, done)?;
@@ -139,7 +146,7 @@ fn training(
         for at in 0..steps {
             let loss = step(&mut order, done * steps + at)?;
             let examples_per_s = (done * rows.len()) as f64 / start.elapsed().as_secs_f64().max(1e-9);
-            observe(Event::Step { step: at + 1, steps, loss, examples_per_s, dev: None });
+            observe(Event::Step { seed: config.seed, step: at + 1, steps, loss, examples_per_s, dev: None });
         }
         done += 1;
     }

@@ -170,6 +170,8 @@ pub struct TrainConfig {
     pub eval_every: Option<usize>,
     /// Steps between two saves of the state, from which `--resume` goes on.
     pub save_every: usize,
+    /// A frozen causal model: megabytes in which keys and values of the text before the first pseudo token are kept.
+    pub keep_mb: usize,
     /// Evaluations without improvement before the run stops; 0 never stops it.
     pub patience: usize,
     /// The metric that picks the best adapter; always there after reading.
@@ -249,6 +251,7 @@ impl Default for TrainConfig {
             clip_norm: 1.0,
             eval_every: None,
             save_every: 200,
+            keep_mb: 1024,
             patience: 0,
             select: None,
         }

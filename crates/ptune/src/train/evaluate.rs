@@ -49,7 +49,7 @@ impl Scorer<'_> {
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        let inject = Inject { prompt_embeds: self.prompt };
+        let inject = Inject { prompt_embeds: self.prompt, ..Inject::default() };
         for range in packs(examples) {
             let layout = pack(examples[range.clone()].iter().copied());
             let (logits, _) = self.model.forward(&layout, &inject, self.columns);
@@ -103,12 +103,14 @@ fn packs(examples: &[&Encoded]) -> Vec<Range<usize>> {
     let mut packs = Vec::new();
     let (mut start, mut rows, mut answers) = (0, 0, 0);
     for (i, example) in examples.iter().enumerate() {
-        let full = rows + example.tokens.len() > PACKED_ROWS || answers + example.answers.len() > PACKED_ANSWERS;
+        // What examples begin with alike is packed once.
+        let own = example.tokens.len() - example.leading;
+        let full = rows + own > PACKED_ROWS || answers + example.answers.len() > PACKED_ANSWERS;
         if i > start && full {
             packs.push(start..i);
             (start, rows, answers) = (i, 0, 0);
         }
-        rows += example.tokens.len();
+        rows += own + if i == start { example.leading } else { 0 };
         answers += example.answers.len();
     }
     if start < examples.len() {

@@ -52,6 +52,15 @@ impl<const N: usize> From<[(&'static str, f64); N]> for Metrics {
     }
 }
 
+/// The mean of some runs' metric, and its standard deviation over them (with `n - 1`), which one run alone has none of.
+/// No runs: 0.
+pub fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n.max(1.0);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
+}
+
 /// The index of the largest score, the first of equals; a score that is not a number never wins. 0 for no scores.
 pub fn argmax(scores: &[f32]) -> usize {
     let mut best = 0;
@@ -132,6 +141,13 @@ mod tests {
         // A label that is only predicted counts 0.
         assert_eq!(classification(&[0, 1], &[0, 0], 2)[1], ("macro_f1", (2.0 / 3.0) / 2.0));
         assert_eq!(classification(&[], &[], 2), [("accuracy", 0.0), ("macro_f1", 0.0), ("majority", 0.0)]);
+    }
+
+    #[test]
+    fn a_deviation_divides_by_one_less_than_the_runs() {
+        assert_eq!(mean_and_deviation(&[1.0, 2.0, 6.0]), (3.0, Some(7_f64.sqrt())));
+        assert_eq!(mean_and_deviation(&[0.5]), (0.5, None));
+        assert_eq!(mean_and_deviation(&[]), (0.0, None));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use crate::data::Dataset;
 use crate::method::{Head, Prompt};
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
-use crate::ops::Layout;
 use crate::prompt::encoder::PromptEncoder;
 use crate::rng::{Purpose, Rng};
 use crate::tensor::Device;
@@ -135,11 +134,4 @@ pub(super) fn gradients(config: &RunConfig, task: &Task) -> Gradients {
         (BackboneMode::Frozen, true) => Gradients::Inputs,
         (BackboneMode::Frozen, false) => Gradients::None,
     }
-}
-
-/// A batch with what the model drops in this step.
-pub(super) fn with_dropout(config: &RunConfig, layout: Layout, step: usize, batch: &[usize]) -> Layout {
-    let step = u32::try_from(step).unwrap_or(u32::MAX);
-    let seed = Rng::new(config.seed, Purpose::Dropout(step)).next_u64();
-    layout.with_dropout(config.backbone.dropout as f32, seed, batch)
 }

@@ -1,8 +1,10 @@
-//! A whole run: read everything, check everything, train, keep the best prompt, evaluate, write.
+//! A whole run, or one for each of several seeds: read everything, check everything, train, keep the best prompt,
+//! evaluate, write.
 //!
 //! | file | part |
 //! |---|---|
 //! | `prepare.rs` | before: rows, base, first prompt |
+//! | `run/seeds.rs` | the order of it all, for one seed or several over one model |
 //! | `run/resume.rs` | what an interrupted run has left, and whether this one may go on from it |
 //! | `run/training.rs` | the loop: steps, evaluations on dev, saves |
 //! | `run/progress.rs` | what the loop has come to beside its parameters, and `metrics.jsonl` |
@@ -19,6 +21,7 @@
 mod finish;
 mod progress;
 mod resume;
+mod seeds;
 mod training;
 
 use std::path::{Path, PathBuf};
@@ -29,18 +32,16 @@ use serde::{Deserialize, Serialize};
 pub(super) use progress::Progress;
 
 use crate::adapter::Base;
-use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Gradients, Model};
 use crate::tensor::{Device, Tensor};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
-use crate::train::prepare::{Data, describe_base, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary};
+use crate::train::prepare::Data;
 use crate::train::state::Identity;
-use crate::train::{Event, Task};
-use crate::{Error, Result, files};
+use crate::train::{Event, Task, Trainer};
+use crate::{Error, Result};
 pub use resume::finished;
-use resume::{Former, Lock};
+pub use seeds::{run_seeds, seed_directory};
 
 /// What a run came to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,67 +105,28 @@ pub fn run_with(
     options: Options<'_>,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Summary> {
-    let (former, lock) = Former::find(out, options.resume)?;
-    config.to_toml()?; // a path that TOML cannot name is refused before the others are opened
-    let (directory, config) = open_model(config, file)?;
-    let config = &config;
-    let spec = ModelSpec::read(&directory)?;
-    let task = Task::from_run(config, file, &directory, &spec)?;
-    let resolved = RunConfig { data: config.data.with_max_tokens(task.max_tokens()), ..config.clone() };
-    tell_vocabulary(config, &task, observe);
-    tell_long_words(&task, observe)?;
-    let initial_words = task.encoder()?.initial_words()?;
-    config.prompt.init.check(&task.template, &initial_words)?;
-    let data = Data::read(config, &task, observe)?;
-    let base = describe_base(&directory, &spec)?;
-    let gradients = gradients(config, &task);
-    let trains = gradients != Gradients::None;
-    if trains {
-        config.require_length(file)?;
-    }
-    let device = &device.with_precision(config.compute.precision());
-    let identity = Identity::new(&resolved, device, &base.fingerprint, &data, &task)?;
-    former.check(out, &identity)?;
-    if let Some(summary) = former.finished() {
-        observe(Event::Note(&format!("{}: this run is finished; nothing is left to do", out.display())));
-        return Ok(summary.clone());
-    }
-    let loading = &mut |done, total| observe(Event::Loading { done, total });
-    let model = Model::load(&directory, &[], device, gradients, loading)?;
-    let prompt = new_prompt(config, file, device, &model, &initial_words)?;
-
-    let _lock = match lock {
-        Some(lock) => lock,
-        None => Lock::take(out)?,
-    };
-    resume::clear(out)?;
-    files::write_atomically(&out.join("run.toml"), identity.config().as_bytes())?;
-    let columns = model.columns(task.head.columns(true), trains);
-    let (stop, config) = (options.stop, &resolved);
-    let run = Run { config, out, device, task: &task, data: &data, base, identity, stop };
-    let mut training = run.begin(model, columns, prompt);
-    run.go_on(&mut training, former, observe)?;
-    run.train(&mut training, observe)?;
-    run.finish(training, observe)
+    seeds::run_one(config, file, out, device, options, observe)
 }
 
 /// Everything of a run that stays as it is while it trains.
 struct Run<'a> {
-    config: &'a RunConfig,
+    config: RunConfig,
     /// The run directory.
-    out: &'a Path,
+    out: PathBuf,
+    /// What stands in front of its messages: nothing, or which of several it is.
+    name: String,
     device: &'a Device,
     task: &'a Task,
     data: &'a Data,
-    base: Base,
+    base: &'a Base,
     identity: Identity,
     stop: Option<&'a AtomicBool>,
 }
 
 impl Run<'_> {
     /// What scores rows with a prompt in place.
-    fn scorer<'s>(&'s self, model: &'s Model, columns: &'s Columns, prompt: Option<&'s Tensor>) -> Scorer<'s> {
-        let head = &self.task.head;
+    fn scorer<'s>(&'s self, trainer: &'s Trainer<'_>, prompt: Option<&'s Tensor>) -> Scorer<'s> {
+        let (Trainer { model, columns, .. }, head) = (trainer, &self.task.head);
         Scorer { device: self.device, model, columns, column_ids: head.columns(true), head, prompt }
     }
 
@@ -176,11 +138,24 @@ impl Run<'_> {
         }
     }
 
+    /// Tells something about this run.
+    fn note(&self, text: &str, observe: &mut dyn FnMut(Event<'_>)) {
+        observe(Event::Note(&format!("{}{text}", self.name)));
+    }
+
+    /// Failed work, with the run that it belongs to.
+    fn named(&self, error: Error) -> Error {
+        match error {
+            Error::Failed(message) => Error::Failed(format!("{}{message}", self.name)),
+            other => other,
+        }
+    }
+
     fn adapter(&self) -> PathBuf {
         self.out.join("adapter")
     }
 
     fn state(&self) -> PathBuf {
-        resume::state_file(self.out)
+        resume::state_file(&self.out)
     }
 }

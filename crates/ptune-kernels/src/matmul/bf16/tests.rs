@@ -2,6 +2,7 @@
 
 use super::super::{matmul, matmul_backward_input, matmul_backward_input_add};
 use super::*;
+use crate::rows::{Rows, RowsMut, round_rows};
 use crate::testing::{assert_close, numbers, on_every_isa};
 
 /// Rows, inputs, outputs: nothing, one, odd depths both ways, around the lanes and the tiles, several items.
@@ -27,7 +28,14 @@ fn rounded(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(f32::from_bits(pair(0.0, x).to_bits()))).collect()
 }
 
-/// Packs, reserves, and gives `[y, d_x, d_x added to before]`.
+/// The rows of `x` as pairs.
+fn pairs(ctx: &Context, x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut pairs = vec![f32::NAN; rows * columns.div_ceil(2)];
+    round_rows(ctx, &mut pairs, x, columns);
+    pairs
+}
+
+/// `[y, d_x, d_x added to before]` in f32. In bf16 y and d_x are the same, rounded.
 fn both_ways(
     ctx: &Context,
     weight: &Weight,
@@ -37,12 +45,20 @@ fn both_ways(
     d_y: &[f32],
     before: &[f32],
 ) -> Vec<f32> {
-    ctx.reserve_shared(weight.rounded_rows_len(rows));
-    let mut y = vec![f32::NAN; rows * weight.outputs()];
-    matmul(ctx, &mut y, x, weight, Some(b));
-    let (mut d_x, mut added) = (vec![f32::NAN; rows * weight.inputs()], before.to_vec());
-    matmul_backward_input(ctx, &mut d_x, d_y, weight);
+    let (inputs, outputs) = (weight.inputs(), weight.outputs());
+    let (x, d_y) = (pairs(ctx, x, rows, inputs), pairs(ctx, d_y, rows, outputs));
+    let (x, d_y) = (Rows::Bf16(&x), Rows::Bf16(&d_y));
+    let mut y = vec![f32::NAN; rows * outputs];
+    matmul(ctx, RowsMut::F32(&mut y), x, weight, Some(b));
+    let (mut d_x, mut added) = (vec![f32::NAN; rows * inputs], before.to_vec());
+    matmul_backward_input(ctx, RowsMut::F32(&mut d_x), d_y, weight);
     matmul_backward_input_add(ctx, &mut added, d_y, weight);
+    let (mut y16, mut d_x16) = (vec![f32::NAN; rows * outputs.div_ceil(2)], vec![f32::NAN; rows * inputs.div_ceil(2)]);
+    matmul(ctx, RowsMut::Bf16(&mut y16), x, weight, Some(b));
+    matmul_backward_input(ctx, RowsMut::Bf16(&mut d_x16), d_y, weight);
+    let bits = |x: &[f32]| -> Vec<u32> { x.iter().map(|x| x.to_bits()).collect() };
+    assert_eq!(bits(&y16), bits(&pairs(ctx, &y, rows, outputs)), "{rows} x {inputs} -> {outputs}");
+    assert_eq!(bits(&d_x16), bits(&pairs(ctx, &d_x, rows, inputs)), "{rows} x {inputs} <- {outputs}");
     [y, d_x, added].concat()
 }
 
@@ -121,10 +137,11 @@ fn both_orientations_hold_the_same_rounded_numbers() {
     on_every_isa(
         |ctx| {
             let weight = Weight::pack_bf16(ctx, &w, outputs, inputs, true);
-            ctx.reserve_shared(weight.rounded_rows_len(inputs.max(outputs)));
             let (mut columns, mut rows) = (vec![0.0; inputs * outputs], vec![0.0; inputs * outputs]);
-            matmul(ctx, &mut columns, &unit(inputs), &weight, None);
-            matmul_backward_input(ctx, &mut rows, &unit(outputs), &weight);
+            let (x, d_y) = (unit(inputs), unit(outputs));
+            let (x, d_y) = (pairs(ctx, &x, inputs, inputs), pairs(ctx, &d_y, outputs, outputs));
+            matmul(ctx, RowsMut::F32(&mut columns), Rows::Bf16(&x), &weight, None);
+            matmul_backward_input(ctx, RowsMut::F32(&mut rows), Rows::Bf16(&d_y), &weight);
             for i in 0..inputs {
                 for o in 0..outputs {
                     assert_eq!(columns[i * outputs + o].to_bits(), rows[o * inputs + i].to_bits());
@@ -185,9 +202,8 @@ fn rows_that_are_not_finite_stay_so_and_denormals_are_small() {
     on_every_isa(
         |ctx| {
             let weight = Weight::pack_bf16(ctx, &[1.0, 2.0], 1, 2, false);
-            ctx.reserve_shared(weight.rounded_rows_len(4));
             let mut y = vec![0.0; 4];
-            matmul(ctx, &mut y, &x, &weight, None);
+            matmul(ctx, RowsMut::F32(&mut y), Rows::Bf16(&pairs(ctx, &x, 4, 2)), &weight, None);
             y
         },
         |isa, y| {
@@ -208,11 +224,11 @@ fn a_weight_takes_half_the_memory() {
 }
 
 #[test]
-#[should_panic(expected = "comes before a product")]
-fn a_product_needs_its_memory() {
+#[should_panic(expected = "kept as its weight is")]
+fn rows_in_f32_are_rounded_before_the_product() {
     let ctx = Context::detect();
     let weight = Weight::pack_bf16(&ctx, &[1.0], 1, 1, false);
-    matmul(&ctx, &mut [0.0], &[1.0], &weight, None);
+    matmul(&ctx, RowsMut::F32(&mut [0.0]), Rows::F32(&[1.0]), &weight, None);
 }
 
 /// Where pairs are widened, the second number of a pair is added first, each with one rounding where there is a fused
@@ -229,9 +245,8 @@ fn sums_are_one_chain_of_pairs_in_the_order_of_k() {
     on_every_isa(
         |ctx| {
             let weight = Weight::pack_bf16(ctx, &w, 1, inputs, false);
-            ctx.reserve_shared(weight.rounded_rows_len(1));
             let mut y = vec![0.0];
-            matmul(ctx, &mut y, &x, &weight, None);
+            matmul(ctx, RowsMut::F32(&mut y), Rows::Bf16(&pairs(ctx, &x, 1, inputs)), &weight, None);
             y
         },
         |isa, y| {

@@ -85,6 +85,27 @@ fn a_tensor_of_many_pieces_is_read_whole_and_empty_and_scalar_tensors_too() {
 }
 
 #[test]
+fn a_large_tensor_is_read_by_several_threads_and_its_first_bad_value_is_the_error() {
+    let count = 2 * super::LEAST_PART + 7;
+    let header = format!(r#"{{"big":{{"dtype":"F32","shape":[{count}],"data_offsets":[0,{}]}}}}"#, count * 4);
+    let mut values: Vec<f32> = (0..count).map(|at| at as f32).collect();
+    let (_directory, weights) = open(&safetensors(&header, &f32_bytes(&values)));
+    for threads in 1..=4 {
+        let mut out = vec![-1.0; count];
+        weights.as_ref().unwrap().read("big", &[count], &mut out, threads).unwrap();
+        assert!(out == values, "{threads} threads");
+    }
+    let bad = super::LEAST_PART + 5;
+    values[bad] = f32::NAN;
+    values[count - 1] = f32::INFINITY;
+    let (_directory, weights) = open(&safetensors(&header, &f32_bytes(&values)));
+    for threads in 1..=4 {
+        let wrong = weights.as_ref().unwrap().read("big", &[count], &mut vec![0.0; count], threads).unwrap_err();
+        assert!(wrong.to_string().contains(&format!("[{bad}] is NaN")), "{threads} threads: {wrong}");
+    }
+}
+
+#[test]
 fn a_missing_tensor_is_named_with_up_to_three_close_names() {
     let header = r#"{"layer.0.weight":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},
         "layer.1.weight":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},

@@ -83,7 +83,7 @@ fn a_causal_row_ends_before_its_answer() {
     let want: Vec<Token> = [vec![Token::Pseudo(0)], ids("the", Glue::Space), ids("is", Glue::Space)].concat();
     for template in ["[P*1] {text} is [MASK]", "[P*1] {text} is[MASK]"] {
         let found = row(template, &[], "the").unwrap();
-        assert_eq!(found, Encoded::row(want.clone(), want.len() - 1));
+        assert_eq!(found, Encoded { leading: 1, ..Encoded::row(want.clone(), want.len() - 1) });
     }
     // The last row may be a pseudo token, a field or the family's start token.
     assert_eq!(row("{text} [P*2] [MASK]", &[], "the").unwrap().tokens.last(), Some(&Token::Pseudo(1)));
@@ -150,6 +150,34 @@ fn a_causal_model_needs_no_mask_token_and_refuses_what_it_cannot_see() {
         assert!(message.contains("task.causal_tail"), "{message}");
         assert!(message.ends_with(&format!("[MASK] {tail}\n                ^")), "{message}");
     }
+}
+
+#[test]
+fn a_causal_row_knows_what_the_template_alone_decides() {
+    let tokenizer = fixture("byte-level");
+    let encode = |template: &str, text: &str, form: RowForm| {
+        let template = Template::parse(template).unwrap();
+        Encoder::new(&template, &tokenizer, form).unwrap().encode(&example(text)).unwrap()
+    };
+    let count = |text: &str, glue| tokenizer.encode(text, glue).unwrap().len();
+    let (the, film, first_film) = (count("the", Glue::Start), count("film", Glue::Space), count("film", Glue::Start));
+    for (template, leading, before_pseudo) in [
+        ("[P*3] {text} [MASK]", 3, 0),
+        ("[P*1] the [P*2] {text} [P*1] [MASK]", 4, 0),
+        ("the [P*2] is {text} [P*1] [MASK]", the + 3, the),
+        ("the {text} [P*2] [MASK]", the, the + film),
+        ("{text} [P*2] [MASK]", 0, first_film),
+    ] {
+        let found = encode(template, "film", causal(9, &[]));
+        assert_eq!((found.leading, found.before_pseudo()), (leading, before_pseudo), "{template}");
+    }
+    // The family's start token is in front of all; a cut field changes nothing.
+    assert_eq!(encode("[P*3] {text|shorten} [MASK]", "the film is the film", causal(6, &[7])).leading, 4);
+    // An example without a token of its own would have its answer row among those of the others.
+    assert_eq!(encode("[P*3] {text} [MASK]", "", causal(9, &[])).leading, 0);
+    assert_eq!(encode("[P*3] {text} [P*1] [MASK]", "", causal(9, &[])).leading, 3);
+    // In a masked model the first row sees the last.
+    assert_eq!(encode("[P*3] {text} [MASK]", "film", masked(9, &[2], &[3])).leading, 0);
 }
 
 #[test]

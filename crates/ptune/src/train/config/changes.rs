@@ -6,7 +6,7 @@ use super::RunConfig;
 use super::read::leaves;
 
 /// Keys that may change while a run goes on: no result depends on them.
-const FREE_KEYS: [&str; 2] = ["threads", "train.save_every"];
+const FREE_KEYS: [&str; 3] = ["threads", "train.save_every", "train.keep_mb"];
 
 impl RunConfig {
     /// The keys whose values differ between two resolved run files, as TOML, each in words: `train.steps was 20 and is

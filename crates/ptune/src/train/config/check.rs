@@ -13,6 +13,8 @@ const MOST_STEPS: usize = 1_000_000_000;
 const MOST_EPOCHS: usize = 1_000_000;
 const MOST_EXAMPLES_A_STEP: usize = 65_536;
 const MOST_TOKENS: usize = 65_536;
+/// A terabyte.
+const MOST_MEGABYTES: usize = 1 << 20;
 const MOST_THREADS: usize = 1024;
 /// An LSTM this wide has a thousand million numbers a layer.
 const LARGEST_ENCODER: usize = 8192;
@@ -176,6 +178,7 @@ impl RunConfig {
         let message = format!("{}: must be above 0 and at most 1", train.decay);
         check(train.decay > 0.0 && train.decay <= 1.0, "train.decay", message)?;
         within("train.save_every", train.save_every, 1, MOST_STEPS)?;
+        within("train.keep_mb", train.keep_mb, 0, MOST_MEGABYTES)?;
         within("train.patience", train.patience, 0, MOST_STEPS)?;
         let message = "stops on the dev examples; give data.dev or remove the key";
         check(train.patience == 0 || self.data.dev.is_some(), "train.patience", message)?;

@@ -8,45 +8,36 @@ use super::training::Training;
 use super::{Run, Summary};
 use crate::adapter::{Adapter, Description, Metrics as AdapterMetrics, Tuned};
 use crate::checkpoint::ModelDirectory;
-use crate::method::Head;
-use crate::model::{Columns, Gradients, Model};
+use crate::method::{Head, Prompt};
+use crate::model::{Gradients, Model};
 use crate::parameter::Parameter;
 use crate::train::metrics::Metrics;
 use crate::train::state::State;
 use crate::train::{Event, Trainer, diverged};
 use crate::{Error, Result, files};
 
-impl Run<'_> {
-    /// Keeps what is trained: writes the adapter, replacing an older one.
-    pub(super) fn keep(&self, trainer: &Trainer<'_>, step: usize, dev: Option<&Metrics>) -> Result<()> {
-        let rows = trainer.prompt.forward(self.device).rows().map_or(Vec::new(), |rows| rows.read().to_vec());
-        let weights = trainer.model.parameters().iter().flat_map(|parameter| parameter.value.read());
-        if rows.iter().chain(weights).any(|value| !value.is_finite()) {
-            return Err(diverged(step));
-        }
-        let (directory, width) = (self.adapter(), self.base.width);
-        let description = self.describe(!rows.is_empty(), dev);
-        let trained = !trainer.model.parameters().is_empty();
-        let tuned = if trained { Tuned::write(&directory, &trainer.model)? } else { Tuned::default() };
-        let adapter = Adapter { description, rows: rows.len() / width, width, prompt: rows, tuned };
-        adapter.save(&directory)
-    }
-
-    /// Evaluates the kept prompt on test and writes its adapter for the last time.
-    pub(super) fn finish(&self, training: Training<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
-        let (since, mut progress) = (Instant::now(), training.progress());
+impl Training<'_> {
+    /// Evaluates the kept prompt on test and writes its adapter for the last time. The trainer comes back for the next
+    /// run, unless the model was trained along: such a one belongs to this run.
+    pub(super) fn finish<'t>(
+        self,
+        trainer: Trainer<'t>,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(Summary, Trainer<'t>)> {
+        let since = Instant::now();
+        let Training { run, learner, mut progress, .. } = self;
         if progress.kept.is_none() {
             // Without a dev set the last prompt is the kept one.
-            self.keep(&training.trainer, progress.step, None)?;
+            run.keep(&trainer.model, &learner.prompt, progress.step, None)?;
         }
-        let trainer = training.trainer;
-        let trainable_parameters = trainer.parameters().map(Parameter::count).sum();
+        let trainable_parameters = learner.parameters(&trainer.model).map(Parameter::count).sum();
         let trained_of_model: usize = trainer.model.parameters().iter().map(Parameter::count).sum();
         let frozen_parameters = trainer.model.count() - trained_of_model;
-        let optimizer_steps = trainer.optimizer.steps();
-        let test = self.test(trainer, &progress, observe)?;
+        let optimizer_steps = learner.optimizer.steps();
+        drop(learner); // where the model was trained its memory is needed
+        let (test, trainer) = run.test(trainer, &progress, observe)?;
         if let Some(test) = &test {
-            progress.write_line(&serde_json::json!({"test": test}), self.out)?;
+            progress.write_line(&serde_json::json!({"test": test}), &run.out)?;
         }
         let progress = Progress { earlier: progress.earlier + since.elapsed(), ..progress };
         let summary = Summary {
@@ -55,59 +46,77 @@ impl Run<'_> {
             train_examples_per_s: progress.examples_per_s(),
             trainable_parameters,
             frozen_parameters,
-            adapter_bytes: files::directory_bytes(&self.adapter())?,
+            adapter_bytes: files::directory_bytes(&run.adapter())?,
             dev: progress.kept.clone(),
             test,
         };
         // From here on the run is finished: what was needed to go on makes room.
-        let state = State::new(self.identity.clone(), progress, optimizer_steps);
-        state.finished(summary.clone()).write(&self.state(), &[])?;
-        Ok(summary)
+        let state = State::new(run.identity.clone(), progress, optimizer_steps);
+        state.finished(summary.clone()).write(&run.state(), &[])?;
+        Ok((summary, trainer))
+    }
+}
+
+impl Run<'_> {
+    /// Keeps what is trained: writes the adapter, replacing an older one.
+    pub(super) fn keep(&self, model: &Model, prompt: &Prompt, step: usize, dev: Option<&Metrics>) -> Result<()> {
+        let rows = prompt.forward(self.device).rows().map_or(Vec::new(), |rows| rows.read().to_vec());
+        let weights = model.parameters().iter().flat_map(|parameter| parameter.value.read());
+        if rows.iter().chain(weights).any(|value| !value.is_finite()) {
+            return Err(diverged(step));
+        }
+        let (directory, width) = (self.adapter(), self.base.width);
+        let description = self.describe(!rows.is_empty(), dev);
+        let trained = !model.parameters().is_empty();
+        let tuned = if trained { Tuned::write(&directory, model)? } else { Tuned::default() };
+        let adapter = Adapter { description, rows: rows.len() / width, width, prompt: rows, tuned };
+        adapter.save(&directory)
     }
 
     /// The kept adapter's metrics on test, which go into it too.
-    fn test(
+    fn test<'t>(
         &self,
-        trainer: Trainer<'_>,
+        trainer: Trainer<'t>,
         progress: &Progress,
         observe: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Option<Metrics>> {
-        let Some(test) = &self.data.test else { return Ok(None) };
+    ) -> Result<(Option<Metrics>, Trainer<'t>)> {
+        let Some(test) = &self.data.test else { return Ok((None, trainer)) };
         let directory = self.adapter();
         let mut kept = Adapter::load(&directory)?;
         if kept.description.metrics.dev != progress.kept.as_ref().map(Metrics::to_map).unwrap_or_default() {
             let message = "is not the best prompt of this run any more: it was replaced while the run was under way";
             return Err(Error::file(&directory, message));
         }
-        let (model, columns) = self.kept_model(trainer, &kept.tuned)?;
+        let trainer = self.kept_model(trainer, &kept.tuned)?;
         let step = progress.step;
         let prompt = (kept.rows > 0).then(|| self.device.upload(kept.rows, kept.width, &kept.prompt));
         let mut progress = |done, total| {
             observe(Event::Evaluating { done, total });
             self.check_stop(step)
         };
-        let metrics = self.scorer(&model, &columns, prompt.as_ref()).evaluate(test, &mut progress)?;
+        let metrics = self.scorer(&trainer, prompt.as_ref()).evaluate(test, &mut progress)?;
         kept.description.metrics.test = metrics.to_map();
         kept.save(&directory)?;
-        Ok(Some(metrics))
+        Ok((Some(metrics), trainer))
     }
 
     /// The model that the kept adapter belongs to: a trained one has moved on since, and comes from the adapter.
-    fn kept_model(&self, trainer: Trainer<'_>, tuned: &Tuned) -> Result<(Model, Columns)> {
+    fn kept_model<'t>(&self, trainer: Trainer<'t>, tuned: &Tuned) -> Result<Trainer<'t>> {
         if tuned.is_empty() {
-            return Ok((trainer.model, trainer.columns));
+            return Ok(trainer);
         }
+        let device = trainer.device;
         drop(trainer); // its memory is needed
         let directory = ModelDirectory::open(Path::new(&self.base.path))?; // `config.model` may be a name
         let tuned = tuned.open(&self.adapter())?;
-        let model = Model::load(&directory, &tuned, self.device, Gradients::None, &mut |_, _| {})?;
+        let model = Model::load(&directory, &tuned, device, Gradients::None, &mut |_, _| {})?;
         let columns = model.columns(self.task.head.columns(true), false);
-        Ok((model, columns))
+        Ok(Trainer { model, columns, device })
     }
 
     /// The words of the adapter.
     fn describe(&self, has_rows: bool, dev: Option<&Metrics>) -> Description {
-        let config = self.config;
+        let config = &self.config;
         let encoder = has_rows.then_some(&config.prompt);
         let (labels, loss, vocabulary) = match &self.task.head {
             Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None),

@@ -3,10 +3,8 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::Run;
 use super::training::Training;
 use crate::adapter::Adapter;
-use crate::tensor::Tensor;
 use crate::train::config::RunConfig;
 use crate::train::state::{Identity, StateFile};
 use crate::train::{Event, Summary, Trainer};
@@ -121,62 +119,36 @@ impl Lock {
     }
 }
 
-impl Run<'_> {
-    /// Puts the loop where the former run stood; does nothing for a new run.
+impl Training<'_> {
+    /// Puts the run where the former one stood; does nothing for a new run.
     pub(super) fn go_on(
-        &self,
-        training: &mut Training<'_>,
+        &mut self,
+        trainer: &mut Trainer<'_>,
         former: Former,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<()> {
+        let run = self.run;
         let file = match former {
             Former::Nothing => return Ok(()),
             Former::Begun(_) => {
-                observe(Event::Note("nothing was saved yet: the run begins again"));
-                return training.progress.write_log(self.out); // empty: its lines come again
+                run.note("nothing was saved yet: the run begins again", observe);
+                return self.progress.write_log(&run.out); // empty: its lines come again
             }
             Former::Saved(file) => file,
         };
-        let steps = training.schedule.steps;
+        let steps = self.schedule.steps;
         let progress = &file.state.progress;
         if !progress.is_sound(steps) || file.state.optimizer_steps > steps as u64 {
             return Err(file.wrong("its counts are not those of this run"));
         }
-        let trainer = &mut training.trainer;
-        file.read_tensors(trainer.tensors_mut())?;
+        file.read_tensors(self.learner.tensors_mut(&mut trainer.model))?;
         trainer.model.repack(&mut trainer.columns);
         if progress.kept.is_some() {
-            Adapter::load(&self.adapter())?; // the kept prompt: found missing now rather than at the end
+            Adapter::load(&run.adapter())?; // the kept prompt: found missing now rather than at the end
         }
-        observe(Event::Note(&format!("going on after step {} of {steps}", progress.step)));
-        training.trainer.optimizer.set_steps(file.state.optimizer_steps);
-        training.go_to(progress.clone());
-        training.progress.write_log(self.out)
+        run.note(&format!("going on after step {} of {steps}", progress.step), observe);
+        self.learner.optimizer.set_steps(file.state.optimizer_steps);
+        self.go_to(progress.clone());
+        self.progress.write_log(&run.out)
     }
-}
-
-impl Trainer<'_> {
-    /// Everything that training changes, by name: each parameter and its two moments. Equal names in equal order are all
-    /// that a state asks for.
-    pub(super) fn tensors(&self) -> Vec<(String, &Tensor)> {
-        let parameters = self.parameters().zip(self.optimizer.moments());
-        let named = parameters.flat_map(|(parameter, [first, second])| {
-            names(&parameter.name).into_iter().zip([&parameter.value, first, second])
-        });
-        named.collect()
-    }
-
-    /// The same, to fill them.
-    fn tensors_mut(&mut self) -> Vec<(String, &mut Tensor)> {
-        let parameters = self.prompt.parameters_mut().iter_mut().chain(self.model.parameters_mut());
-        let named = parameters.zip(self.optimizer.moments_mut()).flat_map(|(parameter, [first, second])| {
-            names(&parameter.name).into_iter().zip([&mut parameter.value, first, second])
-        });
-        named.collect()
-    }
-}
-
-/// The names of a parameter and its moments in a state.
-fn names(parameter: &str) -> [String; 3] {
-    [parameter.into(), format!("{parameter}.moment1"), format!("{parameter}.moment2")]
 }

@@ -1,41 +1,127 @@
-//! The loop of a run: steps through the rows, evaluations on dev, which prompt is kept, and saves of the state.
+//! The loop of runs over one model: steps through the rows, evaluations on dev, which prompt is kept, and saves.
 //!
 //! ```text
-//! loop   evaluate, if this step has an evaluation and it is not done yet
-//!        save the state, every `save_every` steps and at the end
-//!        stop at the last step, when the patience is over, or when asked to
-//!        step
+//! loop   for each run: evaluate, if its step has an evaluation and it is not done yet
+//!                      save its state, every `save_every` steps and at the end
+//!                      it is over at its last step, or when the patience is
+//!        stop when all are over, or when asked to
+//!        step, all that are not over together
 //! ```
-//! Between two of these lines the run is [`Training`], and all of it can be saved: so a run that is asked to stop
-//! inside an evaluation saves what it was before the evaluation, and begins that again.
+//! Between two of these lines a run is its [`Training`], and all of it can be saved: so a run that is asked to stop
+//! inside an evaluation saves what it was before the evaluation, and begins that again. Runs share the model and the
+//! moment of their steps, nothing else: each has its own step number, and need not be at that of the others.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::Run;
 use super::progress::Progress;
-use crate::data::{Dataset, pack};
+use crate::data::Dataset;
 use crate::method::Prompt;
-use crate::model::{Columns, Model};
+use crate::model::Model;
+use crate::train::batches::{Batches, Rows};
 use crate::train::metrics::Metrics;
-use crate::train::prepare::with_dropout;
 use crate::train::state::State;
-use crate::train::{Event, Order, Recipe, Schedule, Trainer, check_loss};
+use crate::train::{Batch, Event, Learner, Order, Schedule, Trainer, diverged};
 use crate::{Error, Result};
 
 /// What moves while a run trains.
 pub(super) struct Training<'a> {
-    pub(super) trainer: Trainer<'a>,
+    pub(super) run: &'a Run<'a>,
+    pub(super) learner: Learner<'a>,
     pub(super) schedule: Schedule,
     pub(super) order: Order,
     pub(super) progress: Progress,
     /// What the state on disk has done: steps, and the last evaluation. A new run has nothing to save.
     saved: (usize, Option<usize>),
-    start: Instant,
+    /// Since when this process trains it; `None` when it is over.
+    since: Option<Instant>,
 }
 
-impl Training<'_> {
+/// Trains runs on `batches` over the model of `trainer`, each to its last step or until its patience ends. Asked to stop, all save
+/// their states first.
+pub(super) fn train(
+    trainer: &mut Trainer<'_>,
+    batches: &mut Batches<'_>,
+    runs: &mut [Training<'_>],
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    let trained = train_to_the_end(trainer, batches, runs, observe);
+    if let Err(Error::Stopped { .. }) = trained {
+        runs.iter_mut().try_for_each(|run| run.save(&trainer.model))?;
+    }
+    trained
+}
+
+fn train_to_the_end(
+    trainer: &mut Trainer<'_>,
+    batches: &mut Batches<'_>,
+    runs: &mut [Training<'_>],
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    loop {
+        for run in runs.iter_mut().filter(|run| !run.is_over()) {
+            run.between_steps(trainer, observe).map_err(|error| run.run.named(error))?;
+        }
+        let mut going: Vec<_> = runs.iter_mut().filter(|run| !run.is_over()).collect();
+        let Some(furthest) = going.iter().max_by_key(|run| run.progress.step) else { return Ok(()) };
+        furthest.run.check_stop(furthest.progress.step)?;
+        step(trainer, batches, &mut going, observe)?;
+    }
+}
+
+/// One step of each run on its next batch.
+fn step(
+    trainer: &mut Trainer<'_>,
+    batches: &mut Batches<'_>,
+    runs: &mut [&mut Training<'_>],
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    let begin = Instant::now();
+    let shares: Vec<f64> = runs.iter().map(|run| run.schedule.share(run.progress.step)).collect();
+    let rows: Vec<Rows<'_>> = runs.iter_mut().map(|run| run.next_rows()).collect();
+    let packed = batches.pack(&trainer.model, trainer.device, &rows).into_iter().zip(shares);
+    let packed: Vec<Batch> = packed.map(|((layout, targets), share)| Batch { layout, targets, share }).collect();
+    let examples: Vec<usize> = packed.iter().map(|batch| batch.targets.len()).collect();
+    let mut learners: Vec<_> = runs.iter_mut().map(|run| &mut run.learner).collect();
+    let losses = trainer.step(&mut learners, packed, batches.past());
+    let time = begin.elapsed();
+    for ((run, loss), examples) in runs.iter_mut().zip(losses).zip(examples) {
+        run.count_step(loss, examples, time, observe).map_err(|error| run.run.named(error))?;
+    }
+    Ok(())
+}
+
+impl<'a> Training<'a> {
+    /// The state at step 0.
+    pub(super) fn new(run: &'a Run<'a>, learner: Learner<'a>) -> Self {
+        let config = &run.config.train;
+        let rows = run.data.train.examples.len();
+        let steps_per_epoch = Order::batches_per_epoch(rows, config.batch_size);
+        let schedule = Schedule {
+            kind: config.schedule,
+            learning_rate: match (&learner.prompt, config.backbone_learning_rate) {
+                (Prompt::Manual, Some(rate)) => rate,
+                _ => config.learning_rate,
+            },
+            warmup_steps: config.warmup_steps,
+            steps: run.steps(&learner.prompt, steps_per_epoch),
+            steps_per_epoch,
+            decay: config.decay,
+        };
+        let seed = run.config.data.shuffle.then_some(run.config.seed);
+        Training {
+            run,
+            learner,
+            schedule,
+            order: Order::new(rows, config.batch_size, seed),
+            progress: Progress::default(),
+            saved: Progress::default().done(),
+            since: Some(Instant::now()),
+        }
+    }
+
     /// Goes to where an earlier process stood; the parameters are those of its state already.
     pub(super) fn go_to(&mut self, progress: Progress) {
         self.order.go_to(progress.step);
@@ -43,40 +129,111 @@ impl Training<'_> {
         self.progress = progress;
     }
 
+    fn is_over(&self) -> bool {
+        self.since.is_none()
+    }
+
     /// How far the run is, with the time until now.
-    pub(super) fn progress(&self) -> Progress {
-        Progress { earlier: self.progress.earlier + self.start.elapsed(), ..self.progress.clone() }
+    fn progress(&self) -> Progress {
+        let time = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        Progress { earlier: self.progress.earlier + time, ..self.progress.clone() }
+    }
+
+    /// What is due before the next step, and whether there is one.
+    fn between_steps(&mut self, trainer: &Trainer<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        let (steps, config) = (self.schedule.steps, &self.run.config.train);
+        let eval_every = config.eval_every.unwrap_or(self.schedule.steps_per_epoch);
+        let step = self.progress.step;
+        let due = step.is_multiple_of(eval_every) || step == steps;
+        if due && self.progress.evaluated != Some(step) {
+            self.evaluate(trainer, observe)?;
+        }
+        let impatient = config.patience > 0 && self.progress.idle >= config.patience;
+        let over = step >= steps || impatient;
+        if over || step > 0 && step.is_multiple_of(config.save_every) {
+            self.save(&trainer.model)?;
+        }
+        if impatient {
+            let idle = self.progress.idle;
+            self.run.note(&format!("stopped at step {step}: {idle} evaluations without a better one"), observe);
+        }
+        if over {
+            self.progress = self.progress();
+            self.since = None;
+        }
+        Ok(())
+    }
+
+    /// The rows of the next step.
+    fn next_rows(&mut self) -> Rows<'_> {
+        Rows { seed: self.run.config.seed, step: self.progress.step, numbers: self.order.next_batch() }
+    }
+
+    fn count_step(
+        &mut self,
+        loss: f64,
+        examples: usize,
+        time: Duration,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<()> {
+        let (run, progress) = (self.run, &mut self.progress);
+        if !loss.is_finite() {
+            return Err(diverged(progress.step));
+        }
+        progress.count_step(loss, examples, time);
+        observe(progress.event(run.config.seed, self.schedule.steps, loss, run.config.select().name()));
+        Ok(())
+    }
+
+    /// Evaluates on dev, keeps what is trained when it is the best, and writes a line of the log. Until the scores are
+    /// there nothing changes, so that the evaluation can be stopped and begun again.
+    fn evaluate(&mut self, trainer: &Trainer<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        let (run, step) = (self.run, self.progress.step);
+        let dev = run.data.dev.as_ref().map(|dev| self.score(trainer, dev, observe)).transpose()?;
+        let progress = &mut self.progress;
+        let mut line = json!({"step": step});
+        let loss = progress.take_mean_loss();
+        if step > 0 {
+            line["loss"] = json!(loss);
+            line["learning_rate"] = json!(self.schedule.rate(step - 1));
+        }
+        if let Some(metrics) = dev {
+            let best = progress.is_best(&metrics, run.config.select().name());
+            line["dev"] = json!(metrics);
+            line["best"] = json!(best);
+            observe(Event::Evaluated { seed: run.config.seed, step, metrics: &metrics, best });
+            if best {
+                run.keep(&trainer.model, &self.learner.prompt, step, Some(&metrics))?;
+                progress.kept = Some(metrics);
+            }
+        }
+        progress.evaluated = Some(step);
+        progress.write_line(&line, &run.out)
+    }
+
+    fn score(&self, trainer: &Trainer<'_>, data: &Dataset, observe: &mut dyn FnMut(Event<'_>)) -> Result<Metrics> {
+        let prompt = self.learner.prompt.forward(trainer.device);
+        let mut progress = |done, total| {
+            observe(Event::Evaluating { done, total });
+            self.run.check_stop(self.progress.step)
+        };
+        self.run.scorer(trainer, prompt.rows()).evaluate(data, &mut progress)
+    }
+
+    /// Saves the state, unless it is on disk already.
+    fn save(&mut self, model: &Model) -> Result<()> {
+        let done = self.progress.done();
+        if done == self.saved {
+            return Ok(());
+        }
+        let state = State::new(self.run.identity.clone(), self.progress(), self.learner.optimizer.steps());
+        state.write(&self.run.state(), &self.learner.tensors(model))?;
+        self.saved = done;
+        Ok(())
     }
 }
 
 impl Run<'_> {
-    /// The state at step 0.
-    pub(super) fn begin(&self, model: Model, columns: Columns, prompt: Prompt) -> Training<'_> {
-        let config = &self.config.train;
-        let rows = self.data.train.examples.len();
-        let steps_per_epoch = Order::batches_per_epoch(rows, config.batch_size);
-        let schedule = Schedule {
-            kind: config.schedule,
-            learning_rate: match (&prompt, config.backbone_learning_rate) {
-                (Prompt::Manual, Some(rate)) => rate,
-                _ => config.learning_rate,
-            },
-            warmup_steps: config.warmup_steps,
-            steps: self.steps(&prompt, steps_per_epoch),
-            steps_per_epoch,
-            decay: config.decay,
-        };
-        let seed = self.config.data.shuffle.then_some(self.config.seed);
-        Training {
-            trainer: Trainer::new(model, columns, prompt, &self.task.head, Recipe::of(config), self.device),
-            schedule,
-            order: Order::new(rows, config.batch_size, seed),
-            progress: Progress::default(),
-            saved: Progress::default().done(),
-            start: Instant::now(),
-        }
-    }
-
     /// Steps of the run: none where there is nothing to train.
     fn steps(&self, prompt: &Prompt, steps_per_epoch: usize) -> usize {
         let trains = self.config.backbone.mode.is_full() || matches!(prompt, Prompt::Encoder(_));
@@ -85,116 +242,5 @@ impl Run<'_> {
             (Some(steps), _) => steps,
             (None, epochs) => epochs.unwrap_or(1).saturating_mul(steps_per_epoch),
         }
-    }
-
-    /// Trains to the last step, or until the patience ends. Asked to stop, it saves its state first.
-    pub(super) fn train(&self, training: &mut Training<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let trained = self.train_to_the_end(training, observe);
-        if let Err(Error::Stopped { .. }) = trained {
-            self.save(training)?;
-        }
-        trained
-    }
-
-    fn train_to_the_end(&self, training: &mut Training<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let steps = training.schedule.steps;
-        let eval_every = self.config.train.eval_every.unwrap_or(training.schedule.steps_per_epoch);
-        loop {
-            let progress = &training.progress;
-            let step = progress.step;
-            let due = step.is_multiple_of(eval_every) || step == steps;
-            if due && progress.evaluated != Some(step) {
-                self.evaluate(training, observe)?;
-            }
-            let impatient = self.out_of_patience(&training.progress);
-            let over = step >= steps || impatient;
-            if over || step > 0 && step.is_multiple_of(self.config.train.save_every) {
-                self.save(training)?;
-            }
-            if impatient {
-                let idle = training.progress.idle;
-                observe(Event::Note(&format!("stopped at step {step}: {idle} evaluations without a better one")));
-            }
-            if over {
-                return Ok(());
-            }
-            self.check_stop(step)?;
-            self.step(training, observe)?;
-        }
-    }
-
-    fn out_of_patience(&self, progress: &Progress) -> bool {
-        let patience = self.config.train.patience;
-        patience > 0 && progress.idle >= patience
-    }
-
-    /// One step on the next batch.
-    fn step(&self, training: &mut Training<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let Training { trainer, schedule, order, progress, .. } = training;
-        let begin = Instant::now();
-        let rows = &self.data.train.examples;
-        let batch = order.next_batch();
-        let layout = pack(batch.iter().map(|&row| &rows[row].encoded));
-        let layout = with_dropout(self.config, layout, progress.step, batch);
-        let targets: Vec<u32> = batch.iter().map(|&row| rows[row].target).collect();
-        let loss = trainer.step(&layout, &targets, schedule.share(progress.step));
-        check_loss(loss, progress.step)?;
-        progress.count_step(loss, batch.len(), begin.elapsed());
-        observe(progress.event(schedule.steps, loss, self.config.select().name()));
-        Ok(())
-    }
-
-    /// Evaluates on dev, keeps what is trained when it is the best, and writes a line of the log. Until the scores are
-    /// there nothing changes, so that the evaluation can be stopped and begun again.
-    fn evaluate(&self, training: &mut Training<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let Training { trainer, schedule, progress, .. } = training;
-        let step = progress.step;
-        let dev = self.data.dev.as_ref();
-        let dev = dev.map(|dev| self.score(trainer, dev, step, observe)).transpose()?;
-        let mut line = json!({"step": step});
-        let loss = progress.take_mean_loss();
-        if step > 0 {
-            line["loss"] = json!(loss);
-            line["learning_rate"] = json!(schedule.rate(step - 1));
-        }
-        if let Some(metrics) = dev {
-            let best = progress.is_best(&metrics, self.config.select().name());
-            line["dev"] = json!(metrics);
-            line["best"] = json!(best);
-            observe(Event::Evaluated { step, metrics: &metrics, best });
-            if best {
-                self.keep(trainer, step, Some(&metrics))?;
-                progress.kept = Some(metrics);
-            }
-        }
-        progress.evaluated = Some(step);
-        progress.write_line(&line, self.out)
-    }
-
-    fn score(
-        &self,
-        trainer: &Trainer<'_>,
-        data: &Dataset,
-        step: usize,
-        observe: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Metrics> {
-        let prompt = trainer.prompt.forward(self.device);
-        let mut progress = |done, total| {
-            observe(Event::Evaluating { done, total });
-            self.check_stop(step)
-        };
-        self.scorer(&trainer.model, &trainer.columns, prompt.rows()).evaluate(data, &mut progress)
-    }
-
-    /// Saves the state, unless it is on disk already.
-    fn save(&self, training: &mut Training<'_>) -> Result<()> {
-        let done = training.progress.done();
-        if done == training.saved {
-            return Ok(());
-        }
-        let state = State::new(self.identity.clone(), training.progress(), training.trainer.optimizer.steps());
-        state.write(&self.state(), &training.trainer.tensors())?;
-        training.saved = done;
-        Ok(())
     }
 }

@@ -54,6 +54,11 @@ impl Identity {
         })
     }
 
+    /// The same with another run file.
+    pub(in crate::train) fn with_config(&self, config: &RunConfig) -> Result<Identity> {
+        Ok(Identity { config: config.to_toml()?, ..self.clone() })
+    }
+
     /// The run file.
     pub(in crate::train) fn config(&self) -> &str {
         &self.config

@@ -1,0 +1,134 @@
+//! What is one prompt's own while it is trained: encoder, head and optimiser, and its batch of a step. Here the batches
+//! of several learners become one for the model, and its logits become the loss of each.
+
+use std::ops::Range;
+
+use super::Optimizer;
+use crate::method::{Head, Prompt};
+use crate::model::Model;
+use crate::ops::{Layout, Part};
+use crate::parameter::Parameter;
+use crate::tensor::{Device, Tensor};
+
+/// A prompt in training.
+pub struct Learner<'a> {
+    /// The prompt.
+    pub prompt: Prompt,
+    /// What turns logits into its loss.
+    pub head: &'a Head,
+    /// The columns of the logits that its head reads.
+    pub(super) columns: Range<usize>,
+    /// Its optimiser; where the model is trained along, of the model too.
+    pub optimizer: Optimizer,
+}
+
+/// What a learner sees in a step.
+pub struct Batch {
+    /// Packed rows; their pseudo tokens show rows of the learner's own prompt.
+    pub layout: Layout,
+    /// The target of each example: an index of a label, or a token id when probing.
+    pub targets: Vec<u32>,
+    /// The share of each group's learning rate that the schedule gives.
+    pub share: f64,
+}
+
+/// The losses of a step.
+pub(super) struct Losses {
+    /// The mean over the examples, of each learner.
+    pub(super) means: Vec<f64>,
+    /// The gradient of the logits of all, each from its own mean.
+    pub(super) d_logits: Tensor,
+}
+
+impl Learner<'_> {
+    /// Everything that it trains, in the optimiser's order; `model` is the trainer's.
+    pub fn parameters<'s>(&'s self, model: &'s Model) -> impl Iterator<Item = &'s Parameter> {
+        self.prompt.parameters().iter().chain(model.parameters())
+    }
+
+    /// Everything that training changes, by name: each parameter and its two moments. Equal names in equal order are all
+    /// that a state asks for.
+    pub(super) fn tensors<'s>(&'s self, model: &'s Model) -> Vec<(String, &'s Tensor)> {
+        let parameters = self.parameters(model).zip(self.optimizer.moments());
+        let named = parameters.flat_map(|(parameter, [first, second])| {
+            names(&parameter.name).into_iter().zip([&parameter.value, first, second])
+        });
+        named.collect()
+    }
+
+    /// The same, to fill them.
+    pub(super) fn tensors_mut<'s>(&'s mut self, model: &'s mut Model) -> Vec<(String, &'s mut Tensor)> {
+        let parameters = self.prompt.parameters_mut().iter_mut().chain(model.parameters_mut());
+        let named = parameters.zip(self.optimizer.moments_mut()).flat_map(|(parameter, [first, second])| {
+            names(&parameter.name).into_iter().zip([&mut parameter.value, first, second])
+        });
+        named.collect()
+    }
+
+    /// One step of the optimiser, from the gradients of the last backward.
+    pub(super) fn optimize(&mut self, device: &Device, model: &mut Model, share: f64) {
+        let parameters = self.prompt.parameters_mut().iter_mut().chain(model.parameters_mut());
+        self.optimizer.step(device, parameters, share);
+    }
+}
+
+/// The names of a parameter and its moments in a state.
+fn names(parameter: &str) -> [String; 3] {
+    [parameter.into(), format!("{parameter}.moment1"), format!("{parameter}.moment2")]
+}
+
+/// The token ids of the logits' columns that all these heads need (`None`: the whole vocabulary), and the columns of
+/// each. Different ones stand behind one another, each head's in its own order: a sum over columns then runs over a
+/// head's own as it does alone, and over zeros.
+pub(super) fn columns_of<'h>(
+    heads: impl IntoIterator<Item = &'h Head>,
+    vocabulary: usize,
+) -> (Option<Vec<u32>>, Vec<Range<usize>>) {
+    let mut different: Vec<(Option<&[u32]>, Range<usize>)> = Vec::new();
+    let mut columns = Vec::new();
+    for head in heads {
+        let ids = head.columns(true);
+        let known = different.iter().find(|(known, _)| *known == ids).map(|(_, columns)| columns.clone());
+        columns.push(known.unwrap_or_else(|| {
+            let start = different.last().map_or(0, |(_, columns)| columns.end);
+            let new = start..start + ids.map_or(vocabulary, <[u32]>::len);
+            different.push((ids, new.clone()));
+            new
+        }));
+    }
+    let everything: Vec<u32> = (0..vocabulary as u32).collect();
+    let ids = match different.as_slice() {
+        [(ids, _)] => ids.map(<[u32]>::to_vec),
+        several => Some(several.iter().flat_map(|(ids, _)| ids.unwrap_or(&everything)).copied().collect()),
+    };
+    (ids, columns)
+}
+
+/// The batches as one, and which part of its logits is whose. The batches' own layouts are used up.
+pub(super) fn join(learners: &[&mut Learner<'_>], batches: &mut [Batch]) -> (Layout, Vec<Part>) {
+    assert_eq!(learners.len(), batches.len(), "a batch for each learner");
+    let mut parts = Part::stacked(batches.iter().map(|batch| batch.layout.targets.len()), 0);
+    for (part, learner) in parts.iter_mut().zip(learners) {
+        part.columns = learner.columns.clone();
+    }
+    let layouts = batches.iter_mut().map(|batch| std::mem::take(&mut batch.layout));
+    (Layout::join(layouts.zip(learners.iter().map(|learner| learner.prompt.rows()))), parts)
+}
+
+/// The loss of each learner on its part of the logits.
+pub(super) fn losses(
+    device: &Device,
+    logits: Tensor,
+    parts: &[Part],
+    learners: &[&mut Learner<'_>],
+    batches: &[Batch],
+) -> Losses {
+    let (rows, columns) = (logits.rows(), logits.columns());
+    let (mut means, mut d_logits) = (Vec::new(), Vec::new());
+    for ((learner, batch), logits) in learners.iter().zip(batches).zip(device.split(logits, parts)) {
+        let loss = learner.head.loss(device, &logits, &batch.targets);
+        means.push(loss.mean);
+        d_logits.push(loss.d_logits);
+    }
+    Losses { means, d_logits: device.join(d_logits, parts, rows, columns) }
+}
