@@ -8,6 +8,7 @@ mod bench;
 mod evaluate;
 mod inspect;
 mod predict;
+mod pretrain;
 mod progress;
 mod report;
 mod seeds;
@@ -56,6 +57,7 @@ enum Command {
     Predict(predict::Arguments),
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
+    Pretrain(pretrain::Arguments),
     World(world::Arguments),
 }
 
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
         Command::Bench(arguments) => bench::run(arguments, threads),
+        Command::Pretrain(arguments) => pretrain::run(arguments, threads),
         Command::World(arguments) => world::run(arguments),
     };
     match done {

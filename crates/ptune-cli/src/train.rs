@@ -135,7 +135,7 @@ fn how_to_resume(arguments: &Arguments, out: &Path) -> String {
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=,:+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
@@ -157,7 +157,7 @@ pub(crate) fn refuse_directory(run: &Path) -> Result<(), Error> {
 
 /// `runs/sentiment-run` for `examples/sentiment/run.toml`; with a number behind it when that exists. To resume it is the
 /// last that exists.
-fn default_out(run: &Path, resume: bool) -> PathBuf {
+pub(crate) fn default_out(run: &Path, resume: bool) -> PathBuf {
     let name = |path: Option<&std::ffi::OsStr>| path.map(|n| n.to_string_lossy().into_owned());
     let stem = name(run.file_stem()).unwrap_or_else(|| "run".into());
     let base = match name(run.parent().and_then(Path::file_name)) {
@@ -216,7 +216,7 @@ fn to_text(summary: &Summary, out: &Path) -> String {
     lines.join("\n")
 }
 
-fn round(x: f64) -> f64 {
+pub(crate) fn round(x: f64) -> f64 {
     (x * 1000.0).round() / 1000.0
 }
 

@@ -123,19 +123,32 @@ fn attention_at(ctx: &Context, name: &str, lengths: &[usize], heads: usize, head
     let scale = 1.0 / (head_dim as f32).sqrt();
     let shape = AttentionShape { heads, kv_heads: heads, head_dim, scale, causal: false, window: None };
     let columns = heads * head_dim;
-    let (q, k, v) = (numbers(query_rows.len() * columns), numbers(end * columns), numbers(end * columns));
-    let [mut out, mut d_q] = [q.clone(), q.clone()];
-    let [mut d_k, mut d_v] = [k.clone(), k.clone()];
-    let [mut sums, mut delta] = [vec![0.0; query_rows.len() * heads], vec![0.0; query_rows.len() * heads]];
-    let kv = KeysValues { k: &k, v: &v, past_k: &[], past_v: &[] };
-    ctx.reserve(attention_scratch_len(&layout, &shape));
-    let forward = best(|| attention(ctx, &mut out, &mut sums, &q, kv, layout, shape, None));
-    let backward = best(|| {
-        attention_backward(ctx, &mut d_q, &mut d_k, &mut d_v, None, &mut delta, &q, &q, kv, &sums, layout, shape, None);
-    });
-    let pairs: usize =
-        spans.iter().map(|s| s.rows.len() * if last_only { 1 } else { s.rows.len() }).sum::<usize>() * columns;
-    line("attention", &format!("{name}, {heads} x {head_dim}"), forward, backward);
-    let rate = |products: f64, time: f64| 2.0 * products * pairs as f64 / time / 1e3;
-    println!("{:<59} forward {:>5.0} GFLOP/s   backward {:>5.0} GFLOP/s", "", rate(2.0, forward), rate(7.0, backward));
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        // Any bits are numbers, so the time is that of rows rounded to bf16.
+        let stride = dtype.stride(columns);
+        let (q, k, v) = (numbers(query_rows.len() * stride), numbers(end * stride), numbers(end * stride));
+        let ([mut out, mut d_q], [mut d_k, mut d_v]) = ([q.clone(), q.clone()], [k.clone(), k.clone()]);
+        let mut sums = vec![0.0; query_rows.len() * heads];
+        let mut work = vec![0.0; attention_backward_work_len(&layout, &shape, dtype, false)];
+        let rows = |x| Rows::new(dtype, x);
+        let kv = KeysValues { k: rows(&k), v: rows(&v), past_k: rows(&[]), past_v: rows(&[]) };
+        ctx.reserve(attention_scratch_len(ctx, &layout, &shape, dtype, false));
+        let forward = best(|| {
+            attention(ctx, RowsMut::new(dtype, &mut out), &mut sums, rows(&q), kv, layout, shape, None);
+        });
+        let backward = best(|| {
+            let [d_q, d_k, d_v] = [&mut d_q, &mut d_k, &mut d_v].map(|x| RowsMut::new(dtype, x));
+            attention_backward(ctx, d_q, d_k, d_v, None, &mut work, rows(&q), rows(&q), kv, &sums, layout, shape, None);
+        });
+        line("attention", &format!("{name}, {heads} x {head_dim}, {dtype:?}"), forward, backward);
+        let pairs: usize =
+            spans.iter().map(|s| s.rows.len() * if last_only { 1 } else { s.rows.len() }).sum::<usize>() * columns;
+        let rate = |products: f64, time: f64| 2.0 * products * pairs as f64 / time / 1e3;
+        println!(
+            "{:<59} forward {:>5.0} GFLOP/s   backward {:>5.0} GFLOP/s",
+            "",
+            rate(2.0, forward),
+            rate(5.0, backward)
+        );
+    }
 }

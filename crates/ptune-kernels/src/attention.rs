@@ -9,27 +9,31 @@
 //! Spans form trees. A row sees its past rows, all rows of its span's ancestors, and of its own span either all rows
 //! (bidirectional) or those at or before it (causal): with depth-first rows, `j <= i < end[j]`. The keys of a row are
 //! ordered past, ancestors from the root, own span; that place is the key's *ordinal*, and every sum over keys runs in
-//! this order. Gradients are gathered: d_q by query block, d_k and d_v by key block over the queries that see it, in
-//! row order. So results have the same bits for any number of threads, and those of a row do not depend on rows that it
-//! does not see (d_k of a row: on those that do not see it).
+//! this order. Sums over queries (d_k, d_v) run in row order, head after head of those that read one key head; those of
+//! keys that several units see are added up afterwards (`group.rs`). So results have the same bits for any number of
+//! threads, and those of a row do not depend on rows that it does not see (d_k of a row: on those that do not see it).
 //!
-//! One work unit is a block of queries (or keys) of one span and one head; small spans share an item. In a unit, lanes
-//! are queries (forward, d_q) or keys (d_k, d_v), so that softmax needs no horizontal sums. What this does not do: skip
-//! blocks outside the window, or keep probabilities in bf16.
+//! A unit of work is a span (backward: a tree of spans) and one key head, taken in blocks of queries; small ones share an
+//! item. Lanes are queries, so that softmax needs no horizontal sums. What this does not do: skip blocks outside the
+//! window, or keep probabilities.
 
 mod backward;
-mod blocks;
+mod block;
 mod dropout;
 mod forward;
+mod group;
 mod layout;
+mod operands;
 mod product;
+mod scores;
 mod work;
 
 use std::ops::Range;
 
-use crate::Context;
+use self::backward::Gradients;
+use self::operands::Numbers;
 use crate::context::Disjoint;
-use crate::isa::Isa;
+use crate::{Context, Dtype, Isa, Rows, RowsMut};
 
 /// Consecutive rows of a batch that belong together: a text, or the shared beginning of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,17 +77,18 @@ pub struct Layout<'a> {
     pub query_rows: &'a [u32],
 }
 
-/// Keys and values of the batch's rows (`[rows, kv_heads * head_dim]`) and of the past (`[past rows, the same]`).
-#[derive(Clone, Copy, Debug)]
+/// Keys and values of the batch's rows (`[rows, kv_heads * head_dim]`) and of the past (`[past rows, the same]`), all of
+/// the same dtype.
+#[derive(Clone, Copy)]
 pub struct KeysValues<'a> {
     /// Keys of the batch.
-    pub k: &'a [f32],
+    pub k: Rows<'a>,
     /// Values of the batch.
-    pub v: &'a [f32],
+    pub v: Rows<'a>,
     /// Keys of the past.
-    pub past_k: &'a [f32],
+    pub past_k: Rows<'a>,
     /// Values of the past.
-    pub past_v: &'a [f32],
+    pub past_v: Rows<'a>,
 }
 
 /// Dropout of attention probabilities; those that stay are divided by `1 - probability`. What is dropped follows from
@@ -109,8 +114,8 @@ pub struct SpanKey {
 
 /// What every unit of work reads.
 struct Problem<'a> {
-    isa: Isa,
-    q: &'a [f32],
+    numbers: Numbers,
+    q: Rows<'a>,
     kv: KeysValues<'a>,
     layout: Layout<'a>,
     shape: AttentionShape,
@@ -118,19 +123,25 @@ struct Problem<'a> {
 }
 
 impl Problem<'_> {
-    /// Columns of q and of the output.
-    fn query_columns(&self) -> usize {
-        self.shape.heads * self.shape.head_dim
+    /// Places of a row of q and of the output.
+    fn query_row(&self) -> usize {
+        self.numbers.dtype.stride(self.shape.heads * self.shape.head_dim)
     }
 
-    /// Columns of keys and values.
-    fn key_columns(&self) -> usize {
-        self.shape.kv_heads * self.shape.head_dim
+    /// Places of a row of keys and values.
+    fn key_row(&self) -> usize {
+        self.numbers.dtype.stride(self.shape.kv_heads * self.shape.head_dim)
     }
 
-    /// The key head that a query head reads.
-    fn key_head(&self, head: usize) -> usize {
-        head / (self.shape.heads / self.shape.kv_heads)
+    /// Where a head begins in a row, in places.
+    fn place(&self, head: usize) -> usize {
+        self.numbers.dtype.stride(head * self.shape.head_dim)
+    }
+
+    /// The query heads that read a key head.
+    fn heads_of(&self, key_head: usize) -> Range<usize> {
+        let heads = self.shape.heads / self.shape.kv_heads;
+        key_head * heads..(key_head + 1) * heads
     }
 
     fn check(&self) {
@@ -138,11 +149,15 @@ impl Problem<'_> {
         assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads) && head_dim > 0);
         assert!(scale > 0.0, "the scale of attention is above 0");
         assert!(window.is_none_or(|w| w > 0));
-        let (rows, columns) = (self.layout.positions.len(), self.key_columns());
-        assert_eq!(self.q.len(), self.layout.query_rows.len() * self.query_columns());
-        assert_eq!((self.kv.k.len(), self.kv.v.len()), (rows * columns, rows * columns));
-        assert_eq!(self.kv.past_k.len(), self.kv.past_v.len());
-        self.layout.check(causal, self.kv.past_k.len() / columns);
+        let (dtype, KeysValues { k, v, past_k, past_v }) = (self.numbers.dtype, self.kv);
+        assert!([k, v, past_k, past_v].iter().all(|x| x.dtype() == dtype), "queries, keys and values of one dtype");
+        assert!(dtype == Dtype::F32 || head_dim.is_multiple_of(2), "in bf16 a head begins with a pair");
+        let rows = self.layout.positions.len();
+        let [k, v, past_k, past_v] = [k, v, past_k, past_v].map(|x| x.memory().len());
+        assert_eq!(self.q.memory().len(), self.layout.query_rows.len() * self.query_row());
+        assert_eq!((k, v), (rows * self.key_row(), rows * self.key_row()));
+        assert_eq!(past_k, past_v);
+        self.layout.check(causal, past_k / self.key_row());
         // Masks compare rows and positions as f32.
         assert!(rows < 1 << 24);
         assert!(window.is_none() || self.layout.positions.iter().all(|p| *p < 1 << 24));
@@ -153,90 +168,106 @@ impl Problem<'_> {
     }
 }
 
-/// Scratch that [`attention`] and [`attention_backward`] need, for [`Context::reserve`].
-pub fn attention_scratch_len(layout: &Layout, shape: &AttentionShape) -> usize {
+/// Scratch that [`attention`] and [`attention_backward`] need for queries, keys and values of that dtype, for
+/// [`Context::reserve`].
+pub fn attention_scratch_len(
+    ctx: &Context,
+    layout: &Layout,
+    shape: &AttentionShape,
+    dtype: Dtype,
+    dropout: bool,
+) -> usize {
+    let numbers = Numbers { isa: ctx.isa(), dtype, head_dim: shape.head_dim };
     let keys = (0..layout.spans.len()).map(|span| layout.keys(span)).max().unwrap_or(0);
-    forward::scratch_len(keys, shape).max(backward::scratch_len(keys, shape))
+    let backward = backward::scratch_len(numbers, keys, group::most_keys(layout, true), dropout);
+    forward::scratch_len(numbers, keys, dropout).max(backward)
 }
 
-/// `out` `[queries, heads * head_dim]` and `log_sum_exp` `[queries, heads]` from `q` (like `out`) and `kv`. Scratch:
-/// [`attention_scratch_len`].
+/// Numbers of the work space that [`attention_backward`] needs; with `past` it gives the gradients of the past, too.
+pub fn attention_backward_work_len(layout: &Layout, shape: &AttentionShape, dtype: Dtype, past: bool) -> usize {
+    let numbers = Numbers { isa: Isa::detect(), dtype, head_dim: shape.head_dim };
+    group::parts_len(layout, numbers.columns(), shape.kv_heads, past)
+}
+
+/// `out` `[queries, heads * head_dim]` and `log_sum_exp` `[queries, heads]` from `q` (like `out`) and `kv`, all rows of
+/// the same dtype. In bf16 what is multiplied is rounded, sums and softmax are f32; the numbers of a head are even.
+/// Scratch: [`attention_scratch_len`].
 pub fn attention(
     ctx: &Context,
-    out: &mut [f32],
+    out: RowsMut,
     log_sum_exp: &mut [f32],
-    q: &[f32],
+    q: Rows,
     kv: KeysValues,
     layout: Layout,
     shape: AttentionShape,
     dropout: Option<Dropout>,
 ) {
-    let problem = Problem { isa: ctx.isa(), q, kv, layout, shape, dropout };
+    let numbers = Numbers { isa: ctx.isa(), dtype: q.dtype(), head_dim: shape.head_dim };
+    let problem = Problem { numbers, q, kv, layout, shape, dropout };
     problem.check();
-    assert_eq!(out.len(), q.len());
+    let out = written(out, q);
     assert_eq!(log_sum_exp.len(), layout.query_rows.len() * shape.heads);
-    let (out, log_sum_exp) = (Disjoint::new(out), Disjoint::new(log_sum_exp));
-    let measure = |span| work::of_queries(&layout, &shape, span);
-    ctx.run(work::items(layout.spans.len(), measure), |item, scratch| {
-        work::visit(item, layout.spans.len(), measure, |span, unit| {
-            let (head, queries) = work::queries_of(&layout, span, unit);
-            forward::queries(&problem, &out, &log_sum_exp, span, queries, head, scratch);
+    let log_sum_exp = Disjoint::new(log_sum_exp);
+    ctx.run(work::items(work::of_spans(&layout, &shape)), |item, scratch| {
+        work::visit(item, work::of_spans(&layout, &shape), |span, unit| {
+            let (key_head, queries) = work::queries_of(&layout, *span, unit);
+            forward::queries(&problem, &out, &log_sum_exp, *span, queries, key_head, scratch);
         });
     });
 }
 
 /// Gradients of [`attention`]: `d_q` like `q`, `d_k` and `d_v` like `k`, and `d_past` (of `past_k` and `past_v`) when
-/// asked for. `delta` (`[queries, heads]`) is work space, `log_sum_exp` what the forward gave, `d_out` the gradient of
-/// its output. Rows that nobody sees get zeros.
+/// asked for. `log_sum_exp` is what the forward gave, `d_out` the gradient of its output, `work` has
+/// [`attention_backward_work_len`] numbers. Rows that nobody sees get zeros.
 pub fn attention_backward(
     ctx: &Context,
-    d_q: &mut [f32],
-    d_k: &mut [f32],
-    d_v: &mut [f32],
-    d_past: Option<(&mut [f32], &mut [f32])>,
-    delta: &mut [f32],
-    d_out: &[f32],
-    q: &[f32],
+    d_q: RowsMut,
+    d_k: RowsMut,
+    d_v: RowsMut,
+    d_past: Option<(RowsMut, RowsMut)>,
+    work: &mut [f32],
+    d_out: Rows,
+    q: Rows,
     kv: KeysValues,
     log_sum_exp: &[f32],
     layout: Layout,
     shape: AttentionShape,
     dropout: Option<Dropout>,
 ) {
-    let problem = Problem { isa: ctx.isa(), q, kv, layout, shape, dropout };
+    let numbers = Numbers { isa: ctx.isa(), dtype: q.dtype(), head_dim: shape.head_dim };
+    let problem = Problem { numbers, q, kv, layout, shape, dropout };
     problem.check();
-    let queries = layout.query_rows.len();
-    assert_eq!((d_q.len(), d_out.len()), (q.len(), q.len()));
-    assert_eq!((d_k.len(), d_v.len()), (kv.k.len(), kv.v.len()));
-    assert_eq!((delta.len(), log_sum_exp.len()), (queries * shape.heads, queries * shape.heads));
-    let spans = layout.spans.len();
-    {
-        let (d_q, delta) = (Disjoint::new(d_q), Disjoint::new(delta));
-        let measure = |span| work::of_queries(&layout, &shape, span);
-        ctx.run(work::items(spans, measure), |item, scratch| {
-            work::visit(item, spans, measure, |span, unit| {
-                let (head, queries) = work::queries_of(&layout, span, unit);
-                backward::queries(&problem, &d_q, &delta, d_out, log_sum_exp, span, queries, head, scratch);
-            });
+    assert_eq!((d_out.dtype(), d_out.memory().len()), (q.dtype(), q.memory().len()));
+    assert_eq!(log_sum_exp.len(), layout.query_rows.len() * shape.heads);
+    let saved = backward::Saved { d_out, log_sum_exp };
+    let d_past = d_past.map(|(d_k, d_v)| (written(d_k, kv.past_k), written(d_v, kv.past_v)));
+    let past = d_past.as_ref().map_or(0, |_| kv.past_k.memory().len() / problem.key_row());
+    let parts = group::parts_len(&layout, numbers.columns(), shape.kv_heads, past > 0);
+    let to = Gradients {
+        d_q: written(d_q, q),
+        d_k: written(d_k, kv.k),
+        d_v: written(d_v, kv.v),
+        parts: Disjoint::new(&mut work[..parts]),
+    };
+    let sources = || work::of_groups(&layout, &shape, past > 0);
+    ctx.run(work::items(sources()), |item, scratch| {
+        work::visit(item, sources(), |group, key_head| {
+            backward::group(&problem, &to, &saved, group, key_head, scratch);
+        });
+    });
+    if parts > 0 || past > 0 {
+        ctx.run(shape.kv_heads, |key_head, scratch| {
+            group::add_parts(&problem, &to, d_past.as_ref(), past, key_head, scratch);
         });
     }
-    let saved = backward::Saved { d_out, log_sum_exp, delta };
-    // The keys' owners: the spans, and after them the past.
-    let past = d_past.as_ref().map_or(0, |(d_k, d_v)| {
-        assert_eq!((d_k.len(), d_v.len()), (kv.past_k.len(), kv.past_v.len()));
-        d_k.len() / (shape.kv_heads * shape.head_dim)
-    });
-    let (d_past_k, d_past_v) = d_past.unwrap_or_default();
-    let batch = (Disjoint::new(d_k), Disjoint::new(d_v));
-    let of_past = (Disjoint::new(d_past_k), Disjoint::new(d_past_v));
-    let measure = |owner| work::of_keys(&layout, &shape, owner, past);
-    ctx.run(work::items(spans + 1, measure), |item, scratch| {
-        work::visit(item, spans + 1, measure, |owner, unit| {
-            let (head, keys) = work::keys_of(&layout, owner, past, unit);
-            let (owner, (d_k, d_v)) = if owner < spans { (Some(owner), &batch) } else { (None, &of_past) };
-            backward::keys(&problem, d_k, d_v, &saved, owner, keys, head, scratch);
-        });
-    });
+}
+
+/// A matrix to write that is like `x`.
+fn written<'a>(to: RowsMut<'a>, x: Rows) -> Disjoint<'a> {
+    assert_eq!(to.dtype(), x.dtype(), "what goes in and what comes out has one dtype");
+    let to = to.memory();
+    assert_eq!(to.len(), x.memory().len());
+    Disjoint::new(to)
 }
 
 #[cfg(test)]

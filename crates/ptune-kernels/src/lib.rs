@@ -34,7 +34,8 @@ mod transpose;
 pub use activation::{Activation, activation, activation_backward};
 pub use aligned::Aligned;
 pub use attention::{
-    AttentionShape, Dropout, KeysValues, Layout, Span, SpanKey, attention, attention_backward, attention_scratch_len,
+    AttentionShape, Dropout, KeysValues, Layout, Span, SpanKey, attention, attention_backward,
+    attention_backward_work_len, attention_scratch_len,
 };
 pub use context::Context;
 pub use dropout::dropout_rows;

@@ -14,6 +14,12 @@ pub enum Purpose {
     Shuffle(u32),
     /// What the model drops in a step, counted from 0.
     Dropout(u32),
+    /// Initial values of a model's tensor, counted from 0.
+    ModelInitialisation(u32),
+    /// Which words of a step's texts are masked, counted from 0.
+    Masking(u32),
+    /// Which lines of a text are held out.
+    HeldOut,
     /// A part of the small world's corpus.
     World(u32),
     /// Which facts of a relation of the small world train, choose and test.
@@ -37,6 +43,9 @@ impl Rng {
             Purpose::PromptInitialisation => [1, 0],
             Purpose::Shuffle(epoch) => [2, epoch],
             Purpose::Dropout(step) => [3, step],
+            Purpose::ModelInitialisation(tensor) => [4, tensor],
+            Purpose::Masking(step) => [5, step],
+            Purpose::HeldOut => [6, 0],
             Purpose::World(part) => [8, part],
             Purpose::WorldSplit(relation) => [9, relation],
         };

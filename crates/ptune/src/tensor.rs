@@ -231,26 +231,36 @@ impl Drop for Tensor {
     }
 }
 
-/// Buffers by size class. A class is a power of two or one and a half of it, so that batches of slightly different
-/// sizes share buffers and at most a third of one is idle. Buffers start on a cache line.
+/// Buffers by size class. A class is a power of two or one and a half of it, so that at most a third of a buffer is
+/// idle when it is made. Batches differ in size: a smaller one uses the large buffers of a larger one, and where a larger
+/// one needs a new buffer, one that has become too small is given back. So what is held is about what the largest batch
+/// needs, not a set for each size. Buffers start on a cache line.
 #[derive(Default)]
 struct FreeList {
     classes: Mutex<Vec<Vec<Aligned>>>,
     made: AtomicUsize,
 }
 
+/// How many classes a buffer may be too large (a factor of two) or too small for its use, if it is large: 256 KB.
+const NEAR: usize = 2;
+const LARGE: usize = 1 << 16;
+
 impl FreeList {
     /// A buffer of at least `len` numbers: what a former tensor left, or zeros.
     fn take(&self, len: usize) -> Aligned {
         let (class, capacity) = size_class(len);
-        let reused = {
+        let near = if len < LARGE { 0 } else { NEAR };
+        let outgrown = {
             let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
-            classes.get_mut(class).and_then(Vec::pop)
+            if let Some(buffer) = classes.iter_mut().skip(class).take(near + 1).find_map(Vec::pop) {
+                return buffer;
+            }
+            let end = class.min(classes.len());
+            classes[end.min(class.saturating_sub(near))..end].iter_mut().rev().find_map(Vec::pop)
         };
-        reused.unwrap_or_else(|| {
-            self.made.fetch_add(1, Ordering::Relaxed);
-            Aligned::zeros(capacity)
-        })
+        drop(outgrown);
+        self.made.fetch_add(1, Ordering::Relaxed);
+        Aligned::zeros(capacity)
     }
 
     fn give(&self, buffer: Aligned) {
@@ -293,5 +303,25 @@ mod tests {
         let address = first.data().as_ptr();
         drop(first);
         assert_eq!(device.uninitialised(9, 100).data().as_ptr(), address);
+    }
+
+    #[test]
+    fn batches_of_different_sizes_share_one_set_of_buffers() {
+        let device = Device::processor(Some(1));
+        let batch = |rows: usize| drop([768, 2304, 768].map(|columns| device.uninitialised(rows, columns)));
+        let held = || device.free.classes.lock().expect("a lock").iter().map(Vec::len).sum::<usize>();
+        for rows in [700, 900, 1100, 700, 650, 1100] {
+            batch(rows);
+            // Three at a time; one more where a small tensor has taken the buffer of a large one.
+            assert!(held() <= 4, "{rows} rows: {}", held());
+        }
+        let made = device.buffers_made();
+        batch(700);
+        batch(1100);
+        assert_eq!(device.buffers_made(), made);
+        // A little tensor does not take a large buffer.
+        let before = held();
+        let _little = device.uninitialised(1, 100);
+        assert_eq!((device.buffers_made(), held()), (made + 1, before));
     }
 }

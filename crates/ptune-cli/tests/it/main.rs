@@ -15,6 +15,7 @@ mod full_disk;
 mod hostile;
 mod inspect;
 mod long_words;
+mod pretrain;
 mod resume;
 mod same_bits;
 mod scene;

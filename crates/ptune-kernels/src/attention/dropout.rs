@@ -28,16 +28,14 @@ impl Mask {
         }
     }
 
-    /// Calls `f(i, multiplier)` for the i-th of `keys` keys from ordinal `first` on, as the row `row` of the span sees
-    /// them.
-    pub(super) fn multipliers(&self, row: usize, first: usize, keys: usize, mut f: impl FnMut(usize, f32)) {
+    /// Calls `f(ordinal, multiplier)` for each of `keys` keys, as the row `row` of the span sees them.
+    pub(super) fn multipliers(&self, row: usize, keys: usize, mut f: impl FnMut(usize, f32)) {
         let mut words = [0; 4];
-        for i in 0..keys {
-            let ordinal = first + i;
-            if i == 0 || ordinal.is_multiple_of(4) {
+        for ordinal in 0..keys {
+            if ordinal.is_multiple_of(4) {
                 words = philox([row as u32, (ordinal / 4) as u32, 0, 0], self.key);
             }
-            f(i, if u64::from(words[ordinal % 4]) < self.threshold { 0.0 } else { self.scale });
+            f(ordinal, if u64::from(words[ordinal % 4]) < self.threshold { 0.0 } else { self.scale });
         }
     }
 }

@@ -39,7 +39,12 @@ impl Layout<'_> {
 
     /// Keys that a span sees at most: past, ancestors, own.
     pub(super) fn keys(&self, span: usize) -> usize {
-        self.spans[span].past.len() + self.keys_before(span) + self.spans[span].rows.len()
+        self.keys_up_to(span, self.spans[span].rows.end)
+    }
+
+    /// The same, with those of its own rows up to `end`.
+    pub(super) fn keys_up_to(&self, span: usize, end: usize) -> usize {
+        self.spans[span].past.len() + self.keys_before(span) + end - self.spans[span].rows.start
     }
 
     /// The keys of a span in order, those of its own rows up to `end`.

@@ -11,6 +11,7 @@ enum Function {
     Tanh,
     Sigmoid,
     Erf,
+    Ln,
 }
 
 #[inline(always)]
@@ -22,6 +23,7 @@ fn map_generic<S: Simd>(s: S, y: &mut [f32], x: &[f32], function: Function) {
             Function::Tanh => tanh(s, v),
             Function::Sigmoid => sigmoid(s, v),
             Function::Erf => erf(s, v),
+            Function::Ln => ln(s, v),
         };
         store_up_to(s, v, &mut y[i..]);
     }
@@ -94,6 +96,26 @@ fn sigmoid_near_and_far() {
 fn erf_near_and_far() {
     for high in [1e-6, 0.01, 1.1, 6.0] {
         sweep(Function::Erf, erf_f64, -high, high, 4.0);
+    }
+}
+
+/// Near 1 the logarithm is near 0, and only its absolute error counts where it is added to a maximum.
+#[test]
+fn ln_from_tiny_to_huge() {
+    for high in [2.0_f64, 1e3, 1e7, 1e30] {
+        let x: Vec<f32> = (0..=100_000).map(|i| high.powf(f64::from(i) / 5e4 - 1.0) as f32).collect();
+        let kernel = |ctx: &crate::Context| {
+            let mut y = vec![0.0; x.len()];
+            map(ctx.isa(), &mut y, &x, Function::Ln);
+            y
+        };
+        on_every_isa(kernel, |name, y| {
+            for (x, y) in x.iter().zip(y) {
+                let want = f64::from(*x).ln();
+                let error = (f64::from(*y) - want).abs();
+                assert!(error <= 2.4e-7 * want.abs().max(1.0), "{name}: ln({x:e}) = {y:e}, not {want:e}");
+            }
+        });
     }
 }
 

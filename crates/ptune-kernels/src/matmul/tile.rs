@@ -20,7 +20,7 @@ use crate::context::Disjoint;
 use crate::rows::Dtype;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
-use crate::simd::{Bf16, Portable, Simd};
+use crate::simd::{Bf16, Portable, Simd, prefetch};
 
 /// The tile's shape on one instruction set, and the function that runs it.
 pub(super) trait Tile: Simd {
@@ -186,18 +186,6 @@ fn touch(y: &Output, rows: Range<usize>, columns: Range<usize>) {
             prefetch(y.y.start().wrapping_add(start + c));
         }
     }
-}
-
-/// A hint; any address is allowed.
-#[inline(always)]
-fn prefetch(at: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing that the program can see and never faults.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
 }
 
 #[inline(always)]

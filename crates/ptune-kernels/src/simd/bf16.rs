@@ -34,6 +34,9 @@ pub(crate) trait Bf16: Copy + Send + Sync + 'static {
         s.widen(&padded)
     }
 
+    /// Rounds both and makes one pair of what stands in the same lane.
+    fn round_pairs(self, first: <Self::F32 as Simd>::V, second: <Self::F32 as Simd>::V) -> <Self::F32 as Simd>::V;
+
     /// Rounds a vector to the first `LANES / 2` pairs.
     fn round_to(self, v: <Self::F32 as Simd>::V, pairs: &mut [f32]);
 
@@ -65,6 +68,17 @@ impl<S: Simd> Bf16 for S {
     fn dot_pairs(self, x: S::V, w: S::V, sum: S::V) -> S::V {
         let sum = self.mul_add(self.high_half(x), self.high_half(w), sum);
         self.mul_add(self.low_half(x), self.low_half(w), sum)
+    }
+
+    #[inline(always)]
+    fn round_pairs(self, first: S::V, second: S::V) -> S::V {
+        let (mut a, mut b) = ([0.0; 16], [0.0; 16]);
+        self.store(first, &mut a);
+        self.store(second, &mut b);
+        for i in 0..S::LANES {
+            a[i] = pair(a[i], b[i]);
+        }
+        self.load(&a)
     }
 
     #[inline(always)]

@@ -14,7 +14,11 @@ mod x86;
 pub(crate) use bf16::{Bf16, pair};
 pub(crate) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Avx512, Avx512Bf16};
+pub(crate) use x86::{Avx2, Avx512, Avx512Bf16, prefetch};
+
+/// Asks for a cache line, where there is an instruction for it.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn prefetch(_: *const f32) {}
 
 /// A token of an instruction set, and its operations on vectors of [`Simd::LANES`] f32.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
@@ -50,6 +54,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn low_half(self, a: Self::V) -> Self::V;
     /// The bf16 number in the upper half of each lane, as f32.
     fn high_half(self, a: Self::V) -> Self::V;
+    /// The pair of the two lower halves in each lane, that of `a` first.
+    fn join_low(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The pair of the two upper halves in each lane, that of `a` first.
+    fn join_high(self, a: Self::V, b: Self::V) -> Self::V;
     /// The bf16 numbers of the first `LANES / 2` pairs, in their order, as f32; panics when there are fewer.
     fn widen(self, pairs: &[f32]) -> Self::V;
     fn reduce_add(self, a: Self::V) -> f32;

@@ -103,6 +103,14 @@ impl Simd for Portable {
         a.map(|a| f32::from_bits(a.to_bits() & 0xffff_0000))
     }
     #[inline(always)]
+    fn join_low(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| f32::from_bits(a.to_bits() & 0xffff | b.to_bits() << 16))
+    }
+    #[inline(always)]
+    fn join_high(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| f32::from_bits(a.to_bits() >> 16 | b.to_bits() & 0xffff_0000))
+    }
+    #[inline(always)]
     fn widen(self, pairs: &[f32]) -> Self::V {
         let pairs = &pairs[..LANES / 2];
         std::array::from_fn(|i| {

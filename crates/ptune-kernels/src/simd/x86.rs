@@ -77,6 +77,13 @@ fn transpose_4x4(x: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
     })
 }
 
+/// Asks for a cache line; a hint, any address is allowed.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const f32) {
+    // A prefetch reads nothing that the program can see and never faults.
+    intrinsic!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
+}
+
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
@@ -166,6 +173,22 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn high_half(self, a: Self::V) -> Self::V {
         intrinsic!(_mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(!0xffff))))
+    }
+    #[inline(always)]
+    fn join_low(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!({
+            let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
+            let first = _mm256_and_si256(a, _mm256_set1_epi32(0xffff));
+            _mm256_castsi256_ps(_mm256_or_si256(first, _mm256_slli_epi32::<16>(b)))
+        })
+    }
+    #[inline(always)]
+    fn join_high(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!({
+            let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
+            let second = _mm256_and_si256(b, _mm256_set1_epi32(!0xffff));
+            _mm256_castsi256_ps(_mm256_or_si256(_mm256_srli_epi32::<16>(a), second))
+        })
     }
     #[inline(always)]
     fn widen(self, pairs: &[f32]) -> Self::V {
@@ -292,6 +315,22 @@ impl Simd for Avx512 {
         intrinsic!(_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(!0xffff))))
     }
     #[inline(always)]
+    fn join_low(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!({
+            let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+            let first = _mm512_and_si512(a, _mm512_set1_epi32(0xffff));
+            _mm512_castsi512_ps(_mm512_or_si512(first, _mm512_slli_epi32::<16>(b)))
+        })
+    }
+    #[inline(always)]
+    fn join_high(self, a: Self::V, b: Self::V) -> Self::V {
+        intrinsic!({
+            let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+            let second = _mm512_and_si512(b, _mm512_set1_epi32(!0xffff));
+            _mm512_castsi512_ps(_mm512_or_si512(_mm512_srli_epi32::<16>(a), second))
+        })
+    }
+    #[inline(always)]
     fn widen(self, pairs: &[f32]) -> Self::V {
         assert!(pairs.len() >= 8);
         intrinsic!({
@@ -333,6 +372,14 @@ impl Bf16 for Avx512Bf16 {
         intrinsic!({
             let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
             _mm256_storeu_si256(pairs.as_mut_ptr().cast(), rounded)
+        })
+    }
+
+    #[inline(always)]
+    fn round_pairs(self, first: __m512, second: __m512) -> __m512 {
+        intrinsic!({
+            let words = |v| _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v)));
+            _mm512_castsi512_ps(_mm512_or_si512(words(first), _mm512_slli_epi32::<16>(words(second))))
         })
     }
 }

@@ -137,11 +137,7 @@ impl Tokenizer {
         if text.is_empty() {
             return Ok(Vec::new());
         }
-        if self.growth.saturating_mul(text.len() as u64) > LARGEST_TEXT {
-            let message =
-                format!("its normalisers could make more than {LARGEST_TEXT} bytes of a text of {}", text.len());
-            return Err(Error::file(&self.file, message));
-        }
+        self.check_growth(text)?;
         let encoded = contained(|| match (&self.kind, glue) {
             (Kind::WordPiece { prefix, max_chars }, Glue::Joined(before)) => {
                 self.encode_continuation(text, before, prefix, *max_chars)
@@ -164,10 +160,38 @@ impl Tokenizer {
             }
             _ => self.run_original(text),
         });
-        let mut ids =
-            encoded.map_err(|e| Error::file(&self.file, format!("the tokenizer cannot encode '{text}': {e}")))?;
+        let mut ids = encoded.map_err(|e| self.cannot_encode(text, &*e))?;
         self.hide_special(&mut ids);
         Ok(ids)
+    }
+
+    /// Token ids of a text that starts here, word by word: a word is a piece that the tokenizer cuts off before it looks at
+    /// its vocabulary, a punctuation mark too.
+    ///
+    /// Errors: as [`Tokenizer::encode`].
+    pub fn encode_words(&self, text: &str) -> Result<Vec<Vec<u32>>> {
+        self.check_growth(text)?;
+        let words = contained(|| {
+            let mut pieces = self.split(text, self.inner.get_normalizer(), self.inner.get_pre_tokenizer())?;
+            pieces.tokenize(|piece| self.inner.get_model().tokenize(piece.get()))?;
+            let words = pieces.get_splits(OffsetReferential::Original, OffsetType::None).into_iter();
+            Ok(words.map(|(_, _, tokens)| tokens.iter().flatten().map(|token| token.id).collect()).collect())
+        });
+        let mut words: Vec<Vec<u32>> = words.map_err(|e| self.cannot_encode(text, &*e))?;
+        words.iter_mut().for_each(|ids| self.hide_special(ids));
+        Ok(words)
+    }
+
+    fn cannot_encode(&self, text: &str, why: &dyn std::fmt::Display) -> Error {
+        Error::file(&self.file, format!("the tokenizer cannot encode '{text}': {why}"))
+    }
+
+    fn check_growth(&self, text: &str) -> Result<()> {
+        if self.growth.saturating_mul(text.len() as u64) <= LARGEST_TEXT {
+            return Ok(());
+        }
+        let message = format!("its normalisers could make more than {LARGEST_TEXT} bytes of a text of {}", text.len());
+        Err(Error::file(&self.file, message))
     }
 
     /// A SentencePiece vocabulary lists its special tokens among its pieces, so that it finds them in a text as well.

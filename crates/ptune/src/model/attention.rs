@@ -35,7 +35,7 @@ pub(super) struct AttentionInputs {
 }
 
 impl AttentionSaved {
-    pub(super) fn into_keys_values(self) -> (Tensor, Tensor) {
+    pub(super) fn into_keys_values(self) -> KeysValues {
         self.rows.into_keys_values()
     }
 }
@@ -71,9 +71,8 @@ impl Attention {
         layout: &Layout,
         query_rows: &[u32],
     ) -> (Tensor, AttentionSaved) {
-        let q = self.query.forward_narrow(device, x_queries);
-        let k = self.key.forward_narrow(device, x);
-        let v = self.value.forward_narrow(device, x);
+        let q = self.project(device, &self.query, x_queries);
+        let (k, v) = (self.project(device, &self.key, x), self.project(device, &self.value, x));
         let (heads, rows) = device.attention((q, k, v), past, layout, query_rows, &self.shape, self.layer);
         let y = self.output.forward(device, &heads);
         (y, AttentionSaved { rows, heads: self.is_trained().then_some(heads) })
@@ -92,7 +91,8 @@ impl Attention {
         wanted: Option<&[u32]>,
         parameters: &mut [Parameter],
     ) -> (Tensor, Tensor) {
-        let d_heads = self.output.backward_narrow(device, d_out, saved.heads.as_ref(), parameters);
+        let back = if self.has_whole_pairs() { Linear::backward_narrow } else { Linear::backward };
+        let d_heads = back(&self.output, device, d_out, saved.heads.as_ref(), parameters);
         let (d_q, mut d_k, mut d_v) =
             device.attention_backward(&d_heads, &saved.rows, past, layout, query_rows, &self.shape, self.layer);
         if let Some(rows) = wanted {
@@ -107,8 +107,18 @@ impl Attention {
     }
 
     /// The keys and values of `x [rows, hidden]` alone.
-    pub(super) fn keys_values(&self, device: &Device, x: &Tensor) -> (Tensor, Tensor) {
-        (self.key.forward_narrow(device, x), self.value.forward_narrow(device, x))
+    pub(super) fn keys_values(&self, device: &Device, x: &Tensor) -> KeysValues {
+        KeysValues { k: self.project(device, &self.key, x), v: self.project(device, &self.value, x) }
+    }
+
+    fn project(&self, device: &Device, layer: &Linear, x: &Tensor) -> Tensor {
+        if self.has_whole_pairs() { layer.forward_narrow(device, x) } else { layer.forward(device, x) }
+    }
+
+    /// Whether each head begins with a pair of bf16 numbers. One of an odd width does not: then all is f32 between the
+    /// projections.
+    fn has_whole_pairs(&self) -> bool {
+        self.shape.head_dim.is_multiple_of(2)
     }
 
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {

@@ -37,7 +37,7 @@ pub(super) struct BlockSaved {
 }
 
 impl BlockSaved {
-    pub(super) fn into_keys_values(self) -> (Tensor, Tensor) {
+    pub(super) fn into_keys_values(self) -> KeysValues {
         self.attention.into_keys_values()
     }
 }
@@ -169,7 +169,7 @@ impl Block {
     }
 
     /// The keys and values of `x [rows, hidden]` alone.
-    pub(super) fn keys_values(&self, device: &Device, x: &Hidden) -> (Tensor, Tensor) {
+    pub(super) fn keys_values(&self, device: &Device, x: &Hidden) -> KeysValues {
         match self.join {
             Join::Post => self.attention.keys_values(device, x.factor()),
             Join::Pre => self.attention.keys_values(device, &self.attention_norm.forward_narrow(device, &x.exact).0),

@@ -151,6 +151,15 @@ impl Model {
 
     /// The logits `[answer rows, columns]` of a batch.
     pub fn forward(&self, layout: &Layout, inject: &Inject<'_>, columns: &Columns) -> (Tensor, ModelSaved) {
+        self.run(layout, inject, columns, true)
+    }
+
+    /// The same bits without what a backward needs: the buffers of a block serve the next one.
+    pub fn logits(&self, layout: &Layout, inject: &Inject<'_>, columns: &Columns) -> Tensor {
+        self.run(layout, inject, columns, false).0
+    }
+
+    fn run(&self, layout: &Layout, inject: &Inject<'_>, columns: &Columns, keep: bool) -> (Tensor, ModelSaved) {
         let device = &self.device;
         let all_rows: Vec<u32> = (0..layout.rows() as u32).collect();
         let (mut x, embedding_norm) = self.embedding.forward(device, layout, &all_rows, inject, &self.parameters);
@@ -158,7 +167,7 @@ impl Model {
         for (i, block) in self.blocks.iter().enumerate() {
             let queries = (i + 1 == self.blocks.len()).then_some(layout.targets.as_slice());
             let (y, saved) = block.forward(device, x, inject.past_of(i), layout, &all_rows, queries);
-            blocks.push(saved);
+            blocks.extend(keep.then_some(saved));
             x = y;
         }
         let (x, final_norm) = match &self.final_norm {
@@ -168,7 +177,7 @@ impl Model {
             }
             None => (x.into_factor(), None),
         };
-        let (logits, head) = self.head.forward(device, x, columns, !self.parameters.is_empty());
+        let (logits, head) = self.head.forward(device, x, columns, keep && !self.parameters.is_empty());
         (logits, ModelSaved { embedding_norm, blocks, final_norm, head, all_rows })
     }
 

@@ -47,10 +47,10 @@ impl Model {
         let Some((last, others)) = self.blocks.split_last() else { return Past { blocks } };
         for block in others {
             let (y, saved) = block.forward(device, x, None, layout, &all_rows, None);
-            blocks.push(device.past(saved.into_keys_values()));
+            blocks.push(saved.into_keys_values());
             x = y;
         }
-        blocks.push(device.past(last.keys_values(device, &x)));
+        blocks.push(last.keys_values(device, &x));
         Past { blocks }
     }
 }

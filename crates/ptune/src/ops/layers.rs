@@ -155,15 +155,6 @@ impl Device {
         y
     }
 
-    /// A copy of `x` in f32, where it is not.
-    pub(crate) fn widened(&self, x: &Tensor) -> Option<Tensor> {
-        (x.dtype() != Dtype::F32).then(|| {
-            let mut y = self.uninitialised(x.rows(), x.columns());
-            kernels::widen_rows(&self.doing(Operation::Rows), y.data_mut(), x.memory(), x.columns());
-            y
-        })
-    }
-
     /// The layer norm of `x + residual`, row by row, for a residual and a product to read.
     pub(crate) fn layer_norm(&self, x: &Tensor, residual: Option<&Tensor>, norm: &LayerNorm) -> (Hidden, NormSaved) {
         let mut y = self.hidden(x.rows(), x.columns());

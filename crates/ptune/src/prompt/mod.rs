@@ -13,3 +13,4 @@ pub use answer::{AnswerForm, CausalTail};
 pub use template::{Piece, PieceKind, Template};
 pub use verbalizer::Verbalizer;
 pub use vocabulary::Vocabulary;
+pub(crate) use vocabulary::read_words;

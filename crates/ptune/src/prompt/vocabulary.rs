@@ -102,7 +102,11 @@ pub fn gold_token(
     }
 }
 
-fn read_words(file: &Path, key: Option<&str>) -> Result<Vec<String>> {
+/// The words of a file, in the forms that a vocabulary file has; `key` picks a list of an object.
+///
+/// # Errors
+/// As [`Vocabulary::read`].
+pub(crate) fn read_words(file: &Path, key: Option<&str>) -> Result<Vec<String>> {
     let bytes = files::read_bytes(file, LARGEST_FILE)?;
     let text = String::from_utf8(bytes).map_err(|_| Error::file(file, "this is not UTF-8 text"))?;
     let text = text.trim_start_matches('\u{feff}');

@@ -52,7 +52,7 @@ impl Scorer<'_> {
         let inject = Inject { prompt_embeds: self.prompt, ..Inject::default() };
         for range in packs(examples) {
             let layout = pack(examples[range.clone()].iter().copied());
-            let (logits, _) = self.model.forward(&layout, &inject, self.columns);
+            let logits = self.model.logits(&layout, &inject, self.columns);
             let scores = self.head.scores(self.device, &logits, self.column_ids);
             for (i, row) in scores.read().chunks_exact(scores.columns()).enumerate() {
                 if row.iter().any(|score| !score.is_finite()) {

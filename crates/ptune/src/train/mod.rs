@@ -25,8 +25,8 @@ pub mod metrics;
 mod optimizer;
 mod order;
 mod prepare;
-mod run;
-mod state;
+pub(crate) mod run;
+pub(crate) mod state;
 mod task;
 
 pub use config::RunConfig;

@@ -78,17 +78,17 @@ impl Optimizer {
     }
 
     /// Goes on after so many steps; the moments must be those of that step.
-    pub(super) fn set_steps(&mut self, steps: u64) {
+    pub(crate) fn set_steps(&mut self, steps: u64) {
         self.steps = steps;
     }
 
     /// First and second moments, in the order of the parameters.
-    pub(super) fn moments(&self) -> &[[Tensor; 2]] {
+    pub(crate) fn moments(&self) -> &[[Tensor; 2]] {
         &self.moments
     }
 
     /// The moments, to restore them.
-    pub(super) fn moments_mut(&mut self) -> &mut [[Tensor; 2]] {
+    pub(crate) fn moments_mut(&mut self) -> &mut [[Tensor; 2]] {
         &mut self.moments
     }
 

@@ -20,7 +20,7 @@
 
 mod finish;
 mod progress;
-mod resume;
+pub(crate) mod resume;
 mod seeds;
 mod training;
 
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use progress::Progress;
+pub(crate) use progress::Progress;
 
 use crate::adapter::Base;
 use crate::tensor::{Device, Tensor};

@@ -21,11 +21,12 @@ use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-pub(super) use identity::Identity;
+pub(crate) use identity::{Identity, digest};
 
 use crate::checkpoint::Shard;
 use crate::error::{Error, Result};
@@ -42,35 +43,35 @@ const DIGEST_BYTES: usize = 32;
 /// Values are turned into bytes, and bytes into values, in pieces of this size.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// What a run is and how far it is; the parameters stand beside it in the file.
+/// What a run is and how far it is; the parameters stand beside it in the file. `S` is what a finished run came to.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct State {
+pub(crate) struct SavedState<S> {
     format: u32,
-    pub(super) identity: Identity,
-    pub(super) progress: Progress,
+    pub(crate) identity: Identity,
+    pub(crate) progress: Progress,
     /// Steps of the optimiser: Adam's `t`.
-    pub(super) optimizer_steps: u64,
+    pub(crate) optimizer_steps: u64,
     /// What a finished run came to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) finished: Option<Summary>,
+    pub(crate) finished: Option<S>,
 }
 
-impl State {
-    pub(super) fn new(identity: Identity, progress: Progress, optimizer_steps: u64) -> State {
-        State { format: FORMAT, identity, progress, optimizer_steps, finished: None }
+impl<S: Serialize> SavedState<S> {
+    pub(crate) fn new(identity: Identity, progress: Progress, optimizer_steps: u64) -> Self {
+        SavedState { format: FORMAT, identity, progress, optimizer_steps, finished: None }
     }
 
     /// The state of a finished run: what it came to, in the place of what was needed to go on.
-    pub(super) fn finished(self, summary: Summary) -> State {
-        State { finished: Some(summary), ..self }
+    pub(crate) fn finished(self, summary: S) -> Self {
+        SavedState { finished: Some(summary), ..self }
     }
 
     /// Writes the state with the tensors of a run, replacing an older one.
     ///
     /// # Errors
     /// [`Error::Write`]; the older state is still whole.
-    pub(super) fn write(&self, path: &Path, tensors: &[(String, &Tensor)]) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path, tensors: &[(String, &Tensor)]) -> Result<()> {
         let header = self.header(tensors).map_err(|wrong| Error::file(path, wrong.to_string()))?;
         let staged = StagedFile::write_with(path, |file| {
             let (mut file, mut hash) = (BufWriter::new(file), Sha256::new());
@@ -114,19 +115,24 @@ impl State {
     }
 }
 
+/// The state of a run that trains a prompt.
+pub(crate) type State = SavedState<Summary>;
+/// Its file.
+pub(crate) type StateFile = SavedFile<Summary>;
+
 /// A state file whose description has been read; the tensors are still in the file.
-pub(super) struct StateFile {
+pub(crate) struct SavedFile<S> {
     shard: Shard,
     metadata: Metadata,
-    pub(super) state: State,
+    pub(crate) state: SavedState<S>,
 }
 
-impl StateFile {
+impl<S: DeserializeOwned> SavedFile<S> {
     /// Opens a state file; `None` when there is none.
     ///
     /// # Errors
     /// [`Error::File`] when it is damaged or of another release.
-    pub(super) fn open(path: &Path) -> Result<Option<StateFile>> {
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);
         }
@@ -143,14 +149,14 @@ impl StateFile {
             }
         }
         let state = serde_json::from_value(value).map_err(|wrong| unusable(path, &wrong.to_string()))?;
-        Ok(Some(StateFile { shard, metadata, state }))
+        Ok(Some(SavedFile { shard, metadata, state }))
     }
 
     /// Fills the tensors of a run, which must be exactly those of the file, and checks the whole file.
     ///
     /// # Errors
     /// [`Error::File`] when the file is damaged or holds other tensors; the tensors are of no use then.
-    pub(super) fn read_tensors(&self, tensors: Vec<(String, &mut Tensor)>) -> Result<()> {
+    pub(crate) fn read_tensors(&self, tensors: Vec<(String, &mut Tensor)>) -> Result<()> {
         let mut wanted: BTreeMap<String, &mut Tensor> = tensors.into_iter().collect();
         let mut hash = Sha256::new();
         let header = self.shard.header()?;
@@ -204,7 +210,7 @@ impl StateFile {
         self.shard.read_at(self.shard.data_start() + offset as u64, bytes)
     }
 
-    pub(super) fn wrong(&self, reason: &str) -> Error {
+    pub(crate) fn wrong(&self, reason: &str) -> Error {
         unusable(self.shard.path(), reason)
     }
 }

@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::RunConfig;
-use super::read::leaves;
+use crate::keys::leaves;
 
 /// Keys that may change while a run goes on: no result depends on them.
 const FREE_KEYS: [&str; 3] = ["threads", "train.save_every", "train.keep_mb"];
@@ -11,7 +11,7 @@ const FREE_KEYS: [&str; 3] = ["threads", "train.save_every", "train.keep_mb"];
 impl RunConfig {
     /// The keys whose values differ between two resolved run files, as TOML, each in words: `train.steps was 20 and is
     /// 30`. Keys on which no result depends are left out. A file that is no TOML differs as a whole.
-    pub(in crate::train) fn changes(then: &str, now: &str) -> Vec<String> {
+    pub(crate) fn changes(then: &str, now: &str) -> Vec<String> {
         let (Ok(then), Ok(now)) = (toml::from_str::<Table>(then), toml::from_str::<Table>(now)) else {
             return if then == now { Vec::new() } else { vec!["the run file has changed".into()] };
         };

@@ -7,6 +7,7 @@ use crate::prompt::encoder::{EncoderKind, Shapes};
 
 use super::{Compute, LARGEST_SEED, Loss, Metric, RunConfig};
 use crate::error::{Error, Result};
+use crate::keys::{Checked, check, optionally_within, required, within};
 
 /// More steps than any run will see; products with the batch size stay far below 2^64.
 const MOST_STEPS: usize = 1_000_000_000;
@@ -194,24 +195,4 @@ impl RunConfig {
         };
         check(probing == self.is_probing(), "train.select", format!("\"{}\": {allowed}", self.select().name()))
     }
-}
-
-/// Nothing, or the key and what is wrong with it.
-type Checked = std::result::Result<(), (String, String)>;
-
-fn check(holds: bool, key: &str, message: impl Into<String>) -> Checked {
-    if holds { Ok(()) } else { Err((key.into(), message.into())) }
-}
-
-fn required(key: &str, given: bool, wanted: &str) -> Checked {
-    check(given, key, format!("is missing; it is {wanted}"))
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: T, least: T, most: T) -> Checked {
-    let message = format!("{value}: must be from {least} to {most}");
-    check(value >= least && value <= most, key, message)
-}
-
-fn optionally_within(key: &str, value: Option<usize>, most: usize) -> Checked {
-    value.map_or(Ok(()), |value| within(key, value, 1, most))
 }

@@ -17,33 +17,33 @@ const MOST_EXAMPLES_A_STEP: usize = 65_536;
 /// How far a run is. All but the times follows from the run file, so it is the same in every repetition.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::train) struct Progress {
+pub(crate) struct Progress {
     /// Steps made.
-    pub(in crate::train) step: usize,
+    pub(crate) step: usize,
     /// The step of the last evaluation; none before the one at step 0.
-    pub(in crate::train) evaluated: Option<usize>,
+    pub(crate) evaluated: Option<usize>,
     /// `metrics.jsonl` so far.
-    pub(in crate::train) log: String,
+    pub(crate) log: String,
     /// Metrics on dev of the kept prompt, which itself is the adapter on disk; none before the first evaluation, and
     /// without dev.
-    pub(in crate::train) kept: Option<Metrics>,
+    pub(crate) kept: Option<Metrics>,
     /// Evaluations since the last that was better than all before it.
-    pub(in crate::train) idle: usize,
+    pub(crate) idle: usize,
     /// Sum of the losses since the last line of the log.
-    pub(in crate::train) loss: f64,
+    pub(crate) loss: f64,
     /// Steps since the last line of the log.
-    pub(in crate::train) loss_steps: usize,
+    pub(crate) loss_steps: usize,
     /// Examples trained on.
-    pub(in crate::train) examples: usize,
+    pub(crate) examples: usize,
     /// Time in training steps.
-    pub(in crate::train) stepping: Duration,
+    pub(crate) stepping: Duration,
     /// Time in training and evaluation before the run was last resumed.
-    pub(in crate::train) earlier: Duration,
+    pub(crate) earlier: Duration,
 }
 
 impl Progress {
     /// Whether these are counts of a run of so many steps, whoever wrote them: nothing computed from them overflows.
-    pub(super) fn is_sound(&self, steps: usize) -> bool {
+    pub(crate) fn is_sound(&self, steps: usize) -> bool {
         let counts = [self.loss_steps, self.idle, self.evaluated.unwrap_or(0)];
         let longest = Duration::from_secs(1 << 32); // a century
         self.step <= steps
@@ -53,12 +53,12 @@ impl Progress {
     }
 
     /// The steps made, and the last evaluation: two states of a run that agree in these are the same.
-    pub(super) fn done(&self) -> (usize, Option<usize>) {
+    pub(crate) fn done(&self) -> (usize, Option<usize>) {
         (self.step, self.evaluated)
     }
 
     /// Counts a training step.
-    pub(super) fn count_step(&mut self, loss: f64, examples: usize, time: Duration) {
+    pub(crate) fn count_step(&mut self, loss: f64, examples: usize, time: Duration) {
         self.step += 1;
         self.loss += loss;
         self.loss_steps += 1;
@@ -67,7 +67,7 @@ impl Progress {
     }
 
     /// The mean loss since the last call, and a new count.
-    pub(super) fn take_mean_loss(&mut self) -> f64 {
+    pub(crate) fn take_mean_loss(&mut self) -> f64 {
         let mean = self.loss / self.loss_steps.max(1) as f64;
         (self.loss, self.loss_steps) = (0.0, 0);
         mean
@@ -75,7 +75,7 @@ impl Progress {
 
     /// Whether metrics are to be kept, by the metric `select`. Ties keep the later, but only a better one resets the
     /// patience.
-    pub(super) fn is_best(&mut self, metrics: &Metrics, select: &str) -> bool {
+    pub(crate) fn is_best(&mut self, metrics: &Metrics, select: &str) -> bool {
         let so_far = self.kept.as_ref().and_then(|kept| kept.get(select));
         let order = match (metrics.get(select), so_far) {
             (Some(now), Some(best)) => now.partial_cmp(&best),
@@ -93,19 +93,19 @@ impl Progress {
     }
 
     /// Training examples a second; 0 before the first step.
-    pub(super) fn examples_per_s(&self) -> f64 {
+    pub(crate) fn examples_per_s(&self) -> f64 {
         self.examples as f64 / self.stepping.as_secs_f64().max(1e-9)
     }
 
     /// Adds a line to `metrics.jsonl` in the run directory `out`.
-    pub(super) fn write_line(&mut self, line: &serde_json::Value, out: &Path) -> Result<()> {
+    pub(crate) fn write_line(&mut self, line: &serde_json::Value, out: &Path) -> Result<()> {
         self.log += &line.to_string();
         self.log.push('\n');
         self.write_log(out)
     }
 
     /// Writes `metrics.jsonl` as a whole, and what TensorBoard reads after it.
-    pub(super) fn write_log(&self, out: &Path) -> Result<()> {
+    pub(crate) fn write_log(&self, out: &Path) -> Result<()> {
         files::write_atomically(&out.join("metrics.jsonl"), self.log.as_bytes())?;
         events::update(out, &self.log, self.examples_per_s())
     }

@@ -3,10 +3,12 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+
 use super::training::Training;
 use crate::adapter::Adapter;
 use crate::train::config::RunConfig;
-use crate::train::state::{Identity, StateFile};
+use crate::train::state::{Identity, SavedFile, StateFile};
 use crate::train::{Event, Summary, Trainer};
 use crate::{Error, Result, files};
 
@@ -14,7 +16,7 @@ use crate::{Error, Result, files};
 const LARGEST_RUN_FILE: u64 = 16 << 20;
 
 /// The state file of a run directory.
-pub(super) fn state_file(out: &Path) -> PathBuf {
+pub(crate) fn state_file(out: &Path) -> PathBuf {
     out.join("state").join("state.safetensors")
 }
 
@@ -27,18 +29,18 @@ pub fn finished(out: &Path) -> Result<Option<Summary>> {
 }
 
 /// What is in the run directory before this run.
-pub(super) enum Former {
+pub(crate) enum Former<S = Summary> {
     /// No run.
     Nothing,
     /// A run that died before it saved a state; its resolved run file.
     Begun(String),
     /// A run that saved a state.
-    Saved(Box<StateFile>),
+    Saved(Box<SavedFile<S>>),
 }
 
-impl Former {
+impl<S: DeserializeOwned> Former<S> {
     /// Looks into `out`, and keeps others out of a run there. Without `resume` there must be none.
-    pub(super) fn find(out: &Path, resume: bool) -> Result<(Former, Option<Lock>)> {
+    pub(crate) fn find(out: &Path, resume: bool) -> Result<(Self, Option<Lock>)> {
         // What is there of the path must be directories, or creating the rest would fail after all the reading.
         if let Some(file) = out.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
             return Err(Error::file(file, "is a file; a run needs a directory"));
@@ -57,7 +59,7 @@ impl Former {
         }
         // A run that may yet be refused must find nothing new in its directory.
         let lock = state_file(out).parent().is_some_and(Path::exists).then(|| Lock::take(out)).transpose()?;
-        let former = match StateFile::open(&state_file(out))? {
+        let former = match SavedFile::open(&state_file(out))? {
             Some(file) => Former::Saved(Box::new(file)),
             None => Former::Begun(files::read_text(&run_file, LARGEST_RUN_FILE)?),
         };
@@ -65,7 +67,7 @@ impl Former {
     }
 
     /// Refuses to go on as another run than the former one.
-    pub(super) fn check(&self, out: &Path, now: &Identity) -> Result<()> {
+    pub(crate) fn check(&self, out: &Path, now: &Identity) -> Result<()> {
         let changes = match self {
             Former::Nothing => Vec::new(),
             Former::Begun(config) => RunConfig::changes(config, now.config()),
@@ -83,7 +85,7 @@ impl Former {
     }
 
     /// What the former run came to, if it is finished.
-    pub(super) fn finished(&self) -> Option<&Summary> {
+    pub(crate) fn finished(&self) -> Option<&S> {
         match self {
             Former::Saved(file) => file.state.finished.as_ref(),
             _ => None,
@@ -92,18 +94,18 @@ impl Former {
 }
 
 /// Clears away what a killed process has left half written.
-pub(super) fn clear(out: &Path) -> Result<()> {
+pub(crate) fn clear(out: &Path) -> Result<()> {
     [out.to_path_buf(), out.join("state"), out.join("adapter")].iter().try_for_each(|d| files::remove_temporaries(d))
 }
 
 /// Keeps a second process out of a run directory. The system lets it go when the process ends, however it ends.
-pub(super) struct Lock {
+pub(crate) struct Lock {
     _file: Option<File>,
 }
 
 impl Lock {
     /// Takes the run directory `out`, and creates it if need be.
-    pub(super) fn take(out: &Path) -> Result<Lock> {
+    pub(crate) fn take(out: &Path) -> Result<Lock> {
         let path = out.join("state").join("lock");
         files::create_directory(&out.join("state"))?;
         let file = File::options().create(true).truncate(false).write(true).open(&path);

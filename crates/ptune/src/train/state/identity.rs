@@ -17,7 +17,7 @@ use crate::train::prepare::Data;
 /// Everything that a run's results depend on.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::train) struct Identity {
+pub(crate) struct Identity {
     /// The release of ptune.
     release: String,
     instruction_set: String,
@@ -45,13 +45,18 @@ impl Identity {
         if let Head::Vocabulary { candidates: Some(words), .. } = &task.head {
             digests.insert("task.vocabulary".to_owned(), digest(words.tokens()));
         }
-        Ok(Identity {
+        Ok(Identity::of(config.to_toml()?, device, fingerprint, digests))
+    }
+
+    /// What a run is: its resolved run file, the fingerprint of its model, and a digest of each of its data files by key.
+    pub(crate) fn of(config: String, device: &Device, fingerprint: &str, data: BTreeMap<String, String>) -> Identity {
+        Identity {
             release: env!("CARGO_PKG_VERSION").into(),
             instruction_set: device.instruction_set().into(),
-            config: config.to_toml()?,
+            config,
             model: fingerprint.into(),
-            data: digests,
-        })
+            data,
+        }
     }
 
     /// The same with another run file.
@@ -60,12 +65,12 @@ impl Identity {
     }
 
     /// The run file.
-    pub(in crate::train) fn config(&self) -> &str {
+    pub(crate) fn config(&self) -> &str {
         &self.config
     }
 
     /// What has changed from `self` to `now`, in words; empty when nothing that counts has.
-    pub(in crate::train) fn changes(&self, now: &Identity) -> Vec<String> {
+    pub(crate) fn changes(&self, now: &Identity) -> Vec<String> {
         let mut changes = Vec::new();
         let mut compare = |what: &str, then: &str, now: &str| {
             if then != now {
@@ -89,7 +94,7 @@ impl Identity {
 
 /// SHA-256 of a value as its `Hash` feeds it. Another compiler may feed it otherwise; then a run is refused that could go
 /// on, never the other way.
-fn digest(value: &(impl Hash + ?Sized)) -> String {
+pub(crate) fn digest(value: &(impl Hash + ?Sized)) -> String {
     let mut hash = Sha256Hasher(Sha256::new());
     value.hash(&mut hash);
     hexadecimal(&hash.0.finalize())
