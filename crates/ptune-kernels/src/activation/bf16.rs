@@ -4,6 +4,8 @@
 //! x = 4.5 on. On 0..=4.5 each is x times a polynomial in `t = 2 (x / 4.5)^2 - 1`, our own minimax fit (weighted least
 //! squares at Chebyshev points, until all peaks of the error are equal). That is a third of the work of erf and exp.
 
+#![allow(clippy::excessive_precision)] // The digits are those of the fit, whatever f32 keeps of them.
+
 use super::{Activation, slope, value};
 use crate::isa::bf16_shells;
 use crate::simd::{Bf16, Simd};
