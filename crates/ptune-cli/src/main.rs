@@ -14,6 +14,7 @@ mod report;
 mod seeds;
 mod signals;
 mod train;
+mod world;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
     Pretrain(pretrain::Arguments),
+    World(world::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
         Command::Bench(arguments) => bench::run(arguments, threads),
         Command::Pretrain(arguments) => pretrain::run(arguments, threads),
+        Command::World(arguments) => world::run(arguments),
     };
     match done {
         Ok(status) => status,

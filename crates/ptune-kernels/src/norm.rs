@@ -189,32 +189,42 @@ fn backward_rows<B: Bf16>(
     scratch: &mut [f32],
 ) {
     let (s, lanes, columns) = (b.f32(), <B::F32 as Simd>::LANES, gamma.len());
+    let scratch = &mut scratch[..columns];
     for (row, inverse_deviation) in inverse_deviation.iter().enumerate() {
         let (singles, pairs) = (places(row, Dtype::F32, columns), places(row, Dtype::Bf16, columns));
         let (mut exact, mut rounded) = (exact.get_mut(singles.clone()), rounded.get_mut(pairs.clone()));
         let (d_y, other) = (&d_y[singles.clone()], other.map(|other| &other[singles.clone()]));
-        let z = |i: usize| match normalized {
-            Rows::F32(z) => load_up_to(s, &z[singles.clone()][i..]),
-            Rows::Bf16(z) => b.load_widened(&z[pairs.clone()][i / 2..]),
+        let z = match normalized {
+            Rows::F32(z) => Rows::F32(&z[singles]),
+            Rows::Bf16(z) => Rows::Bf16(&z[pairs]),
         };
         let (mut sum, mut product) = (s.splat(0.0), s.splat(0.0));
         for i in (0..columns).step_by(lanes) {
             let g = s.mul(load_up_to(s, &d_y[i..]), load_up_to(s, &gamma[i..]));
             store_up_to(s, g, &mut scratch[i..]);
             sum = s.add(sum, g);
-            product = s.mul_add(g, z(i), product);
+            product = s.mul_add(g, at(b, z, i), product);
         }
         let mean = s.splat(s.reduce_add(sum) / columns as f32);
         let slope = s.splat(-s.reduce_add(product) / columns as f32);
         let inverse = s.splat(*inverse_deviation);
         for i in (0..columns).step_by(lanes) {
             let g = s.sub(load_up_to(s, &scratch[i..]), mean);
-            let mut d = s.mul(s.mul_add(z(i), slope, g), inverse);
+            let mut d = s.mul(s.mul_add(at(b, z, i), slope, g), inverse);
             if let Some(other) = other {
                 d = s.add(d, load_up_to(s, &other[i..]));
             }
             write(b, d, &mut exact, &mut rounded, i, columns);
         }
+    }
+}
+
+/// The numbers of a row from column `i` on. (A closure would be compiled without the instruction set, and called.)
+#[inline(always)]
+fn at<B: Bf16>(b: B, row: Rows, i: usize) -> <B::F32 as Simd>::V {
+    match row {
+        Rows::F32(row) => load_up_to(b.f32(), &row[i..]),
+        Rows::Bf16(row) => b.load_widened(&row[i / 2..]),
     }
 }
 

@@ -50,6 +50,7 @@ pub mod rng;
 mod spelling;
 pub mod tensor;
 pub mod train;
+pub mod world;
 
 pub use error::{Error, Result};
 pub use tensor::{Device, Tensor};

@@ -20,6 +20,10 @@ pub enum Purpose {
     Masking(u32),
     /// Which lines of a text are held out.
     HeldOut,
+    /// A part of the small world's corpus.
+    World(u32),
+    /// Which facts of a relation of the small world train, choose and test.
+    WorldSplit(u32),
 }
 
 /// A stream of random numbers.
@@ -42,6 +46,8 @@ impl Rng {
             Purpose::ModelInitialisation(tensor) => [4, tensor],
             Purpose::Masking(step) => [5, step],
             Purpose::HeldOut => [6, 0],
+            Purpose::World(part) => [8, part],
+            Purpose::WorldSplit(relation) => [9, relation],
         };
         Rng { key: [seed as u32, (seed >> 32) as u32], counter: 0, stream, block: [0; 4], used: 4 }
     }

@@ -22,3 +22,4 @@ mod scene;
 mod seeds;
 mod tuned;
 mod words;
+mod world;

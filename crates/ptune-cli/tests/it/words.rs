@@ -9,7 +9,7 @@ fn help_teaches_the_commands_by_example() {
     for words in ["ptune train run.toml", "ptune eval", "ptune predict", "Exit status: 0 done", "[P*3] {text}"] {
         assert!(help.contains(words), "'{words}' is not in:\n{help}");
     }
-    for command in ["train", "eval", "predict"] {
+    for command in ["train", "eval", "predict", "world"] {
         let help = scene.run(&[command, "--help"]).done();
         assert!(help.contains("Example") && help.contains(&format!("ptune {command}")), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 110), "{help}");
