@@ -110,7 +110,12 @@ def row(line, ratio, found):
     median = statistics.median(ratios)
     target = "" if ratio.target is None else f"{ratio.target:g}x, {'held' if median >= ratio.target else 'missed'}"
     unit = {MEMORY: " MB", FIRST_ANSWER: " s"}.get(ratio.key, "/s")
-    return f"| {line.what}: {ratio.what} | {target} | {min(ratios):.2f} | {median:.2f} | {max(ratios):.2f} | {ours:.3g}{unit} | {theirs:.3g}{unit} |"
+    return f"| {line.what}: {ratio.what} | {target} | {min(ratios):.2f} | {median:.2f} | {max(ratios):.2f} | {three(ours)}{unit} | {three(theirs)}{unit} |"
+
+
+def three(value):
+    """Three digits, and all of those before the point."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def print_shares(all_found):

@@ -1,9 +1,9 @@
-"""Trains ptune on LAMA relations in f32 and in bf16 and prints the differences: python reference/bf16_runs.py PTUNE MODEL_DIR
-LAMA_DIR [OUT_DIR]
+"""Trains ptune in f32 and in bf16 and prints the differences: python reference/bf16_runs.py PTUNE MODEL_DIR LAMA_DIR
+SUPERGLUE_DIR [OUT_DIR]
 
-The first template of each relation of lama_runs.py with its settings, the LSTM encoder, seeds 0, 1, 2: the same rows in the same
-order from the same start, so a difference is that of the precision. Loss: mean training loss between two evaluations on dev.
-Needs no PyTorch.
+LAMA: the first template of each relation of lama_runs.py with its settings and the LSTM encoder. CB and RTE: P-tuning over the frozen
+model as in superglue_runs.py. Seeds 0, 1, 2; the same rows in the same order from the same start, so a difference is that of the
+precision. Loss: mean training loss between two evaluations on dev. Needs no PyTorch.
 """
 
 import json
@@ -12,9 +12,13 @@ import statistics
 import sys
 import tempfile
 
-from lama_runs import SEEDS, TEMPLATES, run
+import lama_runs
+import superglue_runs
+from lama_runs import SEEDS, TEMPLATES
 
-COLUMNS = [("P@1", 100, "p_at_1"), ("P@10", 100, "p_at_10"), ("MRR", 1, "mrr")]
+# What is compared: name, factor, digits, key of the metrics.
+LAMA = [("P@1", 100, 1, "p_at_1"), ("P@10", 100, 1, "p_at_10"), ("MRR", 1, 3, "mrr")]
+SUPERGLUE = [("accuracy", 100, 1, "accuracy"), ("macro-F1", 100, 1, "macro_f1")]
 
 
 def losses(out):
@@ -22,32 +26,59 @@ def losses(out):
     return [line["loss"] for line in lines if "loss" in line]
 
 
-def main():
-    ptune, model, lama = (str(pathlib.Path(p).resolve()) for p in sys.argv[1:4])
-    out = pathlib.Path(sys.argv[4] if len(sys.argv) > 4 else tempfile.mkdtemp())
-    out.mkdir(parents=True, exist_ok=True)
-    print("| relation | seed | " + " | ".join(f"{name}, f32 and bf16" for name, _, _ in COLUMNS) + " | loss of each epoch, f32 | bf16 |")
-    print("|---|---|" + "---|" * (len(COLUMNS) + 2), flush=True)
-    differences = {name: [] for name, _, _ in COLUMNS}
-    for relation, template in dict(reversed(TEMPLATES)).items():
-        trained = "[P*3] " + template.replace("[MASK]", "[P*3] [MASK] [P*3]")
+def lama(out, ptune, model, data):
+    """`run(relation, seed, compute)` -> run directory and test metrics."""
+    templates = dict(reversed(TEMPLATES))
+
+    def run(relation, seed, compute):
+        template = "[P*3] " + templates[relation].replace("[MASK]", "[P*3] [MASK] [P*3]")
+        place = out / f"{relation}-{seed}-{compute}"
+        found = lama_runs.run(place, ptune, model, data, relation, template, [f"seed={seed}", f"compute={compute}"])
+        return place, found["test"]
+
+    return templates, run
+
+
+def superglue(out, ptune, model, data):
+    """The same for tasks."""
+    files = {task: superglue_runs.split(out, pathlib.Path(data), task) for task in superglue_runs.TASKS}
+
+    def run(task, seed, compute):
+        way = "P-tuning, frozen"
+        found = superglue_runs.run(out, ptune, model, files[task], task, way, seed, 1, compute)
+        return superglue_runs.place(out, task, way, seed, compute), found["test"]
+
+    return superglue_runs.TASKS, run
+
+
+def table(names, run, columns):
+    """A row a run; then the paired differences."""
+    print("| task | seed | " + " | ".join(f"{name}, f32 and bf16" for name, *_ in columns) + " | loss, f32 | bf16 |")
+    print("|---|---|" + "---|" * (len(columns) + 2), flush=True)
+    differences = {name: [] for name, *_ in columns}
+    for task in names:
         for seed in SEEDS:
-            places = {compute: out / f"{relation}-{seed}-{compute}" for compute in ("f32", "bf16")}
-            test = {
-                compute: run(place, ptune, model, lama, relation, trained, [f"seed={seed}", f"compute={compute}"])["test"]
-                for compute, place in places.items()
-            }
+            (place, single), (narrow_place, narrow) = (run(task, seed, compute) for compute in ("f32", "bf16"))
             cells = []
-            for name, scale, key in COLUMNS:
-                single, half = (scale * test[compute][key] for compute in ("f32", "bf16"))
-                differences[name].append(half - single)
-                digits = 1 if scale == 100 else 3
-                cells.append(f"{single:.{digits}f} {half:.{digits}f}")
-            cells += [" ".join(f"{loss:.3f}" for loss in losses(place)) for place in places.values()]
-            print(f"| {relation} | {seed} | " + " | ".join(cells) + " |", flush=True)
+            for name, scale, digits, key in columns:
+                differences[name].append(scale * (narrow[key] - single[key]))
+                cells.append(f"{scale * single[key]:.{digits}f} {scale * narrow[key]:.{digits}f}")
+            cells += [" ".join(f"{loss:.3f}" for loss in losses(of)) for of in (place, narrow_place)]
+            print(f"| {task} | {seed} | " + " | ".join(cells) + " |", flush=True)
+    print()
     for name, values in differences.items():
         mean, deviation = statistics.mean(values), statistics.stdev(values)
-        print(f"{name}: bf16 - f32 = {mean:+.4f}, deviation {deviation:.4f}, mean / its error {mean / deviation * len(values) ** 0.5:+.1f}")
+        errors = f"{mean / deviation * len(values) ** 0.5:+.1f}" if deviation else "no"
+        print(f"{name}: bf16 - f32 = {mean:+.4f}, deviation {deviation:.4f}, {errors} standard errors")
+    print(flush=True)
+
+
+def main():
+    ptune, model, lama_dir, superglue_dir = (str(pathlib.Path(p).resolve()) for p in sys.argv[1:5])
+    out = pathlib.Path(sys.argv[5] if len(sys.argv) > 5 else tempfile.mkdtemp())
+    out.mkdir(parents=True, exist_ok=True)
+    table(*superglue(out, ptune, model, superglue_dir), SUPERGLUE)
+    table(*lama(out, ptune, model, lama_dir), LAMA)
 
 
 if __name__ == "__main__":

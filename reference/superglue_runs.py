@@ -79,17 +79,22 @@ def split(out, data, task):
     return files
 
 
-def run(out, ptune, model, files, task, way, seed, jobs):
+def place(out, task, way, seed, compute):
+    """The directory of a run."""
+    return out / f"{task}-{list(WAYS).index(way)}-{seed}-{compute}"
+
+
+def run(out, ptune, model, files, task, way, seed, jobs, compute="auto"):
     epochs, labels = TASKS[task]
     template, mode, rate = WAYS[way]
     verbalizer = "\n".join(f"{label} = {json.dumps(words)}" for label, words in labels.items())
     text = RUN.format(model=json.dumps(str(model)), template=json.dumps(template), verbalizer=verbalizer, mode=mode, epochs=epochs,
                       rate=rate, backbone="backbone_learning_rate = 3e-5\n" if mode == "full" else "",
                       **{name: json.dumps(str(path)) for name, path in files.items()})
-    directory = out / f"{task}-{list(WAYS).index(way)}-{seed}"
+    directory = place(out, task, way, seed, compute)
     file = directory.with_suffix(".toml")
     file.write_text(text)
-    command = [str(ptune), "train", str(file), "--out", str(directory), "--json", "--set", f"seed={seed}"]
+    command = [str(ptune), "train", str(file), "--out", str(directory), "--json", "--set", f"seed={seed}", "--set", f"compute={compute}"]
     if jobs > 1:
         command += ["--threads", "1"]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
