@@ -75,7 +75,7 @@ impl World {
         World::parse(&TABLES, PHRASINGS).expect("the world's own files are well-formed")
     }
 
-    /// A world from tables (name, text) and the text of a phrasings file; [`fact`] and [`phrasing`] have the formats.
+    /// A world from tables (name, text) and the text of a phrasings file; `assets/world/README.md` has the formats.
     ///
     /// # Errors
     /// A malformed file, named with its line where it has one; a relation without table, columns, facts or phrasings.
