@@ -1,7 +1,6 @@
 //! `ptune bench RUN.toml`: how fast this machine trains and evaluates, and where the time goes. Writes nothing.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::progress::Progress;
 use crate::report::{peak_rss_mb, print};
-use crate::train::{key_value, refuse_directory};
+use crate::run_file::RunFile;
 
 /// Measure training and evaluation speed of a run file
 ///
@@ -22,27 +21,24 @@ use crate::train::{key_value, refuse_directory};
 #[derive(clap::Args)]
 #[command(after_long_help = "Example:\n  ptune bench run.toml --epochs 3")]
 pub(crate) struct Arguments {
-    /// The run file (TOML)
-    #[arg(value_name = "RUN.toml")]
-    run: PathBuf,
+    #[command(flatten)]
+    file: RunFile,
     /// Whole epochs to measure [default: as many as take about three seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     epochs: Option<u16>,
-    /// Change a key of the run file, as in --set train.batch_size=32; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
-    set: Vec<(String, String)>,
     /// Print one JSON object on standard output and nothing else there
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
-    refuse_directory(&arguments.run)?;
-    let config = RunConfig::read(&arguments.run, &arguments.set)?;
+    let file = &arguments.file;
+    file.refuse_directory()?;
+    let config = RunConfig::read(&file.run, &file.set)?;
     let device = Device::processor(threads.or(config.threads)).with_profile();
     let mut progress = Progress::new();
     let epochs = arguments.epochs.map(usize::from);
-    let measured = bench(&config, &arguments.run, &device, epochs, &mut |event| match event {
+    let measured = bench(&config, &file.run, &device, epochs, &mut |event| match event {
         Event::Loading { done, total } => progress.update("loading", done, total, ""),
         Event::Note(text) => progress.line(text),
         Event::Step { step, steps, .. } => progress.update("training", step, steps, ""),

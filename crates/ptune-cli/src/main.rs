@@ -11,6 +11,7 @@ mod predict;
 mod pretrain;
 mod progress;
 mod report;
+mod run_file;
 mod seeds;
 mod signals;
 mod train;

@@ -1,6 +1,6 @@
 //! `ptune pretrain RUN.toml`: trains a tokenizer and a small language model from plain text.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -9,9 +9,9 @@ use ptune::{Device, Error};
 use serde_json::{Value, json};
 
 use crate::progress::Progress;
-use crate::report::{peak_rss_mb, print};
+use crate::report::{peak_rss_mb, print, round};
+use crate::run_file::{RunDirectory, RunFile};
 use crate::signals::Signals;
-use crate::train::{default_out, key_value, quoted, refuse_directory, round};
 
 /// Train a tokenizer and a small language model from plain text
 ///
@@ -24,18 +24,10 @@ use crate::train::{default_out, key_value, quoted, refuse_directory, round};
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The run file (TOML); paths in it are taken from its own directory
-    #[arg(value_name = "RUN.toml")]
-    run: PathBuf,
-    /// The run directory to write; it must not hold a run yet [default: runs/, with the run file's directory and name]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Go on with the run in the run directory, wherever it was interrupted, to the same result bit for bit
-    #[arg(long)]
-    resume: bool,
-    /// Change a key of the run file, as in --set train.steps=100; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
-    set: Vec<(String, String)>,
+    #[command(flatten)]
+    file: RunFile,
+    #[command(flatten)]
+    directory: RunDirectory,
     /// Print one JSON object on standard output and nothing else there
     #[arg(long)]
     json: bool,
@@ -61,17 +53,15 @@ Examples:
   ptune pretrain run.toml --out runs/small --resume";
 
 pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
-    refuse_directory(&arguments.run)?;
-    let config = PretrainConfig::read(&arguments.run, &arguments.set)?;
-    let out = match &arguments.out {
-        Some(out) => out.clone(),
-        None => default_out(&arguments.run, arguments.resume),
-    };
+    let (file, directory) = (&arguments.file, &arguments.directory);
+    file.refuse_directory()?;
+    let config = PretrainConfig::read(&file.run, &file.set)?;
+    let out = directory.place(&file.run);
     let device = Device::processor(threads.or(config.threads));
     let mut progress = Progress::new();
     let signals = Signals::listen().context("cannot listen to Ctrl-C")?;
-    let options = Options { resume: arguments.resume, stop: Some(signals.stop()) };
-    let summary = ptune::pretrain::run(&config, &arguments.run, &out, &device, options, &mut |event| {
+    let options = Options { resume: directory.resume, stop: Some(signals.stop()) };
+    let summary = ptune::pretrain::run(&config, &file.run, &out, &device, options, &mut |event| {
         if let Event::Step { .. } = event {
             signals.wait_for_the_run();
         }
@@ -80,24 +70,15 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
     progress.clear();
     let summary = match summary {
         Err(Error::Stopped { step }) => {
-            bail!("stopped after step {step} and saved; {}", how_to_resume(arguments, &out))
+            bail!("stopped after step {step} and saved; {}", file.how_to_resume("pretrain", &out, &[]))
         }
         Err(full @ Error::Write { .. }) if out.join("run.toml").exists() => {
-            bail!("{full}; when that is mended, {}", how_to_resume(arguments, &out))
+            bail!("{full}; when that is mended, {}", file.how_to_resume("pretrain", &out, &[]))
         }
         summary => summary?,
     };
     print(&if arguments.json { to_json(&summary, &out).to_string() } else { to_text(&summary, &out) })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The command that goes on with this run.
-fn how_to_resume(arguments: &Arguments, out: &Path) -> String {
-    let mut words = vec!["ptune".into(), "pretrain".into(), arguments.run.to_string_lossy().into_owned()];
-    words.extend(["--out".into(), out.to_string_lossy().into_owned()]);
-    words.extend(arguments.set.iter().flat_map(|(key, value)| ["--set".into(), format!("{key}={value}")]));
-    words.push("--resume".into());
-    format!("go on with: {}", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
 }
 
 fn show(progress: &mut Progress, event: Event<'_>) {

@@ -55,3 +55,8 @@ pub(crate) fn peak_rss_mb() -> Option<u64> {
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes / 1024)
 }
+
+/// A number of a JSON object: three digits behind the point say all that a clock does.
+pub(crate) fn round(x: f64) -> f64 {
+    (x * 1000.0).round() / 1000.0
+}

@@ -1,6 +1,6 @@
 //! `ptune train RUN.toml`: trains, evaluates, writes the run directory.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +9,8 @@ use ptune::{Device, Error, report};
 use serde_json::{Value, json};
 
 use crate::progress::Progress;
-use crate::report::{metrics_json, metrics_line, peak_rss_mb, print};
+use crate::report::{metrics_json, metrics_line, peak_rss_mb, print, round};
+use crate::run_file::{RunDirectory, RunFile};
 use crate::seeds::{self, Runs};
 use crate::signals::Signals;
 
@@ -24,18 +25,10 @@ use crate::signals::Signals;
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The run file (TOML); paths in it are taken from its own directory
-    #[arg(value_name = "RUN.toml")]
-    run: PathBuf,
-    /// The run directory to write; it must not hold a run yet [default: runs/, with the run file's directory and name]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Go on with the run in the run directory, wherever it was interrupted, to the same result bit for bit
-    #[arg(long)]
-    resume: bool,
-    /// Change a key of the run file, as in --set train.steps=100; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
-    set: Vec<(String, String)>,
+    #[command(flatten)]
+    file: RunFile,
+    #[command(flatten)]
+    directory: RunDirectory,
     /// Train with each of these seeds in place of the run file's, as in --seeds 0,1,2: all over one frozen model at once,
     /// each to the same result as alone; into DIR/seed-0, DIR/seed-1, ... Tells mean and deviation over the seeds
     #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
@@ -70,16 +63,14 @@ Examples:
   ptune train run.toml --out runs/three --seeds 0,1,2";
 
 pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
-    refuse_directory(&arguments.run)?;
-    let config = RunConfig::read(&arguments.run, &arguments.set)?;
-    let out = match &arguments.out {
-        Some(out) => out.clone(),
-        None => default_out(&arguments.run, arguments.resume),
-    };
+    let (file, directory) = (&arguments.file, &arguments.directory);
+    file.refuse_directory()?;
+    let config = RunConfig::read(&file.run, &file.set)?;
+    let out = directory.place(&file.run);
     let device = Device::processor(threads.or(config.threads));
     let mut progress = Progress::new();
     let signals = Signals::listen().context("cannot listen to Ctrl-C")?;
-    let options = Options { resume: arguments.resume, stop: Some(signals.stop()) };
+    let options = Options { resume: directory.resume, stop: Some(signals.stop()) };
     let mut runs = Runs::new(arguments.seeds.as_deref());
     let places = runs.directories(&out);
     let mut observe = |event: Event<'_>| {
@@ -89,19 +80,24 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
         runs.show(&mut progress, event);
     };
     let summaries = match &arguments.seeds {
-        None => train::run_with(&config, &arguments.run, &out, &device, options, &mut observe).map(|one| vec![one]),
-        Some(seeds) => train::run_seeds(&config, &arguments.run, &out, seeds, &device, options, &mut observe),
+        None => train::run_with(&config, &file.run, &out, &device, options, &mut observe).map(|one| vec![one]),
+        Some(seeds) => train::run_seeds(&config, &file.run, &out, seeds, &device, options, &mut observe),
     };
     progress.clear();
+    let go_on = || {
+        let list = |seeds: &Vec<u64>| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+        let seeds = arguments.seeds.iter().flat_map(|seeds| ["--seeds".into(), list(seeds)]);
+        file.how_to_resume("train", &out, &seeds.collect::<Vec<_>>())
+    };
     let summaries = match summaries {
-        Err(Error::Stopped { step: 0 }) => bail!("stopped before the first step; {}", how_to_resume(arguments, &out)),
+        Err(Error::Stopped { step: 0 }) => bail!("stopped before the first step; {}", go_on()),
         Err(Error::Stopped { step }) => {
             // A report of what there is; the run is saved with or without it.
             places.iter().for_each(|place| drop(report::write(place, peak_rss_mb())));
-            bail!("stopped after step {step} and saved; {}", how_to_resume(arguments, &out))
+            bail!("stopped after step {step} and saved; {}", go_on())
         }
         Err(full @ Error::Write { .. }) if places.iter().any(|place| place.join("run.toml").exists()) => {
-            bail!("{full}; when that is mended, {}", how_to_resume(arguments, &out))
+            bail!("{full}; when that is mended, {}", go_on())
         }
         summaries => summaries?,
     };
@@ -118,62 +114,6 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
     })?;
     report?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The command that goes on with this run.
-fn how_to_resume(arguments: &Arguments, out: &Path) -> String {
-    let mut words = vec!["ptune".into(), "train".into(), arguments.run.to_string_lossy().into_owned()];
-    words.extend(["--out".into(), out.to_string_lossy().into_owned()]);
-    if let Some(seeds) = &arguments.seeds {
-        let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-        words.extend(["--seeds".into(), seeds.join(",")]);
-    }
-    words.extend(arguments.set.iter().flat_map(|(key, value)| ["--set".into(), format!("{key}={value}")]));
-    words.push("--resume".into());
-    let command: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    format!("go on with: {}", command.join(" "))
-}
-
-/// A word as a shell takes it.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=,:+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-}
-
-/// What people give instead of a run file: a run directory, an adapter, a model.
-pub(crate) fn refuse_directory(run: &Path) -> Result<(), Error> {
-    if !run.is_dir() {
-        return Ok(());
-    }
-    let message = if run.join("run.toml").is_file() {
-        format!("is a directory; its run file is {}", run.join("run.toml").display())
-    } else if run.join("adapter.toml").is_file() {
-        "is an adapter, which is trained already: 'ptune eval' and 'ptune predict' use it".into()
-    } else {
-        "is a directory; train wants a run file (TOML)".into()
-    };
-    Err(Error::file(run, message))
-}
-
-/// `runs/sentiment-run` for `examples/sentiment/run.toml`; with a number behind it when that exists. To resume it is the
-/// last that exists.
-pub(crate) fn default_out(run: &Path, resume: bool) -> PathBuf {
-    let name = |path: Option<&std::ffi::OsStr>| path.map(|n| n.to_string_lossy().into_owned());
-    let stem = name(run.file_stem()).unwrap_or_else(|| "run".into());
-    let base = match name(run.parent().and_then(Path::file_name)) {
-        Some(parent) if parent != ".." => format!("{parent}-{stem}"),
-        _ => stem,
-    };
-    let first = Path::new("runs").join(&base);
-    let numbered = (2..).map(|n| Path::new("runs").join(format!("{base}-{n}")));
-    let mut last = first.clone();
-    for path in std::iter::once(first).chain(numbered) {
-        if !path.exists() {
-            return if resume { last } else { path };
-        }
-        last = path;
-    }
-    last
 }
 
 fn to_json(summary: &Summary, out: &Path) -> Value {
@@ -214,15 +154,4 @@ fn to_text(summary: &Summary, out: &Path) -> String {
     lines.push(format!("adapter: {} ({} bytes)", out.join("adapter").display(), summary.adapter_bytes));
     lines.push(format!("report: {}", out.join(report::FILE).display()));
     lines.join("\n")
-}
-
-pub(crate) fn round(x: f64) -> f64 {
-    (x * 1000.0).round() / 1000.0
-}
-
-pub(crate) fn key_value(text: &str) -> std::result::Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
-        _ => Err(Error::request("write KEY=VALUE, as in --set train.steps=100").to_string()),
-    }
 }

@@ -1,25 +1,13 @@
 //! The same run gives the same bytes, again and with any number of threads.
 
-use std::collections::BTreeMap;
-
-use crate::scene::{Scene, list};
-
-/// Every file that a run writes, by its path inside the run directory; without those that hold times.
-fn written(scene: &Scene, out: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    list(&scene.path(out), &mut found);
-    let inside = |path: &std::path::Path| path.strip_prefix(scene.path(out)).unwrap().to_string_lossy().into_owned();
-    let timed = |name: &str| ["events.out.tfevents.ptune", "report.html"].contains(&name) || name.starts_with("state");
-    let files = found.into_iter().map(|(path, bytes)| (inside(&path), bytes));
-    files.filter(|(name, _)| !timed(name)).collect()
-}
+use crate::scene::Scene;
 
 #[test]
 fn twice_and_with_one_to_three_threads() {
     for scene in [Scene::new(), Scene::probing()] {
         let run = |out: &str, threads: &str| {
             scene.run(&["train", "run.toml", "--out", out, "--threads", threads]).done();
-            written(&scene, out)
+            scene.written(out)
         };
         let first = run("one", "1");
         assert!(first.keys().any(|name| name.ends_with("prompt.safetensors")), "{:?}", first.keys());
@@ -57,7 +45,7 @@ fn the_resolved_run_file_repeats_the_run() {
     scene.edit("run.toml", "seed = 3", "seed = 3\nthreads = 2");
     scene.run(&["train", "run.toml", "--out", "first"]).done();
     scene.run(&["train", "first/run.toml", "--out", "second"]).done();
-    assert!(written(&scene, "first") == written(&scene, "second"));
+    assert!(scene.written("first") == scene.written("second"));
 }
 
 #[test]

@@ -257,6 +257,19 @@ impl Scene {
     }
 }
 
+impl Scene {
+    /// Every file that a run writes, by its path inside the run directory; without those that hold times.
+    pub(crate) fn written(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        list(&self.path(out), &mut found);
+        let inside = |path: &Path| path.strip_prefix(self.path(out)).unwrap().to_string_lossy().into_owned();
+        let timed =
+            |name: &str| ["events.out.tfevents.ptune", "report.html"].contains(&name) || name.starts_with("state");
+        let files = found.into_iter().map(|(path, bytes)| (inside(&path), bytes));
+        files.filter(|(name, _)| !timed(name)).collect()
+    }
+}
+
 /// All files of a directory by name, with their bytes.
 pub(crate) fn list(directory: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
     for entry in fs::read_dir(directory).unwrap() {

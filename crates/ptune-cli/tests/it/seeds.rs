@@ -1,22 +1,11 @@
 //! `train --seeds`: every seed's run directory is that of a run alone, however the command was interrupted; mean and
 //! deviation; what is refused.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::Value;
 
-use crate::scene::{Scene, list};
-
-/// Every file of a run directory by its path inside, without those that hold times.
-fn results(scene: &Scene, out: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    list(&scene.path(out), &mut found);
-    let inside = |path: &std::path::Path| path.strip_prefix(scene.path(out)).unwrap().to_string_lossy().into_owned();
-    let timed = |name: &str| ["events.out.tfevents.ptune", "report.html"].contains(&name) || name.starts_with("state");
-    let files = found.into_iter().map(|(path, bytes)| (inside(&path), bytes));
-    files.filter(|(name, _)| !timed(name)).collect()
-}
+use crate::scene::Scene;
 
 /// Trains each seed alone, into `alone-SEED`.
 fn alone(scene: &Scene, seeds: &[&str], more: &[&str]) {
@@ -28,7 +17,7 @@ fn alone(scene: &Scene, seeds: &[&str], more: &[&str]) {
 
 fn same(scene: &Scene, seeds: &[&str], what: &str) {
     for seed in seeds {
-        let (alone, together) = (results(scene, &format!("alone-{seed}")), results(scene, &format!("out/seed-{seed}")));
+        let (alone, together) = (scene.written(&format!("alone-{seed}")), scene.written(&format!("out/seed-{seed}")));
         assert!(together.keys().any(|name| name.ends_with("prompt.safetensors")), "{what}: {:?}", together.keys());
         assert!(alone == together, "{what}: seed {seed} differs");
     }
@@ -74,7 +63,7 @@ fn a_trained_model_is_trained_seed_after_seed() {
     assert_eq!(object["seeds"].as_array().unwrap().len(), 2);
     same(&scene, &["0", "1"], "full");
     // Each has its own weights.
-    let weights = |seed: &str| results(&scene, &format!("out/seed-{seed}"))["adapter/backbone.safetensors"].clone();
+    let weights = |seed: &str| scene.written(&format!("out/seed-{seed}"))["adapter/backbone.safetensors"].clone();
     assert_ne!(weights("0"), weights("1"));
 }
 

@@ -131,10 +131,6 @@ isa_shells! {
     fn copy_rows(isa, to: &mut [f32], to_row: usize, x: &[f32], x_row: usize, n: usize, width: usize) = copy_rows_generic;
     /// Row t of `to` has the pairs of rows 2t and 2t + 1 of `rows`, each of `stride` pairs.
     fn join_rows(isa, to: &mut [f32], rows: &[f32], stride: usize, n: usize) = join_rows_generic;
-    fn scale_rows(
-        isa, to: &Disjoint<'_>, first: usize, to_row: usize, y: &[f32], y_row: usize, n: usize, width: usize,
-        factor: &dyn Fn(usize) -> f32,
-    ) = scale_rows_generic;
 }
 
 bf16_shells! {
@@ -145,7 +141,14 @@ bf16_shells! {
     fn scale_and_round_rows(
         isa, to: &Disjoint<'_>, first: usize, to_row: usize, y: &[f32], y_row: usize, n: usize, width: usize,
         factor: &dyn Fn(usize) -> f32,
-    ) = scale_and_round_rows_generic;
+    ) = scale_rows_generic::<_, true>;
+}
+
+bf16_shells! {
+    fn scale_rows(
+        isa, to: &Disjoint<'_>, first: usize, to_row: usize, y: &[f32], y_row: usize, n: usize, width: usize,
+        factor: &dyn Fn(usize) -> f32,
+    ) = scale_rows_generic::<_, false>;
 }
 
 #[inline(always)]
@@ -198,31 +201,9 @@ fn round_each_row_generic<B: Bf16>(b: B, to: &mut [f32], scores: &[f32], width: 
     }
 }
 
+/// `width` counts places: numbers or, with `PAIRS`, pairs of them, rounded.
 #[inline(always)]
-fn scale_rows_generic<S: Simd>(
-    s: S,
-    to: &Disjoint<'_>,
-    first: usize,
-    to_row: usize,
-    y: &[f32],
-    y_row: usize,
-    n: usize,
-    width: usize,
-    factor: &dyn Fn(usize) -> f32,
-) {
-    for i in 0..n {
-        let start = first + i * to_row;
-        // SAFETY: the caller of `store_rows` alone writes these places.
-        let to = unsafe { to.slice(start..start + width) };
-        let factor = s.splat(factor(i));
-        for at in (0..width).step_by(S::LANES) {
-            store_up_to(s, s.mul(s.load(&y[i * y_row + at..]), factor), &mut to[at..]);
-        }
-    }
-}
-
-#[inline(always)]
-fn scale_and_round_rows_generic<B: Bf16>(
+fn scale_rows_generic<B: Bf16, const PAIRS: bool>(
     b: B,
     to: &Disjoint<'_>,
     first: usize,
@@ -240,8 +221,13 @@ fn scale_and_round_rows_generic<B: Bf16>(
         let to = unsafe { to.slice(start..start + width) };
         let factor = s.splat(factor(i));
         for at in (0..width).step_by(lanes) {
-            let [even, odd] = [0, lanes].map(|odd| s.mul(s.load(&y[i * y_row + 2 * at + odd..]), factor));
-            store_up_to(s, b.round_pairs(even, odd), &mut to[at..]);
+            let places = if PAIRS {
+                let [even, odd] = [0, lanes].map(|odd| s.mul(s.load(&y[i * y_row + 2 * at + odd..]), factor));
+                b.round_pairs(even, odd)
+            } else {
+                s.mul(s.load(&y[i * y_row + at..]), factor)
+            };
+            store_up_to(s, places, &mut to[at..]);
         }
     }
 }

@@ -8,15 +8,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::data::Dataset;
-use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
 use crate::profile::Spent;
 use crate::tensor::Device;
 use crate::train::batches::{Batches, Rows};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
-use crate::train::prepare::{Data, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary};
-use crate::train::{Batch, Event, Learner, Order, Recipe, Task, Trainer, diverged};
+use crate::train::prepare::{Prepared, new_prompt};
+use crate::train::{Batch, Event, Learner, Order, Recipe, Trainer, diverged};
 use crate::{Error, Result};
 
 /// Steps before the first that counts: buffers are made, caches filled, the processor's clock settles.
@@ -80,15 +79,8 @@ pub fn bench(
     epochs: Option<usize>,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Bench> {
-    let (directory, config) = open_model(config, file)?;
-    let spec = ModelSpec::read(&directory)?;
-    let task = Task::from_run(&config, file, &directory, &spec)?;
-    tell_vocabulary(&config, &task, observe);
-    tell_long_words(&task, observe)?;
-    let initial_words = task.encoder()?.initial_words()?;
-    config.prompt.init.check(&task.template, &initial_words)?;
-    let data = Data::read(&config, &task, observe)?;
-    let gradients = gradients(&config, &task);
+    let prepared = Prepared::read(config, file, observe)?;
+    let Prepared { directory, config, task, initial_words, data, gradients, .. } = prepared;
     let trains = gradients != Gradients::None;
     let device = &device.with_precision(config.compute.precision());
     let model =

@@ -16,7 +16,7 @@ use crate::train::{Event, Task};
 use crate::{Error, Result};
 
 /// Says which words of the vocabulary file count.
-pub(super) fn tell_vocabulary(config: &RunConfig, task: &Task, observe: &mut dyn FnMut(Event<'_>)) {
+fn tell_vocabulary(config: &RunConfig, task: &Task, observe: &mut dyn FnMut(Event<'_>)) {
     let (Some(file), Head::Vocabulary { candidates: Some(words), .. }) = (&config.task.vocabulary, &task.head) else {
         return;
     };
@@ -30,7 +30,7 @@ pub(super) fn tell_vocabulary(config: &RunConfig, task: &Task, observe: &mut dyn
 }
 
 /// Says which label words have several tokens: they cost more than they seem to.
-pub(super) fn tell_long_words(task: &Task, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+fn tell_long_words(task: &Task, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
     let Head::Verbalizer(verbalizer) = &task.head else { return Ok(()) };
     let words = verbalizer.labels().iter().flat_map(|label| &label.words);
     let long: Vec<_> = words.filter(|word| word.tokens.len() > 1).collect();
@@ -56,7 +56,7 @@ pub(super) struct Data {
 }
 
 impl Data {
-    pub(super) fn read(config: &RunConfig, task: &Task, observe: &mut dyn FnMut(Event<'_>)) -> Result<Data> {
+    fn read(config: &RunConfig, task: &Task, observe: &mut dyn FnMut(Event<'_>)) -> Result<Data> {
         let mut read = |file: &PathBuf| -> Result<Dataset> {
             let data = task.dataset(file)?;
             if data.dropped > 0 {
@@ -74,9 +74,37 @@ impl Data {
     }
 }
 
+/// Everything that a run file names, read and checked; only the model's weights are not read yet.
+pub(super) struct Prepared {
+    pub(super) directory: ModelDirectory,
+    /// The run file with its model pinned.
+    pub(super) config: RunConfig,
+    pub(super) spec: ModelSpec,
+    pub(super) task: Task,
+    /// The words that prompt rows start from.
+    pub(super) initial_words: Vec<Option<u32>>,
+    pub(super) data: Data,
+    pub(super) gradients: Gradients,
+}
+
+impl Prepared {
+    pub(super) fn read(config: &RunConfig, file: &Path, observe: &mut dyn FnMut(Event<'_>)) -> Result<Prepared> {
+        let (directory, config) = open_model(config, file)?;
+        let spec = ModelSpec::read(&directory)?;
+        let task = Task::from_run(&config, file, &directory, &spec)?;
+        tell_vocabulary(&config, &task, observe);
+        tell_long_words(&task, observe)?;
+        let initial_words = task.encoder()?.initial_words()?;
+        config.prompt.init.check(&task.template, &initial_words)?;
+        let data = Data::read(&config, &task, observe)?;
+        let gradients = gradients(&config, &task);
+        Ok(Prepared { directory, config, spec, task, initial_words, data, gradients })
+    }
+}
+
 /// Opens the model of a run. A name in the cache is pinned to the commit that it means today, so that the run as resolved
 /// can be repeated.
-pub(super) fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunConfig)> {
+fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunConfig)> {
     let beside = file.parent().unwrap_or(Path::new(""));
     let path = hub::locate(&config.model, beside)?;
     let pinned = if hub::is_name(&config.model, beside) { hub::name_of(&path).into() } else { config.model.clone() };
@@ -128,7 +156,7 @@ fn deviation(table: &[f32]) -> f32 {
 }
 
 /// The gradients that a run needs of its model.
-pub(super) fn gradients(config: &RunConfig, task: &Task) -> Gradients {
+fn gradients(config: &RunConfig, task: &Task) -> Gradients {
     match (config.backbone.mode, task.template.has_pseudo_tokens()) {
         (BackboneMode::Full, _) => Gradients::Weights,
         (BackboneMode::Frozen, true) => Gradients::Inputs,

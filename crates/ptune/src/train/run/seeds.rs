@@ -10,14 +10,13 @@ use std::path::{Path, PathBuf};
 use super::resume::{self, Former, Lock};
 use super::training::{self, Training};
 use super::{Options, Run, Summary};
-use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
 use crate::tensor::Device;
 use crate::train::batches::Batches;
 use crate::train::config::RunConfig;
-use crate::train::prepare::{Data, describe_base, gradients, new_prompt, open_model, tell_long_words, tell_vocabulary};
+use crate::train::prepare::{Prepared, describe_base, new_prompt};
 use crate::train::state::Identity;
-use crate::train::{Event, Recipe, Task, Trainer};
+use crate::train::{Event, Recipe, Trainer};
 use crate::{Error, Result, files};
 
 /// A seed and its run directory.
@@ -97,16 +96,9 @@ fn run_all(
 ) -> Result<Vec<Summary>> {
     let former: Vec<_> = places.iter().map(|place| Former::find(&place.out, options.resume)).collect::<Result<_>>()?;
     config.to_toml()?; // a path that TOML cannot name is refused before the others are opened
-    let (directory, config) = open_model(config, file)?;
-    let spec = ModelSpec::read(&directory)?;
-    let task = Task::from_run(&config, file, &directory, &spec)?;
-    tell_vocabulary(&config, &task, observe);
-    tell_long_words(&task, observe)?;
-    let initial_words = task.encoder()?.initial_words()?;
-    config.prompt.init.check(&task.template, &initial_words)?;
-    let data = Data::read(&config, &task, observe)?;
+    let prepared = Prepared::read(config, file, observe)?;
+    let Prepared { directory, config, spec, task, initial_words, data, gradients } = prepared;
     let base = describe_base(&directory, &spec)?;
-    let gradients = gradients(&config, &task);
     if gradients != Gradients::None {
         config.require_length(file)?;
     }
