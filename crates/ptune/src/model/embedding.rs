@@ -1,9 +1,9 @@
 //! The embedding layer: word (or, at pseudo tokens, prompt) + position + token type, then perhaps a norm.
 
+use super::Inject;
 use super::layer::{Norm, Table};
 use super::load::Loader;
 use super::spec::ModelSpec;
-use super::{Inject, InjectGradients};
 use crate::Result;
 use crate::ops::{EmbeddingTables, Hidden, Layout, NormSaved};
 use crate::parameter::Parameter;
@@ -67,7 +67,7 @@ impl Embedding {
         }
     }
 
-    /// From the gradient of the rows `wanted`, that of what was injected, and those of trained tables. The word table's
+    /// From the gradient of the rows `wanted`, that of the injected prompt, and those of trained tables. The word table's
     /// is added to what a tied decoder has left there.
     pub(super) fn backward(
         &self,
@@ -79,7 +79,7 @@ impl Embedding {
         wanted: Option<&[u32]>,
         inject: &Inject<'_>,
         parameters: &mut [Parameter],
-    ) -> InjectGradients {
+    ) -> Option<Tensor> {
         device.dropout(&mut d_x, wanted.unwrap_or(all_rows), layout, DROPOUT_SITE);
         let chosen = wanted.and_then(|rows| saved.map(|norm| device.gather_saved(norm, rows)));
         let mut d_x = normed_backward(device, d_x, chosen.as_ref().or(saved), self.norm.as_ref(), parameters).exact;
@@ -88,9 +88,7 @@ impl Embedding {
             let pseudo: Vec<u32> = layout.pseudo.iter().map(|(row, _)| *row).collect();
             d_x = device.gather_rows(&d_x, &pseudo);
         }
-        InjectGradients {
-            prompt_embeds: inject.prompt_embeds.map(|prompt| device.embed_backward(&d_x, layout, prompt.rows())),
-        }
+        inject.prompt_embeds.map(|prompt| device.embed_backward(&d_x, layout, prompt.rows()))
     }
 
     fn backward_tables(&self, device: &Device, d_x: &Tensor, layout: &Layout, parameters: &mut [Parameter]) {

@@ -166,7 +166,7 @@ impl Model {
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for (i, block) in self.blocks.iter().enumerate() {
             let queries = (i + 1 == self.blocks.len()).then_some(layout.targets.as_slice());
-            let (y, saved) = block.forward(device, x, inject.past_of(i), layout, &all_rows, queries);
+            let (y, saved) = block.forward(device, x, inject.past_of(i).rows, layout, &all_rows, queries);
             blocks.extend(keep.then_some(saved));
             x = y;
         }
@@ -192,19 +192,30 @@ impl Model {
         columns: &Columns,
     ) -> InjectGradients {
         let Model { device, embedding, blocks, final_norm, head, parameters, .. } = self;
-        if inject.prompt_embeds.is_none() && parameters.is_empty() {
-            return InjectGradients { prompt_embeds: None };
+        let past_gradient = inject.past_gradient && inject.past.is_some();
+        if inject.prompt_embeds.is_none() && !past_gradient && parameters.is_empty() {
+            return InjectGradients { prompt_embeds: None, past: None };
         }
         let all_rows = &saved.all_rows;
         let d_h = head.backward(device, d_logits, &saved.head, columns, &embedding.words, parameters);
         let mut d_x = normed_backward(device, d_h, saved.final_norm.as_ref(), final_norm.as_ref(), parameters);
-        let lowest = embedding.wanted(layout);
+        let (lowest, mut d_past) = (embedding.wanted(layout), Vec::new());
         for (i, (block, saved)) in blocks.iter().zip(&saved.blocks).enumerate().rev() {
             let wanted = lowest.as_deref().filter(|_| i == 0);
-            d_x = block.backward(device, d_x, saved, inject.past_of(i), layout, all_rows, wanted, parameters);
+            let (d_below, d_keys) =
+                block.backward(device, d_x, saved, inject.past_of(i), layout, all_rows, wanted, parameters);
+            d_x = d_below;
+            d_past.extend(d_keys);
+        }
+        d_past.reverse();
+        let past = past_gradient.then(|| Past::of_blocks(d_past));
+        if inject.prompt_embeds.is_none() && lowest.is_some() {
+            return InjectGradients { prompt_embeds: None, past }; // no row of the embedding has a gradient
         }
         let norm = saved.embedding_norm.as_ref();
-        embedding.backward(device, d_x.exact, norm, layout, all_rows, lowest.as_deref(), inject, parameters)
+        let prompt_embeds =
+            embedding.backward(device, d_x.exact, norm, layout, all_rows, lowest.as_deref(), inject, parameters);
+        InjectGradients { prompt_embeds, past }
     }
 
     /// Takes over what the optimiser made of the parameters, here and in `columns`. Nothing of a frozen model.
