@@ -127,7 +127,7 @@ impl ModelShape {
         ModelShape {
             causal: spec.causal,
             width: spec.hidden,
-            blocks: spec.blocks.len(),
+            blocks: spec.layers.len(),
             heads: first.map_or(0, |block| block.attention.heads),
             inner: first.map_or(0, |block| block.mlp.up.outputs),
             vocabulary: spec.vocabulary,

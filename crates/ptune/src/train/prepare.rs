@@ -116,7 +116,7 @@ pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Res
     Ok(Base {
         fingerprint: directory.fingerprint(&spec.embeddings.words)?,
         model_type: spec.family.into(),
-        width: spec.hidden,
+        width: spec.embeddings.width,
         name: hub::name_of(&path),
         path: path.to_string_lossy().into_owned(),
     })
