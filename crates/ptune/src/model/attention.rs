@@ -12,8 +12,6 @@ use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
 pub(super) struct Attention {
-    /// Names the probabilities that dropout drops.
-    layer: u32,
     shape: AttentionShape,
     query: Linear,
     key: Linear,
@@ -48,7 +46,7 @@ pub(super) fn attention_dtype(device: &Device, head_dim: usize) -> Dtype {
 }
 
 impl Attention {
-    pub(super) fn load(loader: &mut Loader<'_>, spec: &AttentionSpec, layer: u32) -> Result<Self> {
+    pub(super) fn load(loader: &mut Loader<'_>, spec: &AttentionSpec) -> Result<Self> {
         let shape = AttentionShape {
             heads: spec.heads,
             kv_heads: spec.kv_heads,
@@ -58,7 +56,6 @@ impl Attention {
             window: None,
         };
         Ok(Attention {
-            layer,
             shape,
             query: loader.linear(&spec.query)?,
             key: loader.linear(&spec.key)?,
@@ -68,10 +65,11 @@ impl Attention {
     }
 
     /// `x [rows, hidden]`; queries `x_queries [queries, hidden]` stand in the rows `query_rows` -> `[queries, hidden]`.
-    /// `past` is what stands before the batch's rows.
+    /// `past` is what stands before the batch's rows; `layer` names the probabilities that dropout drops.
     pub(super) fn forward(
         &self,
         device: &Device,
+        layer: usize,
         x: &Tensor,
         x_queries: &Tensor,
         past: Option<&KeysValues>,
@@ -80,7 +78,7 @@ impl Attention {
     ) -> (Tensor, AttentionSaved) {
         let q = self.project(device, &self.query, x_queries);
         let (k, v) = (self.project(device, &self.key, x), self.project(device, &self.value, x));
-        let (heads, rows) = device.attention((q, k, v), past, layout, query_rows, &self.shape, self.layer);
+        let (heads, rows) = device.attention((q, k, v), past, layout, query_rows, &self.shape, layer as u32);
         let y = self.output.forward(device, &heads);
         (y, AttentionSaved { rows, heads: self.is_trained().then_some(heads) })
     }
@@ -90,6 +88,7 @@ impl Attention {
     pub(super) fn backward(
         &self,
         device: &Device,
+        layer: usize,
         d_out: &Tensor,
         (saved, inputs): (&AttentionSaved, Option<&AttentionInputs>),
         past: BlockPast<'_>,
@@ -100,7 +99,7 @@ impl Attention {
     ) -> (Option<(Tensor, Tensor)>, Option<KeysValues>) {
         let back = if self.is_narrow(device) { Linear::backward_narrow } else { Linear::backward };
         let d_heads = back(&self.output, device, d_out, saved.heads.as_ref(), parameters);
-        let (shape, layer) = (&self.shape, self.layer);
+        let (shape, layer) = (&self.shape, layer as u32);
         let AttentionGradients { d_q, mut d_k, mut d_v, d_past } =
             device.attention_backward(&d_heads, &saved.rows, past.rows, past.trained, layout, query_rows, shape, layer);
         if let Some(rows) = wanted {

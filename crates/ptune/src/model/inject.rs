@@ -23,9 +23,9 @@ pub struct Inject<'a> {
 }
 
 impl Inject<'_> {
-    /// The past of one block.
-    pub(super) fn past_of(&self, block: usize) -> BlockPast<'_> {
-        BlockPast { rows: self.past.map(|past| past.block(block)), trained: self.past_gradient }
+    /// The past of one layer.
+    pub(super) fn past_of(&self, layer: usize) -> BlockPast<'_> {
+        BlockPast { rows: self.past.map(|past| past.block(layer)), trained: self.past_gradient }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Inject, Model};
 use crate::ops::{KeysValues, Layout};
 use crate::tensor::{Device, Tensor};
 
-/// Keys and values of the same rows in every block.
+/// Keys and values of the same rows in every layer.
 pub struct Past {
     blocks: Vec<KeysValues>,
 }
@@ -50,17 +50,17 @@ impl Past {
         rows
     }
 
-    /// From the blocks, the first one first.
+    /// From the layers, the first one first.
     pub(super) fn of_blocks(blocks: Vec<KeysValues>) -> Past {
         Past { blocks }
     }
 
-    pub(super) fn block(&self, index: usize) -> &KeysValues {
-        &self.blocks[index]
+    pub(super) fn block(&self, layer: usize) -> &KeysValues {
+        &self.blocks[layer]
     }
 }
 
-/// The past of one block, and whether its gradient is asked for.
+/// The past of one layer, and whether its gradient is asked for.
 #[derive(Clone, Copy)]
 pub(super) struct BlockPast<'a> {
     pub(super) rows: Option<&'a KeysValues>,
@@ -68,16 +68,21 @@ pub(super) struct BlockPast<'a> {
 }
 
 impl ModelSpec {
-    /// Numbers of a row of the past: keys and values of every block.
+    /// The block of each layer.
+    fn layer_specs(&self) -> impl Iterator<Item = &BlockSpec> {
+        self.layers.iter().map(|block| &self.blocks[*block])
+    }
+
+    /// Numbers of a row of the past: keys and values of every layer.
     pub fn past_width(&self) -> usize {
-        self.blocks.iter().map(|block| 2 * block.attention.kv_heads * block.attention.head_dim).sum()
+        self.layer_specs().map(|block| 2 * block.attention.kv_heads * block.attention.head_dim).sum()
     }
 }
 
 impl Model {
     /// The rows of a matrix `[rows, ModelSpec::past_width]`, as the attention reads them.
     pub fn past_of_rows(&self, rows: &Tensor) -> Past {
-        assert_eq!(rows.columns(), self.spec.past_width(), "a past row has keys and values of every block");
+        assert_eq!(rows.columns(), self.spec.past_width(), "a past row has keys and values of every layer");
         let (device, mut at) = (&self.device, 0);
         let block = |block: &BlockSpec| {
             let AttentionSpec { kv_heads, head_dim, .. } = block.attention;
@@ -85,7 +90,7 @@ impl Model {
             at += 2 * columns;
             device.keys_values_from(rows, at - 2 * columns, columns, attention_dtype(device, head_dim))
         };
-        Past { blocks: self.spec.blocks.iter().map(block).collect() }
+        Past { blocks: self.spec.layer_specs().map(block).collect() }
     }
 
     /// Runs the rows of a batch without pseudo tokens to be the past of others. Of the last block nothing but keys and
@@ -94,14 +99,14 @@ impl Model {
         let device = &self.device;
         let all_rows: Vec<u32> = (0..layout.rows() as u32).collect();
         let (mut x, _) = self.embedding.forward(device, layout, &all_rows, &Inject::default(), &self.parameters);
-        let mut blocks = Vec::with_capacity(self.blocks.len());
-        let Some((last, others)) = self.blocks.split_last() else { return Past { blocks } };
-        for block in others {
-            let (y, saved) = block.forward(device, x, None, layout, &all_rows, None);
+        let mut blocks = Vec::with_capacity(self.spec.layers.len());
+        let Some((last, others)) = self.spec.layers.split_last() else { return Past { blocks } };
+        for (layer, block) in others.iter().enumerate() {
+            let (y, saved) = self.blocks[*block].forward(device, layer, x, None, layout, &all_rows, None);
             blocks.push(saved.into_keys_values());
             x = y;
         }
-        blocks.push(last.keys_values(device, &x));
+        blocks.push(self.blocks[*last].keys_values(device, &x));
         Past { blocks }
     }
 }
