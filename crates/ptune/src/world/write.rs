@@ -43,7 +43,6 @@ pub fn write(world: &World, directory: &Path, seed: u64, sentences: usize) -> Re
     let text = corpus(world, seed, sentences)?;
     let prompts = prompts(world);
     files::create_directory(directory)?;
-    let mut all_answers = BTreeSet::new();
     for language in Language::ALL {
         let directory = directory.join(language.code());
         for (index, relation) in world.relations.iter().enumerate() {
@@ -56,9 +55,11 @@ pub fn write(world: &World, directory: &Path, seed: u64, sentences: usize) -> Re
         }
         let answers = world.answers(language);
         files::write_atomically(&directory.join("answers.txt"), lines(&answers).as_bytes())?;
-        all_answers.extend(answers);
     }
-    files::write_atomically(&directory.join("answers.txt"), lines(&all_answers).as_bytes())?;
+    let mut seen = BTreeSet::new(); // symbols and numbers are the same words in both
+    let words = Language::ALL.into_iter().flat_map(|language| world.answers(language));
+    let words: Vec<&str> = words.filter(|word| seen.insert(*word)).collect();
+    files::write_atomically(&directory.join("answers.txt"), lines(&words).as_bytes())?;
     for (name, run) in PRETRAINING {
         files::write_atomically(&directory.join(name), run.as_bytes())?;
     }
