@@ -30,14 +30,15 @@ fn the_run_files_make_the_models_in_the_binary() {
     let scene = Scene::new();
     scene.run(&["world", "out", "--sentences", "6000", "--json"]).object();
     let answers = scene.read("out/answers.txt");
-    for (name, space) in [("world-mlm", ""), ("world-gpt", "Ġ")] {
+    for name in ["world-mlm", "world-gpt"] {
         let file = format!("out/{name}.toml");
         let short = ["--set", "train.steps=1", "--set", "train.batch_tokens=64", "--set", "data.held_out=0.0"];
         scene.run(&[&["pretrain", &file, "--out", name, "--json"][..], &short].concat()).object();
         let tokenizer: serde_json::Value = scene.read(&format!("{name}/model/tokenizer.json")).parse().unwrap();
         let vocabulary = tokenizer["model"]["vocab"].as_object().unwrap();
         assert_eq!(vocabulary.len(), 4000);
-        assert!(answers.lines().filter(|word| word.is_ascii()).all(|word| vocabulary.contains_key(&format!("{space}{word}"))));
+        let cut: Vec<_> = answers.lines().filter(|word| !vocabulary.contains_key(*word)).collect();
+        assert!(cut.is_empty(), "{name} has no token for {cut:?}");
     }
 }
 
