@@ -63,6 +63,7 @@ pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     });
     progress.clear();
     let predictor = predictor?;
+    predictor.check_predicts()?;
     let top = usize::from(arguments.top);
     match (&arguments.input, example) {
         (Some(input), _) => stream(predictor, input, top),

@@ -113,8 +113,22 @@ impl Predictor {
         self.task.encoder()
     }
 
+    /// Refuses a task whose answers are texts: it has no label or word to predict.
+    ///
+    /// # Errors
+    /// [`Error::Request`].
+    pub fn check_predicts(&self) -> Result<()> {
+        match self.task.head {
+            Head::Text { .. } => Err(Error::request("this adapter answers with text: use ptune generate")),
+            _ => Ok(()),
+        }
+    }
+
     /// Answers encoded examples, in their order, an error in the place of an error.
     pub fn answer(&self, encoded: Vec<Result<Encoded>>, top: usize) -> Vec<Result<Prediction>> {
+        if self.check_predicts().is_err() {
+            return encoded.into_iter().map(|row| row.and_then(|_| Err(self.check_predicts().unwrap_err()))).collect();
+        }
         let rows: Vec<&Encoded> = encoded.iter().filter_map(|row| row.as_ref().ok()).collect();
         let mut answers = Vec::with_capacity(rows.len());
         let mut answer = |_, scores: &[f32]| answers.push(self.prediction(scores, top));
@@ -139,6 +153,7 @@ impl Predictor {
                 let words = best.iter().map(|&column| self.task.tokenizer.token(token(column)));
                 Prediction::Words(words.zip(self.probabilities(scores, &best)).collect())
             }
+            Head::Text { .. } => unreachable!("`answer` refuses texts"),
         }
     }
 
