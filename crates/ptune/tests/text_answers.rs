@@ -167,7 +167,9 @@ fn the_gradient_is_the_slope_of_the_loss() {
 
 #[test]
 fn however_the_beginning_is_computed_the_numbers_are_the_same() {
-    for template in ["[P*3] {premise|shorten} [MASK]", "{premise|shorten} [P*3] [MASK]", "It was {premise|shorten} [P*2] a [MASK]"] {
+    for template in
+        ["[P*3] {premise|shorten} [MASK]", "{premise|shorten} [P*3] [MASK]", "It was {premise|shorten} [P*2] a [MASK]"]
+    {
         let mut scene = Scene::with_template(Some(template), 2);
         let (prompt, rows) = (scene.prompt(), scene.data.examples.clone());
         let apart = pack_from(rows.iter().map(|row| (&row.encoded, Beginning::Own)));
@@ -239,7 +241,8 @@ fn run(directory: &Path, name: &str, threads: usize, overrides: &[(&str, &str)],
 
 /// A run file over the rows of the case, which also are its dev and test rows.
 fn write_run(directory: &Path, template: &str) {
-    let json: Value = serde_json::from_str(&fs::read_to_string(golden("gpt2_text").join("case.json")).unwrap()).unwrap();
+    let json: Value =
+        serde_json::from_str(&fs::read_to_string(golden("gpt2_text").join("case.json")).unwrap()).unwrap();
     let lines: Vec<String> = json["examples"].as_array().unwrap().iter().map(Value::to_string).collect();
     fs::write(directory.join("rows.jsonl"), lines.join("\n")).unwrap();
     let run_file = format!(

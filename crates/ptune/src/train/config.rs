@@ -19,9 +19,9 @@ pub use choices::{BackboneMode, Compute, Loss, Metric, OptimizerKind, ScheduleKi
 
 use crate::adapter::labels;
 use crate::error::{Error, Result};
-use crate::prompt::{AnswerKind, CausalTail};
 use crate::prompt::encoder::{EncoderKind, EncoderShape, Shapes};
 use crate::prompt::initial::Init;
+use crate::prompt::{AnswerKind, CausalTail};
 
 /// Adam's decay rates of the gradient's first and second moments. They are no keys: nobody tunes them for prompts.
 pub const ADAM_BETAS: (f64, f64) = (0.9, 0.999);

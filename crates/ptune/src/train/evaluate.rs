@@ -120,7 +120,8 @@ impl Scorer<'_> {
             let mut likeliest = logits.read().chunks_exact(logits.columns()).map(metrics::argmax);
             for row in rows {
                 let tokens: Vec<usize> = likeliest.by_ref().take(row.targets.len()).collect();
-                matches += usize::from(tokens.iter().zip(&row.targets).all(|(token, target)| *token == *target as usize));
+                matches +=
+                    usize::from(tokens.iter().zip(&row.targets).all(|(token, target)| *token == *target as usize));
             }
             progress(range.end, examples.len())?;
         }

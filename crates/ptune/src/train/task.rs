@@ -129,13 +129,7 @@ impl Task {
 }
 
 /// The head of a task whose answers are texts.
-fn text_head(
-    file: &Path,
-    tokenizer: &Tokenizer,
-    spec: &ModelSpec,
-    longest: usize,
-    max_tokens: usize,
-) -> Result<Head> {
+fn text_head(file: &Path, tokenizer: &Tokenizer, spec: &ModelSpec, longest: usize, max_tokens: usize) -> Result<Head> {
     if !spec.causal {
         let message = format!(
             "a text is written by a causal model, from left to right; this one ({}) is masked: give a verbalizer, or \

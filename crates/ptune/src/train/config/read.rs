@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ANSWER_TOKENS, BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
+use super::{
+    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig,
+    TrainConfig,
+};
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::keys::Keys;

@@ -410,7 +410,15 @@ fn names_are_those_of_the_run_file() {
     for kind in [EncoderKind::Embedding, EncoderKind::Mlp, EncoderKind::Lstm] {
         assert_eq!(kind.name(), written(Value::try_from(kind).unwrap()));
     }
-    for metric in [Metric::Accuracy, Metric::MacroF1, Metric::PAt1, Metric::PAt10, Metric::Mrr, Metric::Perplexity, Metric::ExactMatch] {
+    for metric in [
+        Metric::Accuracy,
+        Metric::MacroF1,
+        Metric::PAt1,
+        Metric::PAt10,
+        Metric::Mrr,
+        Metric::Perplexity,
+        Metric::ExactMatch,
+    ] {
         assert_eq!(metric.name(), written(Value::try_from(metric).unwrap()));
     }
     for loss in [Loss::Full, Loss::Vocabulary] {
