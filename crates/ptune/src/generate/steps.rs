@@ -65,9 +65,12 @@ pub(super) fn write_tokens(
         let mut at = text.rows.start;
         for (from, rows) in rows_seen(layout, row) {
             let length = rows.len();
-            match from {
-                From::Batch => kept.copy_rows(device, at, &run, rows),
-                From::Past => kept.copy_rows(device, at, asked.inject.past.expect("spans have past rows of it"), rows),
+            let past = match from {
+                From::Batch => Some(&run),
+                From::Past => asked.inject.past, // none: no rows of it
+            };
+            if let Some(past) = past {
+                kept.copy_rows(device, at, past, rows);
             }
             at += length;
         }
