@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use ptune::Device;
-use ptune::demo::{self, Facts, Lesson, ModelFacts, Plan, Range};
+use ptune::demo::{self, Facts, Lesson, ModelFacts, Plan, Range, Surveyed};
+use ptune::report::grouped;
 use serde_json::{Value, json};
 use unicode_width::UnicodeWidthStr;
 
@@ -42,7 +43,9 @@ Examples:
   ptune inspect ptune-demo/world-mlm/capital-ko";
 
 /// Cells of a drawn range, from 0 to 100 %.
-const CELLS: usize = 20;
+const CELLS: usize = 10;
+/// Prompts of a relation that are further apart than this are told.
+const APART: f64 = 0.1;
 /// Questions in words for each model and language.
 const QUESTIONS: usize = 2;
 
@@ -66,57 +69,77 @@ fn to_json(facts: &Facts) -> Result<Value> {
 fn to_text(facts: &Facts, out: &Path) -> String {
     let mut lines = vec![
         format!(
-            "Two small language models are part of this program. They have read {} facts, in English and in Korean.",
+            "Two small language models, part of this program, have read {} facts in English and Korean.",
             grouped(facts.facts)
         ),
-        "Prompts ask for those facts. A prompt is tested with facts that it was not trained on; the model has read all.".into(),
-        format!("Every number was computed in this run, from seed {}. P@1: the share of facts whose answer came first.", facts.seed),
+        "A prompt asks for a fact. It is tested on facts that it was not trained on; the model has read them all."
+            .into(),
+        format!(
+            "P@1: of how many facts the right word comes first. All numbers are of this run, from seed {}.",
+            facts.seed
+        ),
     ];
-    for model in &facts.models {
+    let models = facts.models.iter().map(|model| (None, of_model(model)));
+    let parts = [
+        (Some("Prompt by prompt"), prompts(facts)),
+        (Some("In words, asked with the prompt that is worst as written"), questions(facts)),
+        (Some("The same frozen model, another adapter, another task"), swaps(facts)),
+        (None, end(facts, out)),
+    ];
+    for (title, part) in models.chain(parts).filter(|(_, part)| !part.is_empty()) {
         lines.push(String::new());
-        lines.extend(of_model(model));
+        lines.extend(title.map(str::to_owned));
+        lines.extend(part);
     }
-    for (title, part) in [
-        ("Prompt by prompt", prompts(facts)),
-        ("In words", questions(facts)),
-        ("The same frozen model, another adapter, another task", swaps(facts)),
-    ] {
-        if !part.is_empty() {
-            lines.push(String::new());
-            lines.push(title.into());
-            lines.extend(part);
-        }
-    }
-    lines.push(String::new());
-    lines.extend(end(facts, out));
     lines.join("\n")
 }
 
 /// What prompts of a model come to, as written and tuned.
 fn of_model(model: &ModelFacts) -> Vec<String> {
     let kind = if model.causal { "causal, GPT-2 layout" } else { "masked, BERT layout" };
-    let prompts: usize = model.surveyed.iter().map(|surveyed| surveyed.by_hand.prompts).sum();
-    let survey = ["en", "ko"].map(|language| {
-        let (mean, spread) = model.by_hand_in(language);
-        format!("{} mean {:.1}, worst to best {:.1} points apart", name_of(language), 100.0 * mean, 100.0 * spread)
-    });
     let mut lines = vec![
-        format!("{}: {kind}, {} parameters, frozen", model.name, grouped(model.frozen_parameters)),
-        format!("  all {prompts} prompts written by hand, P@1 in %: {}", survey.join("; ")),
+        format!("{}: {kind}, {} parameters, all frozen", model.name, grouped(model.frozen_parameters)),
         String::new(),
-        format!("  {:<26}{:^38}   {:^38}", "P@1 of test facts in %", "written by hand", "after P-tuning"),
-        format!("  {:<16}{:<10}{}   {}   {:>8} {:>6}", "", "", heading(), heading(), "majority", "random"),
     ];
+    for language in ["en", "ko"] {
+        lines.extend(survey(model, language));
+    }
+    lines.push(String::new());
+    lines.push(format!("  {:<24}{:^29}  {:^29}  {}", "", "as written", "after P-tuning", "to compare"));
+    lines.push(format!("  {:<24}{}  {}  majority  random", "P@1 of test facts, %", heading(), heading()));
     for lesson in &model.lessons {
-        let name = format!("{:<16}{:<10}", lesson.relation.replace('_', " "), name_of(lesson.language));
-        let beside = format!("{:>8.1} {:>6.1}", 100.0 * lesson.majority, 100.0 * lesson.random_weights);
-        lines.push(format!("  {name}{}   {}   {beside}", drawn(&lesson.by_hand), drawn(&lesson.tuned)));
+        let name = format!("{:<15} {:<8}", lesson.relation.replace('_', " "), name_of(lesson.language));
+        let beside = format!("{:>8.1}  {:>6.1}", 100.0 * lesson.majority, 100.0 * lesson.random_weights);
+        lines.push(format!("  {name}{}  {}  {beside}", drawn(&lesson.by_hand), drawn(&lesson.tuned)));
     }
     lines
 }
 
+/// All relations in a language, as written.
+fn survey(model: &ModelFacts, language: &str) -> Option<String> {
+    let of: Vec<&Surveyed> = model.surveyed.iter().filter(|surveyed| surveyed.language == language).collect();
+    let ranges = |range: &dyn Fn(&Surveyed) -> Option<Range>| -> Option<(f64, f64, usize)> {
+        let ranges: Vec<Range> = of.iter().filter_map(|surveyed| range(surveyed)).collect();
+        let prompts: usize = ranges.iter().map(|range| range.prompts).sum();
+        let sum: f64 = ranges.iter().map(|range| range.mean * range.prompts as f64).sum();
+        let worst = ranges.iter().map(|range| range.worst).reduce(f64::min)?;
+        Some((100.0 * sum / prompts as f64, 100.0 * worst, prompts))
+    };
+    let ((read, read_worst, phrasings), (edited, edited_worst, edits)) =
+        (ranges(&|surveyed| surveyed.phrasings)?, ranges(&|surveyed| surveyed.edits)?);
+    let apart = of.iter().filter(|surveyed| surveyed.by_hand.spread >= APART).count();
+    Some(format!(
+        "  {:<8} {phrasings} prompts that it has read: mean {read:.1}, worst {read_worst:.1}; {edits} one word away: mean \
+         {edited:.1}, worst {edited_worst:.1}.\n           In {apart} of {} relations the best and the worst prompt are {:.0} \
+         points apart or more.",
+        name_of(language),
+        of.len(),
+        100.0 * APART,
+    ))
+}
+
 fn heading() -> String {
-    format!("{:<CELLS$} {:>5} {:>5} {:>5}", "0               100", "worst", "mean", "best")
+    format!("{:<CELLS$} {:>5} {:>5} {:>5}", "0      100", "worst", "mean", "best")
 }
 
 /// `········━━━━━━━●━━━━  41.5  77.6 100.0`
@@ -143,23 +166,20 @@ fn prompts(facts: &Facts) -> Vec<String> {
     let Some(model) = facts.models.first() else { return Vec::new() };
     let lessons: Vec<&Lesson> = ["en", "ko"].iter().filter_map(|language| widest(model, language)).collect();
     let examples = lessons.iter().flat_map(|lesson| &lesson.prompts).map(|prompt| prompt.example.width());
-    let width = examples.max().unwrap_or(0);
-    let note = "(* one word away from what the model has read)";
-    let mut lines = vec![format!("  {}   by hand   tuned", padded(note, width + 2))];
-    for lesson in lessons {
-        for prompt in &lesson.prompts {
-            let mark = if prompt.kind == "edit" { '*' } else { ' ' };
-            let (before, after) = (100.0 * prompt.by_hand.p_at_1, 100.0 * prompt.tuned.p_at_1);
-            lines.push(format!("  {mark} {}   {before:>7.1}   {after:>5.1}", padded(&prompt.example, width)));
-        }
+    let note = "* one word away from what it has read";
+    let width = examples.max().unwrap_or(0).max(note.width() - 2);
+    let mut lines = vec![format!("  {}  as written  tuned", padded(note, width + 2))];
+    for prompt in lessons.iter().flat_map(|lesson| &lesson.prompts) {
+        let mark = if prompt.kind == "edit" { '*' } else { ' ' };
+        let (before, after) = (100.0 * prompt.by_hand.p_at_1, 100.0 * prompt.tuned.p_at_1);
+        lines.push(format!("  {mark} {}  {before:>10.1}  {after:>5.1}", padded(&prompt.example, width)));
     }
     lines
 }
 
 /// Answers of each model in each language.
 fn questions(facts: &Facts) -> Vec<String> {
-    let mut rows =
-        vec![["".into(), "question to a test fact".into(), "by hand".into(), "tuned".into(), "right".into()]];
+    let mut rows = vec![["", "", "as written", "tuned", "right"].map(String::from)];
     for model in &facts.models {
         for lesson in ["en", "ko"].iter().filter_map(|language| widest(model, language)) {
             rows.extend(lesson.answers.iter().take(QUESTIONS).map(|answer| {
@@ -195,27 +215,32 @@ fn swaps(facts: &Facts) -> Vec<String> {
 /// What was trained and kept, how long it took, and where it is.
 fn end(facts: &Facts, out: &Path) -> Vec<String> {
     let lessons: Vec<&Lesson> = facts.models.iter().flat_map(|model| &model.lessons).collect();
-    let tuned: usize = lessons.iter().map(|lesson| lesson.prompts.len()).sum();
+    let (Some(lesson), Some(model)) = (lessons.first(), facts.models.first()) else { return Vec::new() };
+    let prompts = || lessons.iter().flat_map(|lesson| &lesson.prompts);
+    let changed = |better: &dyn Fn(f64, f64) -> bool| {
+        prompts().filter(|prompt| better(prompt.tuned.p_at_1, prompt.by_hand.p_at_1)).count()
+    };
+    let (adapter, steps) = (&lesson.adapter, model.training.steps);
     let memory = peak_rss_mb().map_or("?".into(), |mb| mb.to_string());
-    let mut lines = Vec::new();
-    if let (Some(lesson), Some(model)) = (lessons.first(), facts.models.first()) {
-        let adapter = &lesson.adapter;
-        lines.push(format!(
-            "{tuned} prompts tuned for {} steps each; an encoder of {} parameters is trained and thrown away, {} x {} numbers are",
-            model.training.steps,
+    vec![
+        format!(
+            "{} prompts tuned, {steps} steps each: {} better than as written, {} worse, {} equal.",
+            prompts().count(),
+            changed(&|tuned, written| tuned > written),
+            changed(&|tuned, written| tuned < written),
+            changed(&|tuned, written| tuned == written),
+        ),
+        format!(
+            "Trained: {} parameters of an LSTM. Kept: the {} x {} numbers that it computes, {:.1} KB on disk.",
             grouped(adapter.trained_parameters),
             adapter.rows,
             adapter.width,
-        ));
-        lines.push(format!(
-            "kept: an adapter of {:.1} KB on disk. {:.1} s, peak memory {memory} MB",
             adapter.bytes as f64 / 1000.0,
-            facts.seconds
-        ));
-        lines.push(format!("try: ptune predict {} --field sub_label=Iceland", adapter.path));
-    }
-    lines.push(format!("report: {}", out.join(demo::REPORT).display()));
-    lines
+        ),
+        format!("{:.1} s, peak memory {memory} MB", facts.seconds),
+        format!("try:    ptune predict {} --field sub_label=Iceland", adapter.path),
+        format!("report: {}", out.join(demo::REPORT).display()),
+    ]
 }
 
 fn name_of(language: &str) -> &'static str {
@@ -227,13 +252,22 @@ fn padded(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 
-/// `2,074,752`
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let places = digits.chars().enumerate();
-    let grouped = places.map(|(at, digit)| {
-        let comma = at > 0 && (digits.len() - at).is_multiple_of(3);
-        format!("{}{digit}", if comma { "," } else { "" })
-    });
-    grouped.collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_columns_stand_below_one_another_in_korean_too() {
+        let out = tempfile::tempdir().unwrap();
+        let facts = demo::run(&Plan::tiny(), &out.path().join("demo"), &Device::processor(Some(2)), &mut |_| {});
+        let text = to_text(&facts.unwrap(), Path::new("demo"));
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() < 70 && lines.iter().all(|line| line.width() <= 110), "{text}");
+        let at = lines.iter().position(|line| line.contains("as written  tuned")).unwrap();
+        let end = lines[at].width();
+        let rows: Vec<&&str> = lines[at + 1..].iter().take_while(|line| !line.is_empty()).collect();
+        assert!(rows.len() > 2 && rows.iter().any(|row| !row.is_ascii()), "{text}");
+        assert!(rows.iter().all(|row| row.width() == end), "{text}");
+        assert_eq!(lines.last(), Some(&"report: demo/report.html"));
+    }
 }

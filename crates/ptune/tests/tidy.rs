@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the library may use, beside itself and [`LOW`]. Data flows one way: never upwards.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("checkpoint", &[]),
     ("prompt", &["checkpoint"]),
     ("model", &["checkpoint"]),
@@ -18,6 +18,22 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("pretrain", &["train", "method", "data", "prompt", "model", "checkpoint"]),
     ("predict", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("world", &[]),
+    (
+        "demo",
+        &[
+            "world",
+            "pretrain",
+            "report",
+            "inspect",
+            "train",
+            "adapter",
+            "method",
+            "data",
+            "prompt",
+            "model",
+            "checkpoint",
+        ],
+    ),
 ];
 
 /// The lowest layer: any module may use these, and they use one another only as listed in [`LOW_MAY_USE`].

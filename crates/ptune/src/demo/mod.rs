@@ -98,3 +98,6 @@ fn refuse_other(out: &Path) -> Result<()> {
     }
     Err(Error::file(out, "holds something else than an earlier demo; give another directory with --out"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,17 @@ pub struct ModelPlan {
 }
 
 impl Plan {
+    /// A demo of two relations and a few steps, for tests: seconds without optimisation.
+    pub fn tiny() -> Plan {
+        let mut plan = Plan::usual(0);
+        plan.models.truncate(1);
+        for model in &mut plan.models {
+            model.relations = vec!["capital".into(), "continent".into()];
+            model.prompts = 2;
+        }
+        Plan { steps: 4, eval_every: 2, surveyed: 2, ..plan }
+    }
+
     /// The run of a prompt, all but its model and its task.
     pub(super) fn config(&self) -> RunConfig {
         let train = TrainConfig {

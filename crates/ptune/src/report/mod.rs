@@ -23,7 +23,8 @@ use crate::inspect::RunFacts;
 use crate::{Error, Result, files};
 use page::Page;
 use serde::Serialize;
-pub(crate) use written::{bytes, grouped, seconds};
+pub use written::grouped;
+pub(crate) use written::{bytes, seconds};
 
 /// The file's name in the run directory.
 pub const FILE: &str = "report.html";

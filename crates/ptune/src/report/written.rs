@@ -1,7 +1,7 @@
 //! Counts, sizes and times as a page says them.
 
 /// `2,074,752`
-pub(crate) fn grouped(number: usize) -> String {
+pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (i, digit) in digits.chars().enumerate() {
