@@ -74,10 +74,9 @@ fn to_text(facts: &Facts, out: &Path) -> String {
         ),
         "A prompt asks for a fact. It is tested on facts that it was not trained on; the model has read them all."
             .into(),
-        format!(
-            "P@1: of how many facts the right word comes first. All numbers are of this run, from seed {}.",
-            facts.seed
-        ),
+        "P@1: of how many facts the right word comes first. Majority: always the most frequent word. Random: a model"
+            .into(),
+        format!("of random weights, asked the same. All numbers are of this run, from seed {}.", facts.seed),
     ];
     let models = facts.models.iter().map(|model| (None, of_model(model)));
     let parts = [
@@ -238,9 +237,15 @@ fn end(facts: &Facts, out: &Path) -> Vec<String> {
             adapter.bytes as f64 / 1000.0,
         ),
         format!("{:.1} s, peak memory {memory} MB", facts.seconds),
-        format!("try:    ptune predict {} --field sub_label=Iceland", adapter.path),
+        format!("try:    ptune predict {} --field sub_label={}", adapter.path, subject(facts)),
         format!("report: {}", out.join(demo::REPORT).display()),
     ]
+}
+
+/// Whom to ask about: a test fact.
+fn subject(facts: &Facts) -> String {
+    let subject = facts.swaps.first().map_or("Iceland", |swap| &swap.subject);
+    if subject.contains(' ') { format!("\"{subject}\"") } else { subject.to_owned() }
 }
 
 fn name_of(language: &str) -> &'static str {

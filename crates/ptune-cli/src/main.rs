@@ -7,7 +7,9 @@
 mod bench;
 mod demo;
 mod evaluate;
+mod generate;
 mod inspect;
+mod lines;
 mod predict;
 mod pretrain;
 mod progress;
@@ -61,6 +63,7 @@ enum Command {
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Generate(generate::Arguments),
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
     Pretrain(pretrain::Arguments),
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
+        Command::Generate(arguments) => generate::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
         Command::Bench(arguments) => bench::run(arguments, threads),
         Command::Pretrain(arguments) => pretrain::run(arguments, threads),

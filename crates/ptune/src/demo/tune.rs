@@ -118,7 +118,11 @@ impl<'a> State<'a> {
             steps_per_epoch: Order::batches_per_epoch(examples.len(), plan.batch_size),
             decay: config.decay,
         };
-        Batch { layout, targets: rows.iter().map(|&row| examples[row].target).collect(), share: schedule.share(step) }
+        Batch {
+            layout,
+            targets: rows.iter().flat_map(|&row| &examples[row].targets).copied().collect(),
+            share: schedule.share(step),
+        }
     }
 
     fn evaluate(&mut self, base: &Base, trainer: &Trainer<'_>, learner: &Learner<'_>, step: usize) -> Result<()> {

@@ -119,12 +119,13 @@ impl Run<'_> {
 /// The words of an adapter that a run has trained; its metrics are still to come.
 pub(crate) fn describe(config: &RunConfig, task: &Task, base: &Base, has_rows: bool) -> Description {
     let encoder = has_rows.then_some(&config.prompt);
-    let (labels, loss, vocabulary) = match &task.head {
-        Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None),
+    let (labels, loss, vocabulary, answer_tokens) = match &task.head {
+        Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None, None),
         Head::Vocabulary { candidates, .. } => {
             let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
-            (Vec::new(), Some(config.task.loss.name().to_owned()), ids)
+            (Vec::new(), Some(config.task.loss.name().to_owned()), ids, None)
         }
+        Head::Text { longest, .. } => (Vec::new(), None, None, Some(*longest)),
     };
     Description {
         template: config.task.template.clone(),
@@ -135,6 +136,7 @@ pub(crate) fn describe(config: &RunConfig, task: &Task, base: &Base, has_rows: b
         encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),
         shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
         loss,
+        answer_tokens,
         labels,
         vocabulary,
         base: base.clone(),
