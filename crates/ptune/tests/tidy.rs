@@ -24,6 +24,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
         &[
             "world",
             "pretrain",
+            "predict",
             "report",
             "inspect",
             "train",

@@ -1,5 +1,6 @@
 //! The report of a demo: everything in words and numbers as a reader sees them, so that `page.html` only places it.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use serde::Serialize;
@@ -144,8 +145,15 @@ fn cards(facts: &Facts) -> Vec<Card> {
         let kept = format!("{} x {} numbers are kept", adapter.rows, adapter.width);
         cards.push(card("Adapter on disk", bytes(adapter.bytes), kept));
     }
-    let prompts = lessons.iter().map(|lesson| lesson.prompts.len()).sum();
-    cards.push(card("Time", seconds(facts.seconds), format!("{} prompts tuned", grouped(prompts))));
+    let tuned: Vec<&PromptFacts> = lessons.iter().flat_map(|lesson| &lesson.prompts).collect();
+    let changed = |change: Ordering| {
+        tuned.iter().filter(|prompt| prompt.tuned.p_at_1.total_cmp(&prompt.by_hand.p_at_1) == change).count()
+    };
+    let [better, worse, equal] = [Ordering::Greater, Ordering::Less, Ordering::Equal].map(changed);
+    let beside = format!("{better} better, {worse} worse, {equal} equal");
+    cards.push(card("Prompts tuned", grouped(tuned.len()), beside));
+    let steps = facts.models.iter().map(|model| model.training.steps).max().unwrap_or(0);
+    cards.push(card("Time", seconds(facts.seconds), format!("{steps} steps a prompt")));
     cards
 }
 
@@ -214,7 +222,15 @@ fn curve(lesson: &Lesson) -> Option<Chart> {
     let mean = |at: usize| each.iter().map(|points| points[at].1).sum::<f64>() / each.len() as f64;
     let points: Vec<(usize, f64)> = each.first()?.iter().enumerate().map(|(at, (step, _))| (*step, mean(at))).collect();
     let title = title(&lesson.relation, lesson.language);
-    Chart::new(&Curve { title: &title, unit: Unit::Share, points: &points, beside: &each, best: None, baseline: None })
+    Chart::new(&Curve {
+        title: &title,
+        unit: Unit::Share,
+        points: &points,
+        beside: &each,
+        range: Some((0.0, 1.0)),
+        best: None,
+        baseline: None,
+    })
 }
 
 fn swaps(facts: &Facts) -> Vec<SwapRow<'_>> {

@@ -72,6 +72,8 @@ pub(crate) struct Curve<'a> {
     /// More of them to see behind it, within the same steps.
     pub(crate) beside: &'a [Vec<(usize, f64)>],
     /// The step to mark.
+    /// What the axis of values shows at least.
+    pub(crate) range: Option<(f64, f64)>,
     pub(crate) best: Option<usize>,
     /// A value to compare with.
     pub(crate) baseline: Option<f64>,
@@ -88,7 +90,8 @@ impl Chart {
         }
         let beside = || curve.beside.iter().flatten().filter(|(step, value)| *step <= last && value.is_finite());
         let all = || points.iter().chain(beside()).map(|(_, value)| *value);
-        let values = || all().chain(curve.baseline.filter(finite));
+        let range = curve.range.map_or(Vec::new(), |(low, high)| vec![low, high]);
+        let values = || all().chain(curve.baseline.filter(finite)).chain(range.iter().copied());
         let y = Axis::new(values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
         // From step 0 in every chart, so that they can be compared.
         let x = Axis { low: 0.0, high: last.max(1) as f64 };
@@ -128,7 +131,7 @@ impl Chart {
     }
 }
 
-/// What a share was and became, as places from 0 to 100 on a line.
+/// What a share was and became, as places from 0 to 100 on a line, and as numbers in per cent.
 #[derive(Debug, Serialize)]
 pub(crate) struct Track {
     from: f64,
@@ -147,8 +150,8 @@ impl Track {
             to: place(after),
             left: place(before.min(after)),
             right: place(before.max(after)),
-            before: written(before, Unit::Share),
-            after: written(after, Unit::Share),
+            before: format!("{:.1}", 100.0 * before),
+            after: format!("{:.1}", 100.0 * after),
         }
     }
 }
@@ -227,7 +230,7 @@ mod tests {
     use super::*;
 
     fn chart(points: &[(usize, f64)], unit: Unit) -> Option<Chart> {
-        Chart::new(&Curve { title: "t", unit, points, beside: &[], best: None, baseline: None })
+        Chart::new(&Curve { title: "t", unit, points, beside: &[], range: None, best: None, baseline: None })
     }
 
     fn labels(ticks: &[Tick]) -> Vec<&str> {
@@ -283,8 +286,15 @@ mod tests {
     #[test]
     fn lines_beside_widen_the_axis_and_stay_within_the_view_box() {
         let (points, beside) = ([(0, 0.5), (10, 0.6)], [vec![(0, 0.0), (10, 1.0), (20, 9.0)], vec![(0, f64::NAN)]]);
-        let curve =
-            Curve { title: "t", unit: Unit::Share, points: &points, beside: &beside, best: None, baseline: None };
+        let curve = Curve {
+            title: "t",
+            unit: Unit::Share,
+            points: &points,
+            beside: &beside,
+            range: None,
+            best: None,
+            baseline: None,
+        };
         let chart = Chart::new(&curve).unwrap();
         assert_eq!(labels(&chart.y_ticks), ["0 %", "50 %", "100 %"]);
         assert_eq!(chart.beside.len(), 2);

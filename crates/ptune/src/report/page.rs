@@ -190,10 +190,26 @@ fn charts(facts: &RunFacts) -> Vec<Chart> {
     let majority = facts.best.as_ref().and_then(|best| best.dev.get("majority"));
     let title = format!("{} on dev", title_of(facts.select));
     let best = facts.best.as_ref().map(|best| best.step);
-    let plain = |title, points| Curve { title, unit: Unit::Number, points, beside: &[], best: None, baseline: None };
+    let plain = |title, points| Curve {
+        title,
+        unit: Unit::Number,
+        points,
+        beside: &[],
+        range: None,
+        best: None,
+        baseline: None,
+    };
     let (loss, rate) = (points(&|line| line.loss), points(&|line| line.learning_rate));
     let curves = [
-        Curve { title: &title, unit: unit_of(facts.select), points: &dev, beside: &[], best, baseline: majority },
+        Curve {
+            title: &title,
+            unit: unit_of(facts.select),
+            points: &dev,
+            beside: &[],
+            range: None,
+            best,
+            baseline: majority,
+        },
         plain("Training loss", &loss),
         plain("Learning rate", &rate),
     ];
