@@ -69,7 +69,7 @@ impl Scene {
         let writer = Writer { device, model, columns, inject: self.inject(), tokenizer, end };
         let rows: Vec<&Encoded> = which.iter().map(|&i| &self.rows[i]).collect();
         let mut texts = Vec::new();
-        writer.write(&rows, which, writing, |_, text| texts.push(text)).unwrap();
+        writer.write(&rows, which, writing, &mut |_, _, _| {}, |_, text| texts.push(text)).unwrap();
         texts
     }
 
@@ -160,7 +160,7 @@ fn write_as(scene: &Scene, number: usize, writing: &Writing) -> Written {
     let end = tokenizer.special().eos.unwrap();
     let writer = Writer { device, model, columns, inject: scene.inject(), tokenizer, end };
     let mut texts = Vec::new();
-    writer.write(&[&scene.rows[0]], &[number], writing, |_, text| texts.push(text)).unwrap();
+    writer.write(&[&scene.rows[0]], &[number], writing, &mut |_, _, _| {}, |_, text| texts.push(text)).unwrap();
     texts.remove(0)
 }
 
@@ -204,7 +204,7 @@ fn learned(steps: usize) -> (Metrics, Vec<Written>) {
         let example = Example::parse(row.to_string().as_bytes(), &place, 1).unwrap();
         predictor.encoder().unwrap().encode(&example)
     });
-    let texts = predictor.generate(rows.collect(), &[0, 1, 2, 3], &greedy(30)).unwrap();
+    let texts = predictor.generate(rows.collect(), &[0, 1, 2, 3], &greedy(30), &mut |_, _, _| {}).unwrap();
     (test, texts.into_iter().map(Result::unwrap).collect())
 }
 
