@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use crate::adapter::{Adapter, Base};
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Encoder, Example};
-use crate::method::{Head, Injection};
+use crate::method::{Classifier, Head, Injection};
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Gradients, Model};
 use crate::tensor::{Device, Precision};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
+use crate::train::task::classifier_in;
 use crate::train::metrics::{Metrics, argmax};
 use crate::{Error, Result};
 
@@ -22,6 +23,7 @@ pub struct Predictor {
     model: Model,
     columns: Columns,
     prompt: Injection,
+    classifier: Option<Classifier>,
 }
 
 /// The metrics of a file.
@@ -35,7 +37,7 @@ pub struct Evaluation {
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prediction {
-    /// Of a task with label words.
+    /// Of a task with labels.
     Label {
         /// The most probable label.
         label: String,
@@ -76,9 +78,11 @@ impl Predictor {
             (task.join().unwrap_or_else(|panic| resume_unwind(panic)), model)
         });
         let (task, model) = (task?, model?);
-        let columns = model.columns(task.head.columns(false), false);
+        let model = if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model };
+        let classifier = classifier_in(&tuned, &model, &task.head, device)?;
+        let columns = task.head.columns_of(&model, false);
         let prompt = loaded.injection(device, &model);
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt })
+        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.
@@ -128,9 +132,10 @@ impl Predictor {
 
     fn prediction(&self, scores: &[f32], top: usize) -> Prediction {
         match &self.task.head {
-            Head::Verbalizer(verbalizer) => {
-                let names = verbalizer.labels().iter().map(|label| label.name.clone());
-                let label = verbalizer.labels()[argmax(scores)].name.clone();
+            Head::Verbalizer(_) | Head::Classifier(_) => {
+                let labels = self.task.head.labels().unwrap_or_default();
+                let label = labels[argmax(scores)].to_owned();
+                let names = labels.into_iter().map(str::to_owned);
                 Prediction::Label { label, probabilities: names.zip(softmax(scores)).collect() }
             }
             Head::Vocabulary { candidates, .. } => {
@@ -162,6 +167,7 @@ impl Predictor {
             column_ids: self.task.head.columns(false),
             head: &self.task.head,
             prompt: &self.prompt,
+            classifier: self.classifier.as_ref(),
         }
     }
 }

@@ -4,8 +4,10 @@
 //! one token are scored by their raw logits, for which the logits have one column a word (spec: P-tuning section 4.2);
 //! where a word has several tokens, all are scored by log-probabilities over the whole vocabulary
 //! ([`crate::prompt::verbalizer`] says why), and an example has several answer rows. Probing scores the words of the whole
-//! vocabulary; candidates restrict evaluation, and training too with `loss = "vocabulary"`.
+//! vocabulary; candidates restrict evaluation, and training too with `loss = "vocabulary"`. Of a classifier
+//! (`classifier.rs`) the scores of the labels come as they are.
 
+use crate::model::{Columns, Model};
 use crate::ops::LogProbabilitiesSaved;
 use crate::prompt::{AnswerForm, Verbalizer, Vocabulary};
 use crate::tensor::{Device, Tensor};
@@ -21,6 +23,8 @@ pub enum Head {
         /// Whether the loss sees the candidates only.
         restrict_loss: bool,
     },
+    /// A trained classifier: these labels, whose scores stand in the place of logits.
+    Classifier(Vec<String>),
 }
 
 /// A loss and its gradient.
@@ -36,7 +40,8 @@ impl Head {
     pub fn answer_form(&self, causal: bool) -> AnswerForm {
         match self {
             Head::Verbalizer(verbalizer) => verbalizer.form().clone(),
-            Head::Vocabulary { .. } => AnswerForm::one_token(causal),
+            Head::Classifier(_) if !causal => AnswerForm::First,
+            Head::Vocabulary { .. } | Head::Classifier(_) => AnswerForm::one_token(causal),
         }
     }
 
@@ -47,6 +52,24 @@ impl Head {
             Head::Verbalizer(verbalizer) => verbalizer.columns(),
             Head::Vocabulary { restrict_loss: false, .. } if training => None,
             Head::Vocabulary { candidates, .. } => candidates.as_ref().map(Vocabulary::tokens),
+            Head::Classifier(_) => None,
+        }
+    }
+
+    /// The columns that it needs of a model; as [`Head::columns`].
+    pub fn columns_of(&self, model: &Model, training: bool) -> Columns {
+        match self {
+            Head::Classifier(_) => model.row_columns(),
+            _ => model.columns(self.columns(training), false),
+        }
+    }
+
+    /// The labels of a classification, in order; `None` in probing.
+    pub fn labels(&self) -> Option<Vec<&str>> {
+        match self {
+            Head::Verbalizer(verbalizer) => Some(verbalizer.labels().iter().map(|label| label.name.as_str()).collect()),
+            Head::Classifier(labels) => Some(labels.iter().map(String::as_str).collect()),
+            Head::Vocabulary { .. } => None,
         }
     }
 
@@ -71,7 +94,7 @@ impl Head {
                 let column = |token: &u32| vocabulary.column(*token).expect("targets are candidates") as u32;
                 cross_entropy(device, logits, &targets.iter().map(column).collect::<Vec<_>>())
             }
-            Head::Vocabulary { .. } => cross_entropy(device, logits, targets),
+            Head::Vocabulary { .. } | Head::Classifier(_) => cross_entropy(device, logits, targets),
         }
     }
 
@@ -88,7 +111,7 @@ impl Head {
                 let chosen: Vec<f32> = rows.flat_map(|row| ids.iter().map(|&id| row[id as usize])).collect();
                 device.upload(logits.rows(), ids.len(), &chosen)
             }
-            Head::Vocabulary { .. } => device.copy(logits),
+            Head::Vocabulary { .. } | Head::Classifier(_) => device.copy(logits),
         }
     }
 }

@@ -4,11 +4,10 @@
 //! blocks, the decoder tied to the word table unless `tie_word_embeddings` is false. [`encoder`] is what RoBERTa has in
 //! common with it.
 
-use super::spec::{
-    AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec, TransformSpec,
-};
+use super::spec::{AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec, TransformSpec};
 use super::{MOST_LAYERS, activation_named};
 use crate::checkpoint::{Config, ModelDirectory};
+use crate::ops::Activation;
 use crate::{Error, Result};
 
 /// Reads the shapes of a BERT and checks that what it asks for is what is implemented.
@@ -41,6 +40,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder,
             decoder_bias: Some(decoder_bias),
         },
+        classifier: ClassifierSpec::first_token(Activation::Tanh, Some("bert.pooler.dense".into())),
     })
 }
 

@@ -23,6 +23,9 @@ use serde::{Deserialize, Serialize};
 pub enum AnswerForm {
     /// Masked: a variant of the row for each of these numbers of masks, ascending.
     Masks(Vec<usize>),
+    /// A classifier of a model that sees both sides: the first row. (In a causal model it has the last row of an answer of
+    /// one token.)
+    First,
     /// Causal: the last row of the prefix, and behind the prefix each of these continuations.
     Continuations(Vec<Vec<u32>>),
 }
@@ -43,6 +46,7 @@ impl AnswerForm {
     pub fn rows(&self) -> usize {
         match self {
             AnswerForm::Masks(counts) => counts.iter().sum(),
+            AnswerForm::First => 1,
             AnswerForm::Continuations(words) => 1 + words.iter().map(Vec::len).sum::<usize>(),
         }
     }
@@ -51,6 +55,7 @@ impl AnswerForm {
     pub fn longest(&self) -> usize {
         match self {
             AnswerForm::Masks(counts) => counts.last().copied().unwrap_or_default(),
+            AnswerForm::First => 0,
             AnswerForm::Continuations(words) => words.iter().map(Vec::len).max().unwrap_or_default(),
         }
     }

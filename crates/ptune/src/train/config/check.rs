@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::prompt::encoder::{EncoderKind, Shapes};
 
-use super::{Compute, LARGEST_SEED, Loss, Metric, PromptConfig, RunConfig};
+use super::{Compute, HeadKind, LARGEST_SEED, Loss, Metric, PromptConfig, RunConfig, TaskConfig};
 use crate::error::{Error, Result};
 use crate::keys::{Checked, check, optionally_within, required, within};
 
@@ -32,6 +32,7 @@ impl RunConfig {
     pub(super) fn check(&self, file: &Path) -> Result<()> {
         let checks = [self.check_top(), self.check_data(), self.check_task(), self.check_verbalizer()];
         let mut checks = checks.into_iter().chain([
+            self.check_head(),
             self.check_prompt(),
             self.check_backbone(),
             self.check_length(),
@@ -82,7 +83,7 @@ impl RunConfig {
         let empty = vocabulary.as_ref().is_some_and(|path| path.as_os_str().is_empty());
         check(!empty, "task.vocabulary", "is empty; name a file or remove the key")?;
         if !self.is_probing() {
-            let message = "is for probing, where there is no verbalizer; remove it or [task.verbalizer]";
+            let message = "is for probing, where the head is the vocabulary; remove it, or [task.verbalizer] or task.head";
             check(vocabulary.is_none(), "task.vocabulary", message)?;
             check(task.vocabulary_key.is_none(), "task.vocabulary_key", message)?;
             check(task.loss == Loss::Full, "task.loss", "\"vocabulary\" is for probing; remove it")?;
@@ -91,6 +92,26 @@ impl RunConfig {
         check(task.vocabulary_key.is_none() || vocabulary.is_some(), "task.vocabulary_key", message)?;
         let message = "\"vocabulary\" needs task.vocabulary, the file with the candidate answers";
         check(task.loss == Loss::Full || vocabulary.is_some(), "task.loss", message)
+    }
+
+    fn check_head(&self) -> Checked {
+        let TaskConfig { head, labels, verbalizer, .. } = &self.task;
+        let (words, classifier) = (!verbalizer.is_empty(), self.head() == HeadKind::Classifier);
+        let message = "\"verbalizer\" needs [task.verbalizer], the words of each label";
+        check(*head != Some(HeadKind::Verbalizer) || words, "task.head", message)?;
+        let message = "has no use for the words of [task.verbalizer]; remove one of them";
+        check(!words || self.head() == HeadKind::Verbalizer, "task.head", message)?;
+        let message = "is for a classifier; set task.head = \"classifier\" or remove the key";
+        check(labels.is_none() || classifier, "task.labels", message)?;
+        let labels = labels.as_deref().unwrap_or(&[]);
+        let message = "needs at least two labels of a classifier: [\"entailment\", \"not_entailment\"]";
+        check(!classifier || labels.len() > 1, "task.labels", message)?;
+        check(labels.iter().all(|label| !label.is_empty()), "task.labels", "a label cannot be empty")?;
+        let twice = labels.iter().enumerate().find(|(i, label)| labels[..*i].contains(label)).map(|(_, label)| label);
+        let message = format!("the label '{}' is there twice", twice.map_or("", String::as_str));
+        check(twice.is_none(), "task.labels", message)?;
+        let message = "is for templates with a [MASK], and a classifier's has none; remove it";
+        check(!classifier || self.task.causal_tail.is_error(), "task.causal_tail", message)
     }
 
     fn check_verbalizer(&self) -> Checked {
@@ -158,14 +179,15 @@ impl RunConfig {
         check((0.0..=LARGEST_DROPOUT).contains(&dropout), "backbone.dropout", message)?;
         let of_trained = [
             ("train.backbone_learning_rate", train.backbone_learning_rate),
-            ("train.head_learning_rate", train.head_learning_rate),
             ("train.backbone_weight_decay", train.backbone_weight_decay),
         ];
         for (key, value) in of_trained {
             let message = "is for a trained model; set backbone.mode = \"full\" or remove the key";
             check(value.is_none() || full, key, message)?;
         }
-        Ok(())
+        let message = "is for a trained head; set task.head = \"classifier\" or backbone.mode = \"full\", or remove the key";
+        let trained = full || self.head() == HeadKind::Classifier;
+        check(train.head_learning_rate.is_none() || trained, "train.head_learning_rate", message)
     }
 
     fn check_length(&self) -> Checked {
@@ -212,9 +234,9 @@ impl RunConfig {
     fn check_select(&self) -> Checked {
         let probing = matches!(self.select(), Metric::PAt1 | Metric::PAt10 | Metric::Mrr);
         let allowed = if self.is_probing() {
-            "without a verbalizer, it is one of: p_at_1, p_at_10, mrr"
+            "without labels, it is one of: p_at_1, p_at_10, mrr"
         } else {
-            "with a verbalizer, it is one of: accuracy, macro_f1"
+            "with labels, it is one of: accuracy, macro_f1"
         };
         check(probing == self.is_probing(), "train.select", format!("\"{}\": {allowed}", self.select().name()))
     }

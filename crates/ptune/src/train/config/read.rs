@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
+use super::{BACKBONE_LEARNING_RATE, Compute, DataConfig, HeadKind, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
@@ -60,6 +60,8 @@ impl RunConfig {
             task: TaskConfig {
                 vocabulary: Some(PathBuf::new()),
                 vocabulary_key: Some(String::new()),
+                head: Some(HeadKind::Classifier),
+                labels: Some(Vec::new()),
                 verbalizer: vec![(String::new(), Vec::new())],
                 ..TaskConfig::default()
             },
