@@ -179,7 +179,7 @@ impl AdapterFacts {
             loss: described.loss.clone(),
             candidates: described.vocabulary.as_ref().map(Vec::len),
             prompt: (adapter.rows > 0).then(|| PromptFacts::of(&adapter, base)),
-            prefix: prefix.then(|| PrefixFacts { rows: adapter.prefix.rows, width: adapter.prefix.width }),
+            prefix: prefix.then_some(PrefixFacts { rows: adapter.prefix.rows, width: adapter.prefix.width }),
             trained: trained(path)?,
             base: BaseFacts {
                 name: described.base.name.clone(),
