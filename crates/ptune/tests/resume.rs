@@ -135,6 +135,21 @@ fn a_prefix_goes_on_too() {
     Whole::new(&alone).stopped_again_and_again();
 }
 
+/// So is a classifier, alone, beside a prefix, and over a model that is trained too.
+#[test]
+fn a_classifier_goes_on_too() {
+    let classifier = [
+        ("task.template", "{text}"),
+        ("task.head", "classifier"),
+        ("task.labels", "[\"positive\", \"negative\"]"),
+        ("train.save_every", "2"),
+    ];
+    let with = |more: &[(&'static str, &'static str)]| Whole::new_classifier(&[&classifier[..], more].concat());
+    with(&[]).stopped_again_and_again();
+    with(&[("prompt.prefix_tokens", "3")]).stopped_once(9);
+    with(&[("backbone.mode", "full")]).stopped_again_and_again();
+}
+
 #[test]
 fn a_finished_run_says_what_it_came_to_and_leaves_its_files() {
     let directory = tempfile::tempdir().unwrap();
