@@ -73,8 +73,7 @@ impl Case {
         let (labels, weights) = (self.number("labels"), directory.weights());
         let classifier = Classifier::new(device, &spec.classifier, spec.hidden, labels, weights, &mut rng).unwrap();
         let shape = PrefixShape { rows: self.number("rows"), width: spec.past_width(), projected: None };
-        let prefix =
-            (shape.rows > 0).then(|| PromptEncoder::prefix(device, &shape, PrefixInit::Random, &mut rng));
+        let prefix = (shape.rows > 0).then(|| PromptEncoder::prefix(device, &shape, PrefixInit::Random, &mut rng));
         let mut trained = Trained { prompt: Prompt { rows: None, prefix }, classifier: Some(classifier) };
         for parameter in trained.parameters_mut() {
             let value = self.tensor(theirs(parameter));
@@ -262,9 +261,11 @@ fn two_classifiers_in_one_pass_come_to_the_bits_of_each_alone() {
         let device = Device::with_context(Context::new(isa, 2));
         let directory = case.directory();
         let bits = |which: &[usize]| {
-            let model = Model::load(&directory, &[], &device, Gradients::Inputs, &mut |_, _| {}).unwrap().without_head();
+            let model =
+                Model::load(&directory, &[], &device, Gradients::Inputs, &mut |_, _| {}).unwrap().without_head();
             let learner = |i: &usize| (case.trained(&device, &model, &directory), &head, recipe(0.01 * (1 + i) as f64));
-            let (mut trainer, mut learners) = Trainer::new(model, which.iter().map(learner).collect(), &device);
+            let each: Vec<_> = which.iter().map(learner).collect();
+            let (mut trainer, mut learners) = Trainer::new(model, each, &device);
             let batch = |i: &usize| {
                 let rows: Vec<Encoded> =
                     (2..4 + 2 * i).map(|n| Encoded::row((10..10 + n as u32).map(Token::Id).collect(), 0)).collect();

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use ptune::checkpoint::ModelDirectory;
+use ptune::checkpoint::{ModelDirectory, Tokenizer};
 use ptune::data::{Encoded, Token, pack};
+use ptune::generate::{Writer, Writing};
 use ptune::method::{Head, Injection, Prompt};
 use ptune::model::{Gradients, Inject, Model, ModelSaved};
 use ptune::ops::Layout;
@@ -332,13 +333,28 @@ fn a_prefix_of_a_texts_keys_and_values_is_that_text_in_front() {
     let past = model.run_past(&pack([&Encoded::row(front.clone(), 0)]));
     let injection = Injection::new(&model, None, Some(past.to_rows(&device)));
     let behind = model.logits(&pack(&texts()).behind(front.len()), &injection.inject(), &columns);
-    let joined = texts().into_iter().map(|row| {
+    let with_front = |row: Encoded| {
         let tokens = [front.clone(), row.tokens].concat();
         let answer = tokens.len() - 1;
         Encoded::row(tokens, answer)
-    });
-    let whole = model.logits(&pack(&joined.collect::<Vec<_>>()), &Inject::default(), &columns);
+    };
+    let joined: Vec<Encoded> = texts().into_iter().map(with_front).collect();
+    let whole = model.logits(&pack(&joined), &Inject::default(), &columns);
     assert_close("logits", behind.read(), whole.read(), 1e-5);
+
+    // So is what is written behind it.
+    let tokenizer = Tokenizer::open(&golden().join("gpt2_mlp/model")).expect("a tokenizer");
+    let write = |inject: Inject<'_>, rows: &[Encoded]| {
+        let writer =
+            Writer { device: &device, model: &model, columns: &columns, inject, tokenizer: &tokenizer, end: 0 };
+        let (rows, mut texts): (Vec<&Encoded>, _) = (rows.iter().collect(), Vec::new());
+        let writing = Writing { longest: 12, sampling: None, stops: Vec::new() };
+        writer.write(&rows, &[0; 9], &writing, |_, text| texts.push(text)).expect("finite scores");
+        texts
+    };
+    let texts = write(injection.inject(), &texts());
+    assert_eq!(texts, write(Inject::default(), &joined));
+    assert!(texts.iter().any(|text| text.tokens == 12), "nothing was written");
 }
 
 /// A run of the tree's small model whose template has no pseudo tokens.

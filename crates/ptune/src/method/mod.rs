@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | prompt | manual (a template without pseudo tokens), pseudo tokens with an encoder, a prefix, or both | [`Prompt`], `injection.rs` |
 //! | backbone | frozen, or full | [`Model`](crate::model::Model): a trained one is loaded with its weights as parameters |
-//! | head | a verbalizer, the vocabulary, or a classifier | `head.rs`, `classifier.rs` |
+//! | head | a verbalizer, the vocabulary, any text, or a classifier | `head.rs`, `classifier.rs` |
 //!
 //! Methods fill [`Inject`] and know no model family.
 

@@ -4,7 +4,10 @@
 //! blocks, the decoder tied to the word table unless `tie_word_embeddings` is false. [`encoder`] is what RoBERTa has in
 //! common with it.
 
-use super::spec::{AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec, TransformSpec};
+use super::spec::{
+    AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
+    TransformSpec,
+};
 use super::{MOST_LAYERS, activation_named};
 use crate::checkpoint::{Config, ModelDirectory};
 use crate::ops::Activation;

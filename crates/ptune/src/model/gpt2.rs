@@ -5,7 +5,10 @@
 //! (`Conv1D`), query, key and value in one (`c_attn`). Names come with and without `transformer.` in front. The buffers
 //! `attn.bias` and `attn.masked_bias` hold the causal mask and are not read.
 
-use super::spec::{AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec, Stored};
+use super::spec::{
+    AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
+    Stored,
+};
 use super::{MOST_LAYERS, activation_named};
 use crate::checkpoint::{Config, ModelDirectory};
 use crate::{Error, Result};

@@ -174,11 +174,6 @@ fn values_out_of_range_are_refused() {
         ("[prompt]\nshapes = \"peft\"\nlayers = 0", "prompt.layers"),
         ("[prompt]\nshapes = \"peft\"\nencoder = \"mlp\"\nlayers = 2", "prompt.layers"),
         ("[prompt]\nshapes = \"peft\"\nencoder = \"embedding\"\nhidden_size = 8", "prompt.hidden_size"),
-        ("[task]\nhead = \"verbalizer\"", "task.head"),
-        ("[task]\nhead = \"classifier\"", "task.labels"),
-        ("[task]\nhead = \"classifier\"\nlabels = [\"a\"]", "task.labels"),
-        ("[task]\nhead = \"classifier\"\nlabels = [\"a\", \"b\", \"a\"]", "task.labels"),
-        ("[task]\nlabels = [\"a\", \"b\"]", "task.labels"),
         ("[prompt]\nprefix_tokens = 0", "prompt.prefix_tokens"),
         ("[prompt]\nprefix_tokens = 1001", "prompt.prefix_tokens"),
         ("[prompt]\nprefix_hidden_size = 8", "prompt.prefix_hidden_size"),
@@ -208,6 +203,30 @@ fn values_out_of_range_are_refused() {
     }
 }
 
+/// What a classifier needs and excludes.
+#[test]
+fn a_head_has_its_keys_and_no_others() {
+    let task = |lines: &str| MINIMAL.replace("[MASK]\"", &format!("[MASK]\"\n{lines}"));
+    for (lines, key) in [
+        ("head = \"verbalizer\"", "task.head"),
+        ("head = \"classifier\"", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\"]", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\", \"a\"]", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"\"]", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\"]\nverbalizer = { a = [\"x\"], b = [\"y\"] }", "task.head"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\"]\ncausal_tail = \"drop\"", "task.causal_tail"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\"]\nloss = \"vocabulary\"", "task.loss"),
+        ("head = \"vocabulary\"\nanswer = \"text\"", "task.head"),
+        ("labels = [\"a\", \"b\"]", "task.labels"),
+    ] {
+        assert_says(read(&task(lines)), &["run.toml", key]);
+    }
+    let classifier = task("head = \"classifier\"\nlabels = [\"a\", \"b\"]");
+    let config = read(&classifier.replace("[train]", "[train]\nhead_learning_rate = 0.1")).unwrap();
+    assert_eq!((config.select(), config.is_probing()), (Metric::Accuracy, false));
+    assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
+}
+
 #[test]
 fn the_free_sizes_of_peft_reach_the_encoder() {
     let config = read(&minimal_and("[prompt]\nshapes = \"peft\"\nhidden_size = 48\nlayers = 3")).unwrap();
@@ -215,6 +234,25 @@ fn the_free_sizes_of_peft_reach_the_encoder() {
     let shape = EncoderShape { kind: EncoderKind::Lstm, shapes: Shapes::Peft, hidden_size, layers };
     assert_eq!(config.prompt.shape(), shape);
     assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
+}
+
+#[test]
+fn a_text_has_a_length_and_metrics_of_its_own_and_excludes_words() {
+    let text = |lines: &str| MINIMAL.replace("[task]", &format!("[task]\nanswer = \"text\"\n{lines}"));
+    let config = read(&text("")).unwrap();
+    assert!(config.is_text() && !config.is_probing());
+    assert_eq!((config.task.answer_tokens, config.train.select), (Some(32), Some(Metric::Perplexity)));
+    assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
+    assert_eq!(read(&text("answer_tokens = 7")).unwrap().task.answer_tokens, Some(7));
+    assert_eq!(read(MINIMAL).unwrap().task.answer_tokens, None, "other run files have no new key");
+    assert_says(read(&text("answer_tokens = 0")), &["task.answer_tokens", "0"]);
+    assert_says(read(&MINIMAL.replace("[task]", "[task]\nanswer_tokens = 7")), &["task.answer_tokens", "answer"]);
+    assert_says(read(&text("vocabulary = \"v.txt\"")), &["task.vocabulary", "remove it"]);
+    assert_says(read(&text("").replace("[train]", "[train]\nselect = \"p_at_1\"")), &["p_at_1", "perplexity"]);
+    assert_says(read(&MINIMAL.replace("[train]", "[train]\nselect = \"perplexity\"")), &["perplexity", "p_at_10"]);
+    let labels = "[task.verbalizer]\na = [\"yes\"]\nb = [\"no\"]";
+    assert_says(read(&format!("{}{labels}", text(""))), &["task.answer", "label words"]);
+    assert_says(read(&text("").replace("\"text\"", "\"essay\"")), &["run.toml:6", "essay", "text"]);
 }
 
 #[test]
@@ -403,7 +441,15 @@ fn names_are_those_of_the_run_file() {
     for kind in [EncoderKind::Embedding, EncoderKind::Mlp, EncoderKind::Lstm] {
         assert_eq!(kind.name(), written(Value::try_from(kind).unwrap()));
     }
-    for metric in [Metric::Accuracy, Metric::MacroF1, Metric::PAt1, Metric::PAt10, Metric::Mrr] {
+    for metric in [
+        Metric::Accuracy,
+        Metric::MacroF1,
+        Metric::PAt1,
+        Metric::PAt10,
+        Metric::Mrr,
+        Metric::Perplexity,
+        Metric::ExactMatch,
+    ] {
         assert_eq!(metric.name(), written(Value::try_from(metric).unwrap()));
     }
     for loss in [Loss::Full, Loss::Vocabulary] {

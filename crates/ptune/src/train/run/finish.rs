@@ -11,9 +11,9 @@ use crate::checkpoint::{ModelDirectory, Weights};
 use crate::method::Head;
 use crate::model::{Gradients, Model};
 use crate::parameter::Parameter;
+use crate::train::config::HeadKind;
 use crate::train::metrics::Metrics;
 use crate::train::state::State;
-use crate::train::config::HeadKind;
 use crate::train::task::classifier_in;
 use crate::train::{Event, Learner, Trainer, diverged};
 use crate::{Error, Result, files};
@@ -61,13 +61,7 @@ impl Training<'_> {
 
 impl Run<'_> {
     /// Keeps what is trained: writes the adapter, replacing an older one.
-    pub(super) fn keep(
-        &self,
-        model: &Model,
-        learner: &Learner<'_>,
-        step: usize,
-        dev: Option<&Metrics>,
-    ) -> Result<()> {
+    pub(super) fn keep(&self, model: &Model, learner: &Learner<'_>, step: usize, dev: Option<&Metrics>) -> Result<()> {
         let injection = learner.prompt.forward(self.device, model);
         let [rows, prefix] = [injection.rows(), injection.prefix()].map(Matrix::of);
         let classifier = learner.classifier.as_ref();
@@ -131,13 +125,16 @@ impl Run<'_> {
     fn describe(&self, has_rows: bool, dev: Option<&Metrics>) -> Description {
         let config = &self.config;
         let encoder = has_rows.then_some(&config.prompt);
-        let (labels, loss, vocabulary) = match &self.task.head {
-            Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None),
-            Head::Classifier(labels) => (labels.iter().map(|label| (label.clone(), Vec::new())).collect(), None, None),
+        let (labels, loss, vocabulary, answer_tokens) = match &self.task.head {
+            Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None, None),
+            Head::Classifier(labels) => {
+                (labels.iter().map(|label| (label.clone(), Vec::new())).collect(), None, None, None)
+            }
             Head::Vocabulary { candidates, .. } => {
                 let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
-                (Vec::new(), Some(config.task.loss.name().to_owned()), ids)
+                (Vec::new(), Some(config.task.loss.name().to_owned()), ids, None)
             }
+            Head::Text { longest, .. } => (Vec::new(), None, None, Some(*longest)),
         };
         Description {
             template: config.task.template.clone(),
@@ -150,6 +147,7 @@ impl Run<'_> {
             prefix_tokens: self.task.prefix_tokens(),
             head: matches!(self.task.head, Head::Classifier(_)).then(|| HeadKind::Classifier.name().to_owned()),
             loss,
+            answer_tokens,
             labels,
             vocabulary,
             base: self.base.clone(),

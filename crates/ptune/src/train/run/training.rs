@@ -80,9 +80,9 @@ fn step(
     let begin = Instant::now();
     let shares: Vec<f64> = runs.iter().map(|run| run.schedule.share(run.progress.step)).collect();
     let rows: Vec<Rows<'_>> = runs.iter_mut().map(|run| run.next_rows()).collect();
+    let examples: Vec<usize> = rows.iter().map(|rows| rows.numbers.len()).collect();
     let packed = batches.pack(&trainer.model, trainer.device, &rows).into_iter().zip(shares);
     let packed: Vec<Batch> = packed.map(|((layout, targets), share)| Batch { layout, targets, share }).collect();
-    let examples: Vec<usize> = packed.iter().map(|batch| batch.targets.len()).collect();
     let mut learners: Vec<_> = runs.iter_mut().map(|run| &mut run.learner).collect();
     let losses = trainer.step(&mut learners, packed, batches.past());
     let time = begin.elapsed();
@@ -100,7 +100,8 @@ impl<'a> Training<'a> {
         let steps_per_epoch = Order::batches_per_epoch(rows, config.batch_size);
         let schedule = Schedule {
             kind: config.schedule,
-            learning_rate: match (learner.prompt.is_trained(), config.backbone_learning_rate, config.head_learning_rate) {
+            learning_rate: match (learner.prompt.is_trained(), config.backbone_learning_rate, config.head_learning_rate)
+            {
                 (false, Some(rate), _) | (false, None, Some(rate)) => rate,
                 _ => config.learning_rate,
             },
@@ -197,7 +198,7 @@ impl<'a> Training<'a> {
             line["learning_rate"] = json!(self.schedule.rate(step - 1));
         }
         if let Some(metrics) = dev {
-            let best = progress.is_best(&metrics, run.config.select().name());
+            let best = progress.is_best(&metrics, run.config.select());
             line["dev"] = json!(metrics);
             line["best"] = json!(best);
             observe(Event::Evaluated { seed: run.config.seed, step, metrics: &metrics, best });
@@ -235,8 +236,7 @@ impl<'a> Training<'a> {
 impl Run<'_> {
     /// Steps of the run: none where there is nothing to train.
     fn steps(&self, learner: &Learner<'_>, steps_per_epoch: usize) -> usize {
-        let trains =
-            self.config.backbone.mode.is_full() || learner.prompt.is_trained() || learner.classifier.is_some();
+        let trains = self.config.backbone.mode.is_full() || learner.prompt.is_trained() || learner.classifier.is_some();
         match (self.config.train.steps, self.config.train.epochs) {
             _ if !trains => 0,
             (Some(steps), _) => steps,
