@@ -160,7 +160,8 @@ fn of_adapter(adapter: &AdapterFacts) -> Vec<String> {
             None => word.clone(),
         };
         let words: Vec<String> = label.words.iter().enumerate().map(word).collect();
-        lines.push(line(if i == 0 { "labels" } else { "" }, format!("{}: {}", label.label, words.join(", "))));
+        let words = if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) };
+        lines.push(line(if i == 0 { "labels" } else { "" }, format!("{}{words}", label.label)));
     }
     if adapter.labels.is_empty() {
         lines.push(line(

@@ -5,10 +5,12 @@
 //! common with it.
 
 use super::spec::{
-    AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec, TransformSpec,
+    AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
+    TransformSpec,
 };
 use super::{MOST_LAYERS, activation_named};
 use crate::checkpoint::{Config, ModelDirectory};
+use crate::ops::Activation;
 use crate::{Error, Result};
 
 /// Reads the shapes of a BERT and checks that what it asks for is what is implemented.
@@ -41,6 +43,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder,
             decoder_bias: Some(decoder_bias),
         },
+        classifier: ClassifierSpec::first_token(Activation::Tanh, Some("bert.pooler.dense".into())),
     })
 }
 

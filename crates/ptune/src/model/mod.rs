@@ -60,7 +60,8 @@ pub struct Model {
     embedding: Embedding,
     blocks: Vec<Block>,
     final_norm: Option<Norm>,
-    head: Head,
+    /// None of a model under a classifier.
+    head: Option<Head>,
     /// What is trained: nothing of a frozen model.
     parameters: Vec<Parameter>,
     /// How the checkpoint has each of them.
@@ -104,7 +105,7 @@ impl Model {
         let blocks = loader.each(spec.blocks.len(), load)?;
         let final_norm = spec.final_norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?;
         loader.group = Group::Head;
-        let head = Head::load(&mut loader, &spec.head, &spec)?;
+        let head = Some(Head::load(&mut loader, &spec.head, &spec)?);
         let (parameters, saved_as) = (loader.parameters, loader.saved_as);
         let (device, count) = (device.clone(), count_parameters(directory));
         Ok(Model { device, embedding, blocks, final_norm, head, parameters, saved_as, count, spec })
@@ -145,9 +146,27 @@ impl Model {
         saved::trained_tensors(&self.parameters, &self.saved_as, group)
     }
 
+    /// The same model for a classifier: without its language-model head, which is neither trained nor saved then. Its
+    /// [`Model::row_columns`] are the only ones that it has.
+    pub fn without_head(mut self) -> Self {
+        let below = self.parameters.iter().take_while(|parameter| parameter.group != Group::Head).count();
+        self.parameters.truncate(below);
+        self.saved_as.truncate(below);
+        Model { head: None, ..self }
+    }
+
     /// Packs the decoder for these token ids, or for the whole vocabulary: column `i` of the logits is `ids[i]`.
+    ///
+    /// # Panics
+    /// A model [without its head](Model::without_head).
     pub fn columns(&self, ids: Option<&[u32]>, gradient: bool) -> Columns {
-        self.head.columns(&self.device, ids, gradient, &self.embedding.words, &self.parameters)
+        let head = self.head.as_ref().expect("a model with its head");
+        head.columns(&self.device, ids, gradient, &self.embedding.words, &self.parameters)
+    }
+
+    /// What a classifier reads: the rows behind the last block and its norm in f32, in the place of logits.
+    pub fn row_columns(&self) -> Columns {
+        Columns::of_rows(self.spec.hidden)
     }
 
     /// The logits `[answer rows, columns]` of a batch.
@@ -182,6 +201,17 @@ impl Model {
             each(saved);
             x = y;
         }
+        if columns.are_rows() {
+            let (x, final_norm) = match &self.final_norm {
+                Some(norm) => {
+                    let (x, saved) = norm.forward(device, &x.exact, None);
+                    (x.exact, Some(saved))
+                }
+                None => (x.exact, None),
+            };
+            let head = HeadSaved::default();
+            return (x, ModelSaved { embedding, blocks: Vec::new(), final_norm, head, all_rows });
+        }
         let (x, final_norm) = match &self.final_norm {
             Some(norm) => {
                 let (x, saved) = norm.forward_narrow(device, &x.exact);
@@ -189,7 +219,8 @@ impl Model {
             }
             None => (x.into_factor(), None),
         };
-        let (logits, head) = self.head.forward(device, x, columns, keep && !self.parameters.is_empty());
+        let head = self.head.as_ref().expect("columns of a head");
+        let (logits, head) = head.forward(device, x, columns, keep && !self.parameters.is_empty());
         (logits, ModelSaved { embedding, blocks: Vec::new(), final_norm, head, all_rows })
     }
 
@@ -209,7 +240,16 @@ impl Model {
             return InjectGradients { prompt_embeds: None, past: None };
         }
         let all_rows = &saved.all_rows;
-        let d_h = head.backward(device, d_logits, &saved.head, columns, &embedding.words, parameters);
+        let d_h = match head {
+            Some(head) if !columns.are_rows() => {
+                head.backward(device, d_logits, &saved.head, columns, &embedding.words, parameters)
+            }
+            _ => {
+                // No decoder has written the gradient of the word table, to which the embedding adds.
+                embedding.words.gradient(parameters).into_iter().for_each(|d_words| device.fill_zero(d_words));
+                device.copy(d_logits)
+            }
+        };
         let mut d_x = normed_backward(device, d_h, saved.final_norm.as_ref(), final_norm.as_ref(), parameters);
         let (lowest, mut d_past) = (embedding.wanted(layout), Vec::new());
         for (layer, saved) in saved.blocks.iter().enumerate().rev() {
@@ -247,8 +287,10 @@ impl Model {
         if let Some(norm) = final_norm {
             norm.repack(device, parameters);
         }
-        head.repack(device, parameters);
-        head.repack_columns(device, columns, &embedding.words, parameters);
+        if let Some(head) = head {
+            head.repack(device, parameters);
+            head.repack_columns(device, columns, &embedding.words, parameters);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! the table, whose head has other names and always the exact GELU.
 
 use super::bert::{Encoder, decoder, encoder, require_head};
-use super::spec::{HeadSpec, LinearSpec, ModelSpec, NormSpec, TransformSpec};
+use super::spec::{ClassifierSpec, HeadSpec, LinearSpec, ModelSpec, NormSpec, TransformSpec};
 use crate::Result;
 use crate::checkpoint::ModelDirectory;
 use crate::ops::Activation;
@@ -49,5 +49,6 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder,
             decoder_bias: Some(decoder_bias),
         },
+        classifier: ClassifierSpec::first_token(Activation::Tanh, None),
     })
 }
