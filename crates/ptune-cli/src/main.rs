@@ -5,8 +5,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // commands talk to people
 
 mod bench;
+mod demo;
 mod evaluate;
+mod generate;
 mod inspect;
+mod lines;
 mod predict;
 mod pretrain;
 mod progress;
@@ -43,6 +46,9 @@ directory in Hugging Face layout. \"train\" learns the pseudo tokens' vectors an
 is an adapter, a directory of a few kilobytes that \"eval\" and \"predict\" use.";
 
 const EXAMPLES: &str = "\
+The whole idea, without a model, data or a network:
+  ptune demo
+
 From nothing to answers:
   ptune train run.toml --out runs/first
   ptune inspect runs/first
@@ -53,9 +59,11 @@ Exit status: 0 done, 1 the work failed (a full disk), 2 the request was wrong (a
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Generate(generate::Arguments),
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
     Pretrain(pretrain::Arguments),
@@ -66,9 +74,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let threads = arguments.threads.map(usize::from);
     let done = match &arguments.command {
+        Command::Demo(arguments) => demo::run(arguments, &Device::processor(threads)),
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
+        Command::Generate(arguments) => generate::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
         Command::Bench(arguments) => bench::run(arguments, threads),
         Command::Pretrain(arguments) => pretrain::run(arguments, threads),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the library may use, beside itself and [`LOW`]. Data flows one way: never upwards.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("checkpoint", &[]),
     ("prompt", &["checkpoint"]),
     ("model", &["checkpoint"]),
@@ -16,8 +16,26 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("inspect", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("report", &["inspect", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("pretrain", &["train", "method", "data", "prompt", "model", "checkpoint"]),
-    ("predict", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
+    ("generate", &["train", "data", "model", "checkpoint"]),
+    ("predict", &["generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("world", &[]),
+    (
+        "demo",
+        &[
+            "world",
+            "pretrain",
+            "predict",
+            "report",
+            "inspect",
+            "train",
+            "adapter",
+            "method",
+            "data",
+            "prompt",
+            "model",
+            "checkpoint",
+        ],
+    ),
 ];
 
 /// The lowest layer: any module may use these, and they use one another only as listed in [`LOW_MAY_USE`].

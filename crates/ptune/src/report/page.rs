@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::chart::{Chart, Curve, Unit, written};
+use super::{bytes, grouped, seconds};
 use crate::Result;
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::Example;
@@ -102,6 +103,7 @@ fn about(facts: &RunFacts, model: &str) -> Vec<String> {
     let adapter = facts.adapter.as_ref();
     let family = adapter.map_or(String::new(), |adapter| format!(" ({})", adapter.base.family));
     let task = match (config.task.verbalizer.len(), adapter.and_then(|adapter| adapter.candidates)) {
+        _ if config.is_text() => "answers are texts".into(),
         (0, Some(candidates)) => format!("probing among {} words", grouped(candidates)),
         (0, None) => "probing among all words".into(),
         (labels, _) => format!("{labels} labels"),
@@ -122,7 +124,7 @@ fn cards(facts: &RunFacts, peak_rss_mb: Option<u64>) -> Vec<Card> {
         if let Some((metrics, value)) = metrics.and_then(|metrics| Some((metrics, metrics.get(facts.select)?))) {
             let majority = metrics.get("majority").map(|share| format!("majority {}", percent(share)));
             let name = format!("{}, {data}", title_of(facts.select));
-            cards.push(card(&name, percent(value), majority.unwrap_or_default()));
+            cards.push(card(&name, written(value, unit_of(facts.select)), majority.unwrap_or_default()));
         }
     }
     if let Some(summary) = &facts.summary {
@@ -166,7 +168,7 @@ fn results(facts: &RunFacts) -> Results {
             Some(count) => grouped(count as usize),
             None => value.as_f64().map_or_else(String::new, |value| match wanted {
                 "mrr" => format!("{value:.3}"),
-                _ => percent(value),
+                _ => written(value, unit_of(wanted)),
             }),
         })
     };
@@ -188,10 +190,26 @@ fn charts(facts: &RunFacts) -> Vec<Chart> {
     let majority = facts.best.as_ref().and_then(|best| best.dev.get("majority"));
     let title = format!("{} on dev", title_of(facts.select));
     let best = facts.best.as_ref().map(|best| best.step);
-    let plain = |title, points| Curve { title, unit: Unit::Number, points, best: None, baseline: None };
+    let plain = |title, points| Curve {
+        title,
+        unit: Unit::Number,
+        points,
+        beside: &[],
+        range: None,
+        best: None,
+        baseline: None,
+    };
     let (loss, rate) = (points(&|line| line.loss), points(&|line| line.learning_rate));
     let curves = [
-        Curve { title: &title, unit: Unit::Share, points: &dev, best, baseline: majority },
+        Curve {
+            title: &title,
+            unit: unit_of(facts.select),
+            points: &dev,
+            beside: &[],
+            range: None,
+            best,
+            baseline: majority,
+        },
         plain("Training loss", &loss),
         plain("Learning rate", &rate),
     ];
@@ -225,6 +243,9 @@ fn title_of(metric: &str) -> String {
         "p_at_1" => "P@1",
         "p_at_10" => "P@10",
         "mrr" => "Mean reciprocal rank",
+        "exact_match" => "Exact match",
+        "perplexity" => "Perplexity",
+        "loss" => "Loss of a token",
         "majority" => "Always the most frequent answer",
         "kept" => "Rows",
         "dropped" => "Rows left out: their answer is no candidate",
@@ -233,38 +254,11 @@ fn title_of(metric: &str) -> String {
     .into()
 }
 
+/// How a metric is written.
+fn unit_of(metric: &str) -> Unit {
+    if ["perplexity", "loss"].contains(&metric) { Unit::Number } else { Unit::Share }
+}
+
 fn percent(share: f64) -> String {
     written(share, Unit::Share)
-}
-
-/// `2,074,752`
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-/// `980 bytes`, `17.9 KB`, `1.2 GB`
-fn bytes(bytes: u64) -> String {
-    let units = [("KB", 1e3), ("MB", 1e6), ("GB", 1e9)];
-    match units.iter().rev().find(|(_, size)| bytes as f64 >= *size) {
-        Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / size),
-        None => format!("{bytes} bytes"),
-    }
-}
-
-/// `44.8 s`, `12 min 3 s`, `2 h 5 min`
-fn seconds(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..60 => format!("{seconds:.1} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
-    }
 }
