@@ -39,7 +39,6 @@ fn recipe(rate: f64) -> Recipe {
 
 /// A golden case, read.
 struct Case {
-    name: String,
     json: Value,
     tensors: Vec<u8>,
 }
@@ -49,7 +48,7 @@ impl Case {
         let directory = golden().join("classifier");
         let json = std::fs::read_to_string(directory.join(format!("{name}.json"))).expect("a case");
         let tensors = std::fs::read(directory.join(format!("{name}.safetensors"))).expect("tensors");
-        Case { name: name.into(), json: serde_json::from_str(&json).expect("valid JSON"), tensors }
+        Case { json: serde_json::from_str(&json).expect("valid JSON"), tensors }
     }
 
     fn tensor(&self, name: &str) -> Vec<f32> {
