@@ -111,7 +111,8 @@ fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunCon
     Ok((ModelDirectory::open(&path)?, RunConfig { model: pinned, ..config.clone() }))
 }
 
-pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
+/// What an adapter says about its base.
+pub(crate) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
     let path = directory.place()?;
     Ok(Base {
         fingerprint: directory.fingerprint(&spec.embeddings.words)?,
@@ -123,7 +124,7 @@ pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Res
 }
 
 /// The prompt at step 0.
-pub(super) fn new_prompt(
+pub(crate) fn new_prompt(
     config: &RunConfig,
     file: &Path,
     device: &Device,

@@ -6,14 +6,14 @@ use std::time::Instant;
 use super::progress::Progress;
 use super::training::Training;
 use super::{Run, Summary};
-use crate::adapter::{Adapter, Description, Metrics as AdapterMetrics, Tuned};
+use crate::adapter::{Adapter, Base, Description, Metrics as AdapterMetrics, Tuned};
 use crate::checkpoint::ModelDirectory;
 use crate::method::{Head, Prompt};
 use crate::model::{Gradients, Model};
 use crate::parameter::Parameter;
 use crate::train::metrics::Metrics;
 use crate::train::state::State;
-use crate::train::{Event, Trainer, diverged};
+use crate::train::{Event, RunConfig, Task, Trainer, diverged};
 use crate::{Error, Result, files};
 
 impl Training<'_> {
@@ -66,7 +66,8 @@ impl Run<'_> {
             return Err(diverged(step));
         }
         let (directory, width) = (self.adapter(), self.base.width);
-        let description = self.describe(!rows.is_empty(), dev);
+        let mut description = describe(&self.config, self.task, self.base, !rows.is_empty());
+        description.metrics.dev = dev.map(Metrics::to_map).unwrap_or_default();
         let trained = !model.parameters().is_empty();
         let tuned = if trained { Tuned::write(&directory, model)? } else { Tuned::default() };
         let adapter = Adapter { description, rows: rows.len() / width, width, prompt: rows, tuned };
@@ -113,33 +114,32 @@ impl Run<'_> {
         let columns = model.columns(self.task.head.columns(true), false);
         Ok(Trainer { model, columns, device })
     }
+}
 
-    /// The words of the adapter.
-    fn describe(&self, has_rows: bool, dev: Option<&Metrics>) -> Description {
-        let config = &self.config;
-        let encoder = has_rows.then_some(&config.prompt);
-        let (labels, loss, vocabulary, answer_tokens) = match &self.task.head {
-            Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None, None),
-            Head::Vocabulary { candidates, .. } => {
-                let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
-                (Vec::new(), Some(config.task.loss.name().to_owned()), ids, None)
-            }
-            Head::Text { longest, .. } => (Vec::new(), None, None, Some(*longest)),
-        };
-        Description {
-            template: config.task.template.clone(),
-            target: config.task.target.clone(),
-            causal_tail: config.task.causal_tail,
-            max_tokens: self.task.max_tokens(),
-            compute: config.compute.name().into(),
-            encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),
-            shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
-            loss,
-            answer_tokens,
-            labels,
-            vocabulary,
-            base: self.base.clone(),
-            metrics: AdapterMetrics { dev: dev.map(Metrics::to_map).unwrap_or_default(), test: Default::default() },
+/// The words of an adapter that a run has trained; its metrics are still to come.
+pub(crate) fn describe(config: &RunConfig, task: &Task, base: &Base, has_rows: bool) -> Description {
+    let encoder = has_rows.then_some(&config.prompt);
+    let (labels, loss, vocabulary, answer_tokens) = match &task.head {
+        Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None, None),
+        Head::Vocabulary { candidates, .. } => {
+            let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
+            (Vec::new(), Some(config.task.loss.name().to_owned()), ids, None)
         }
+        Head::Text { longest, .. } => (Vec::new(), None, None, Some(*longest)),
+    };
+    Description {
+        template: config.task.template.clone(),
+        target: config.task.target.clone(),
+        causal_tail: config.task.causal_tail,
+        max_tokens: task.max_tokens(),
+        compute: config.compute.name().into(),
+        encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),
+        shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
+        loss,
+        answer_tokens,
+        labels,
+        vocabulary,
+        base: base.clone(),
+        metrics: AdapterMetrics::default(),
     }
 }
