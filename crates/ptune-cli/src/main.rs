@@ -15,7 +15,9 @@ mod pretrain;
 mod progress;
 mod report;
 mod run_file;
+mod search;
 mod seeds;
+mod sensitivity;
 mod signals;
 mod train;
 mod world;
@@ -66,6 +68,8 @@ enum Command {
     Generate(generate::Arguments),
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
+    Search(search::Arguments),
+    Sensitivity(sensitivity::Arguments),
     Pretrain(pretrain::Arguments),
     World(world::Arguments),
 }
@@ -81,6 +85,8 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => generate::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
         Command::Bench(arguments) => bench::run(arguments, threads),
+        Command::Search(arguments) => search::run(arguments, threads),
+        Command::Sensitivity(arguments) => sensitivity::run(arguments, threads),
         Command::Pretrain(arguments) => pretrain::run(arguments, threads),
         Command::World(arguments) => world::run(arguments),
     };
