@@ -18,8 +18,11 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("pretrain", &["train", "method", "data", "prompt", "model", "checkpoint"]),
     ("generate", &["train", "data", "model", "checkpoint"]),
     ("predict", &["generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
-    ("search", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
-    ("sensitivity", &["search", "report", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
+    ("search", &["predict", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
+    (
+        "sensitivity",
+        &["search", "report", "predict", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"],
+    ),
     ("world", &[]),
     (
         "demo",
