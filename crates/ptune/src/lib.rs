@@ -34,6 +34,7 @@ pub mod adapter;
 pub mod checkpoint;
 pub mod data;
 pub mod error;
+pub mod exchange;
 pub mod files;
 pub mod inspect;
 mod keys;

@@ -13,6 +13,7 @@
 
 mod files;
 pub(crate) mod labels;
+pub mod peft;
 mod tuned;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Inject, Model};
 use crate::ops::{KeysValues, Layout};
-use crate::tensor::Device;
+use crate::tensor::{Device, Tensor};
 
 /// Keys and values of the same rows in every block.
 pub struct Past {
@@ -31,18 +31,23 @@ impl Past {
         self.blocks.iter().map(KeysValues::bytes_of_row).sum()
     }
 
+    /// Keys and values of a block, `[rows, kv_heads * head_dim]` each.
+    pub(crate) fn keys_values(&self, block: usize) -> (&Tensor, &Tensor) {
+        let KeysValues { k, v } = &self.blocks[block];
+        (k, v)
+    }
+
     pub(super) fn block(&self, index: usize) -> &KeysValues {
         &self.blocks[index]
     }
 }
 
 impl Model {
-    /// Runs the rows of a batch without pseudo tokens to be the past of others. Of the last block nothing but keys and
-    /// values is needed.
-    pub fn run_past(&self, layout: &Layout) -> Past {
+    /// Runs the rows of a batch to be the past of others. Of the last block nothing but keys and values is needed.
+    pub fn run_past(&self, layout: &Layout, inject: &Inject<'_>) -> Past {
         let device = &self.device;
         let all_rows: Vec<u32> = (0..layout.rows() as u32).collect();
-        let (mut x, _) = self.embedding.forward(device, layout, &all_rows, &Inject::default(), &self.parameters);
+        let (mut x, _) = self.embedding.forward(device, layout, &all_rows, inject, &self.parameters);
         let mut blocks = Vec::with_capacity(self.blocks.len());
         let Some((last, others)) = self.blocks.split_last() else { return Past { blocks } };
         for block in others {

@@ -111,7 +111,7 @@ fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunCon
     Ok((ModelDirectory::open(&path)?, RunConfig { model: pinned, ..config.clone() }))
 }
 
-pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
+pub(crate) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
     let path = std::fs::canonicalize(directory.path()).map_err(|e| Error::read(directory.path(), e))?;
     Ok(Base {
         fingerprint: directory.fingerprint(&spec.embeddings.words)?,

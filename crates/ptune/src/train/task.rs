@@ -95,6 +95,11 @@ impl Task {
         self.max_tokens
     }
 
+    /// Whether every row begins with a token of the family's own.
+    pub(crate) fn has_start_token(&self) -> bool {
+        self.enclosed && self.tokenizer.special().cls.is_some()
+    }
+
     /// Turns examples into rows of tokens.
     ///
     /// # Errors

@@ -6,14 +6,14 @@ use std::time::Instant;
 use super::progress::Progress;
 use super::training::Training;
 use super::{Run, Summary};
-use crate::adapter::{Adapter, Description, Metrics as AdapterMetrics, Tuned};
+use crate::adapter::{Adapter, Base, Description, Metrics as AdapterMetrics, Tuned};
 use crate::checkpoint::ModelDirectory;
 use crate::method::{Head, Prompt};
 use crate::model::{Gradients, Model};
 use crate::parameter::Parameter;
 use crate::train::metrics::Metrics;
 use crate::train::state::State;
-use crate::train::{Event, Trainer, diverged};
+use crate::train::{Event, RunConfig, Task, Trainer, diverged};
 use crate::{Error, Result, files};
 
 impl Training<'_> {
@@ -66,7 +66,7 @@ impl Run<'_> {
             return Err(diverged(step));
         }
         let (directory, width) = (self.adapter(), self.base.width);
-        let description = self.describe(!rows.is_empty(), dev);
+        let description = self.task.describe(&self.config, self.base, !rows.is_empty(), dev);
         let trained = !model.parameters().is_empty();
         let tuned = if trained { Tuned::write(&directory, model)? } else { Tuned::default() };
         let adapter = Adapter { description, rows: rows.len() / width, width, prompt: rows, tuned };
@@ -114,11 +114,19 @@ impl Run<'_> {
         Ok(Trainer { model, columns, device })
     }
 
-    /// The words of the adapter.
-    fn describe(&self, has_rows: bool, dev: Option<&Metrics>) -> Description {
-        let config = &self.config;
+}
+
+impl Task {
+    /// The words of an adapter of this task, which `config` is the run file of.
+    pub(crate) fn describe(
+        &self,
+        config: &RunConfig,
+        base: &Base,
+        has_rows: bool,
+        dev: Option<&Metrics>,
+    ) -> Description {
         let encoder = has_rows.then_some(&config.prompt);
-        let (labels, loss, vocabulary) = match &self.task.head {
+        let (labels, loss, vocabulary) = match &self.head {
             Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None),
             Head::Vocabulary { candidates, .. } => {
                 let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
@@ -129,14 +137,14 @@ impl Run<'_> {
             template: config.task.template.clone(),
             target: config.task.target.clone(),
             causal_tail: config.task.causal_tail,
-            max_tokens: self.task.max_tokens(),
+            max_tokens: self.max_tokens(),
             compute: config.compute.name().into(),
             encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),
             shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
             loss,
             labels,
             vocabulary,
-            base: self.base.clone(),
+            base: base.clone(),
             metrics: AdapterMetrics { dev: dev.map(Metrics::to_map).unwrap_or_default(), test: Default::default() },
         }
     }
