@@ -24,7 +24,7 @@ pub fn prefix_of_prompt(model: &Model, device: &Device, prompt: &[f32], rows: us
         ..Layout::default()
     };
     let past = model.run_past(&layout, &Inject { prompt_embeds: Some(&prompt), ..Inject::default() });
-    let blocks: Vec<_> = (0..model.spec().blocks.len()).map(|block| past.keys_values(block)).collect();
+    let blocks: Vec<_> = (0..model.spec().layers.len()).map(|layer| past.keys_values(layer)).collect();
     let mut numbers = Vec::new();
     for row in 0..rows {
         for (keys, values) in &blocks {

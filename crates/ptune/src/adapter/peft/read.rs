@@ -138,7 +138,7 @@ impl PeftAdapter {
             let message = format!("rows of {width} numbers; this model's have {}: it is another model", spec.hidden);
             return Err(Error::tensor(self.tensors.file(), PROMPT_TENSOR, message));
         }
-        for (key, here, what) in [("num_layers", spec.blocks.len(), "layers"), ("num_attention_heads", heads, "heads")] {
+        for (key, here, what) in [("num_layers", spec.layers.len(), "layers"), ("num_attention_heads", heads, "heads")] {
             if let Some(said) = self.config.number(key)?.filter(|said| *said != here) {
                 let message = format!("{said}: this model has {here} {what}, so it is another than the adapter's");
                 return Err(self.config.error(key, message));

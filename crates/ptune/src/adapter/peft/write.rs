@@ -156,7 +156,7 @@ fn common(adapter: &Adapter, spec: &ModelSpec, method: PeftMethod, tokens: usize
         ("base_model_name_or_path", json!(base_name(&adapter.description.base))),
         ("inference_mode", json!(true)),
         ("num_attention_heads", json!(heads)),
-        ("num_layers", json!(spec.blocks.len())),
+        ("num_layers", json!(spec.layers.len())),
         ("num_transformer_submodules", json!(1)),
         ("num_virtual_tokens", json!(tokens)),
         ("peft_type", json!(method.name())),
