@@ -3,13 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::adapter::peft::{Exported, PeftAdapter, PeftMethod, PeftPrompt, front_rows};
-use crate::adapter::{Adapter, Description};
+use crate::adapter::peft::{Exported, PeftAdapter, PeftMethod, PeftTrained, front_rows, refuse_masked};
+use crate::adapter::{Adapter, Description, Matrix, Tuned};
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
 use crate::predict::{find_base, task_of};
+use crate::prompt::encoder::{EncoderKind, Shapes};
 use crate::tensor::{Device, Precision};
+use crate::train::config::PromptConfig;
 use crate::train::{RunConfig, Task, describe_base};
 use crate::{Error, Result, files};
 
@@ -69,14 +71,18 @@ pub fn export_peft(
     let spec = ModelSpec::read(&directory)?;
     let task = task_of(&loaded, adapter, &directory, &spec)?;
     check_start(&task, &spec)?;
-    let method = method.unwrap_or_else(|| PeftMethod::of_encoder(loaded.description.encoder.as_deref()));
-    let exported = if method == PeftMethod::PrefixTuning {
-        front_rows(&task.template, &spec)?; // before the model is loaded
-        let device = device.with_precision(Precision::F32);
-        let model = Model::load(&directory, &[], &device, Gradients::None, progress)?;
-        Exported::prefix(&loaded, &task.template, &model, &device)?
-    } else {
-        Exported::prompt(&loaded, &task.template, &spec, method)?
+    let method = method.unwrap_or_else(|| PeftMethod::of(&loaded));
+    let exported = match method {
+        PeftMethod::PrefixTuning if loaded.prefix.rows > 0 => Exported::prefix(&loaded, &task.template, &spec)?,
+        PeftMethod::PrefixTuning => {
+            front_rows(&task.template, &spec)?; // before the model is loaded
+            let device = device.with_precision(Precision::F32);
+            let model = Model::load(&directory, &[], &device, Gradients::None, progress)?;
+            Exported::prompt_as_prefix(&loaded, &task.template, &model, &device)?
+        }
+        PeftMethod::PromptTuning | PeftMethod::PTuning => {
+            Exported::prompt(&loaded, &task.template, &spec, method)?
+        }
     };
     exported.write(out)?;
     Ok(PeftExport { method: method.name(), tokens: exported.tokens(), bytes: files::directory_bytes(out)? })
@@ -103,23 +109,54 @@ pub fn import_peft(
     };
     let directory = ModelDirectory::open(&base_of(peft, model, from, beside.as_ref())?)?;
     let spec = ModelSpec::read(&directory)?;
-    let (task, description) = described(peft, from, beside, &directory, &spec)?;
+    let tokens = opened.tokens()?;
+    let prefix_tokens = opened.is_prefix().then_some(tokens);
+    let (task, description) = described(peft, from, beside, prefix_tokens, &directory, &spec)?;
     check_start(&task, &spec)?;
-    let prompt = opened.prompt(&spec, number)?;
-    let rows = rows_of(&prompt, &task, &spec)?;
-    if task.max_tokens() <= prompt.tokens {
-        let (most, tokens) = (task.max_tokens(), prompt.tokens);
+    let trained = opened.read(&spec, number)?;
+    let empty = Adapter {
+        description: Description { prefix_tokens, encoder: None, shapes: None, ..description },
+        prompt: Vec::new(),
+        rows: 0,
+        width: spec.embeddings.width,
+        prefix: Matrix::default(),
+        tuned: Tuned::default(),
+    };
+    let adapter = match trained {
+        PeftTrained::Prompt(prompt, encoder) => with_prompt(empty, &prompt, encoder, &task, &spec)?,
+        PeftTrained::Prefix(prefix) if !task.template.has_pseudo_tokens() => {
+            refuse_masked(&spec)?;
+            Adapter { prefix, ..empty }
+        }
+        PeftTrained::Prefix(_) => {
+            let message = "it is a prefix, keys and values in every block; a template with pseudo tokens would need rows for \
+                           them that it does not have: write the template without [P*n]";
+            return Err(Error::request(message));
+        }
+    };
+    files::create_new_directory(out)?;
+    adapter.save(out)?;
+    let template = adapter.description.template;
+    Ok(PeftImport { method: opened.peft_type().to_owned(), tokens, template })
+}
+
+/// An adapter with the rows of the virtual tokens in the places of its pseudo tokens.
+fn with_prompt(
+    empty: Adapter,
+    prompt: &Matrix,
+    encoder: EncoderKind,
+    task: &Task,
+    spec: &ModelSpec,
+) -> Result<Adapter> {
+    let rows = rows_of(prompt, task, spec)?;
+    if task.max_tokens() <= prompt.rows {
+        let (most, tokens) = (task.max_tokens(), prompt.rows);
         let message = format!("rows of at most {most} tokens have no room for a text behind {tokens} virtual tokens");
         return Err(Error::request(message));
     }
-    let (encoder, shapes) = (Some(prompt.encoder.name().to_owned()), Some("peft".to_owned()));
-    let description = Description { encoder, shapes, ..description };
-    let template = description.template.clone();
-    let count = rows.len() / prompt.width;
-    let adapter = Adapter { description, prompt: rows, rows: count, width: prompt.width, tuned: Default::default() };
-    files::create_new_directory(out)?;
-    adapter.save(out)?;
-    Ok(PeftImport { method: opened.peft_type().to_owned(), tokens: prompt.tokens, template })
+    let (encoder, shapes) = (Some(encoder.name().to_owned()), Some(Shapes::Peft.name().to_owned()));
+    let description = Description { encoder, shapes, ..empty.description };
+    Ok(Adapter { description, rows: rows.len() / prompt.width, prompt: rows, ..empty })
 }
 
 /// PEFT puts a prompt before everything, the family's start token included; ptune puts it behind that.
@@ -158,14 +195,17 @@ fn described(
     peft: &Path,
     from: TaskFrom<'_>,
     beside: Option<Description>,
+    prefix_tokens: Option<usize>,
     directory: &ModelDirectory,
     spec: &ModelSpec,
 ) -> Result<(Task, Description)> {
     let base = describe_base(directory, spec)?;
     match (from, beside) {
         (TaskFrom::Run(config, file), _) => {
-            let task = Task::from_run(config, file, directory, spec)?;
-            let description = task.describe(config, &base, true, None);
+            let prompt = PromptConfig { prefix_tokens, ..config.prompt.clone() };
+            let config = RunConfig { prompt, ..config.clone() };
+            let task = Task::from_run(&config, file, directory, spec)?;
+            let description = task.describe(&config, &base, true, None);
             Ok((task, Description { compute: PEFT_COMPUTE.into(), ..description }))
         }
         (TaskFrom::Beside, Some(description)) => {
@@ -181,9 +221,9 @@ fn described(
 }
 
 /// The prompt rows of the template, each from the first of its places among the virtual tokens; the others must agree.
-fn rows_of(prompt: &PeftPrompt, task: &Task, spec: &ModelSpec) -> Result<Vec<f32>> {
+fn rows_of(prompt: &Matrix, task: &Task, spec: &ModelSpec) -> Result<Vec<f32>> {
     let order = front_rows(&task.template, spec)?;
-    let (places, tokens, width) = (order.len(), prompt.tokens, prompt.width);
+    let (places, tokens, width) = (order.len(), prompt.rows, prompt.width);
     if places != tokens {
         let message = format!(
             "the template has {places} pseudo tokens before the text and the prompt {tokens}: write [P*{tokens}] there"
@@ -191,7 +231,7 @@ fn rows_of(prompt: &PeftPrompt, task: &Task, spec: &ModelSpec) -> Result<Vec<f32
         return Err(Error::request(message));
     }
     let mut rows = vec![None; task.template.pseudo_rows()];
-    for (row, numbers) in order.into_iter().zip(prompt.rows.chunks_exact(width)) {
+    for (row, numbers) in order.into_iter().zip(prompt.values.chunks_exact(width)) {
         if *rows[row].get_or_insert(numbers) != numbers {
             return Err(Error::request("the template shares rows by @name that differ in this prompt; use no name"));
         }

@@ -13,14 +13,7 @@ use crate::prompt::template::{PieceKind, Template};
 /// # Errors
 /// What PEFT cannot express, with the reason: a masked model, a manual prompt, pseudo tokens behind anything else.
 pub fn front_rows(template: &Template, spec: &ModelSpec) -> Result<Vec<usize>> {
-    if !spec.causal {
-        let message = format!(
-            "PEFT has no task type for a masked model ({}) that answers at [MASK]: it can put a prompt before a causal \
-             model's text only, so this adapter has no PEFT form",
-            spec.family
-        );
-        return Err(Error::request(message));
-    }
+    refuse_masked(spec)?;
     if !template.has_pseudo_tokens() {
         let message = "the template has no pseudo tokens: a manual prompt trains nothing that PEFT could load";
         return Err(Error::request(message));
@@ -39,4 +32,20 @@ pub fn front_rows(template: &Template, spec: &ModelSpec) -> Result<Vec<usize>> {
         }
     }
     Ok(rows)
+}
+
+/// PEFT's task types have none for an answer at `[MASK]`.
+///
+/// # Errors
+/// A masked model.
+pub fn refuse_masked(spec: &ModelSpec) -> Result<()> {
+    if spec.causal {
+        return Ok(());
+    }
+    let message = format!(
+        "PEFT has no task type for a masked model ({}) that answers at [MASK]; what goes to PEFT and comes from it is for \
+         causal models",
+        spec.family
+    );
+    Err(Error::request(message))
 }

@@ -23,9 +23,8 @@ mod read;
 mod sibling;
 mod write;
 
-pub use front::front_rows;
-pub use prefix::prefix_of_prompt;
-pub use read::{PeftAdapter, PeftPrompt};
+pub use front::{front_rows, refuse_masked};
+pub use read::{PeftAdapter, PeftTrained};
 pub use write::{Exported, PeftMethod};
 
 const CONFIG_FILE: &str = "adapter_config.json";

@@ -1,21 +1,23 @@
 //! A prompt before the text of a causal model, as keys and values: exactly, because no row of the prompt sees the text.
 //!
-//! The prompt is run alone, once; what every block makes of it as keys and values is PEFT's `PREFIX_TUNING` tensor. A text
-//! behind it then stands at positions p, p + 1, ..., as it stood behind the prompt. What the conversion saves is the
-//! prompt's own rows in every request.
+//! The prompt is run alone, once; what every block makes of it as keys and values is PEFT's `PREFIX_TUNING` tensor, and ours
+//! ([`Past::to_rows`](crate::model::Past::to_rows)). A text behind it then stands at positions p, p + 1, ..., as it stood
+//! behind the prompt. What the conversion saves is the prompt's own rows in every request.
 
+use crate::adapter::{Description, Matrix};
 use crate::model::{Inject, Model};
 use crate::ops::{Layout, Span};
+use crate::prompt::Template;
+use crate::prompt::template::PieceKind;
 use crate::tensor::Device;
 
-/// The keys and values of `prompt [rows, width]`, row-major, in PEFT's layout: `[rows, layers * 2 * kv_heads * head_dim]`,
-/// of each row K0, V0, K1, V1, ... The model computes in f32.
+/// The keys and values of a prompt. The model computes in f32.
 ///
 /// # Panics
 /// A model that is not causal, or of another width.
-pub fn prefix_of_prompt(model: &Model, device: &Device, prompt: &[f32], rows: usize) -> Vec<f32> {
+pub(super) fn prefix_of_prompt(model: &Model, device: &Device, prompt: &Matrix) -> Matrix {
     assert!(model.spec().causal, "a masked model's prompt sees the text");
-    let prompt = device.upload(rows, model.embedding_width(), prompt);
+    let rows = prompt.rows;
     let layout = Layout {
         ids: vec![0; rows],
         positions: (0..rows as u32).collect(),
@@ -23,16 +25,24 @@ pub fn prefix_of_prompt(model: &Model, device: &Device, prompt: &[f32], rows: us
         pseudo: (0..rows as u32).map(|row| (row, row)).collect(),
         ..Layout::default()
     };
-    let past = model.run_past(&layout, &Inject { prompt_embeds: Some(&prompt), ..Inject::default() });
-    let blocks: Vec<_> = (0..model.spec().layers.len()).map(|layer| past.keys_values(layer)).collect();
-    let mut numbers = Vec::new();
-    for row in 0..rows {
-        for (keys, values) in &blocks {
-            for table in [keys, values] {
-                let width = table.columns();
-                numbers.extend_from_slice(&table.read()[row * width..][..width]);
-            }
-        }
+    let prompt = prompt.upload(device);
+    let past = model.run_past(&layout, &Inject { prompt_embeds: prompt.as_ref(), ..Inject::default() });
+    Matrix::of(Some(&past.to_rows(device)))
+}
+
+/// The task behind the prefix: the template without its pseudo tokens, the rest of it as far from the answer as before.
+pub(super) fn behind_prefix(description: &Description, template: &Template, tokens: usize) -> Description {
+    let text = template.pieces().iter().find(|piece| !matches!(piece.kind, PieceKind::Pseudo(_)));
+    let rest = text.map_or(String::new(), |piece| {
+        let space = if piece.space { " " } else { "" };
+        format!("{space}{}", &template.source()[piece.at..])
+    });
+    Description {
+        template: rest,
+        max_tokens: description.max_tokens.saturating_sub(tokens).max(1),
+        encoder: None,
+        shapes: None,
+        prefix_tokens: Some(tokens),
+        ..description.clone()
     }
-    numbers
 }

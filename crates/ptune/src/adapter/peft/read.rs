@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::PeftConfig;
 use super::{OUR_FILE, PROMPT_TENSOR, sibling};
-use crate::adapter::Description;
+use crate::adapter::{Description, Matrix};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
 use crate::model::spec::ModelSpec;
@@ -27,18 +27,18 @@ pub struct PeftAdapter {
     tensors: Weights,
 }
 
-/// Rows that stand before a text.
+/// What an adapter of PEFT adds to its model.
 #[derive(Debug, PartialEq)]
-pub struct PeftPrompt {
-    /// `[tokens, width]`, row-major: what the encoder computed, not what it starts from.
-    pub rows: Vec<f32>,
-    /// Virtual tokens.
-    pub tokens: usize,
-    /// Width of a row.
-    pub width: usize,
-    /// The network that computed them.
-    pub encoder: EncoderKind,
+pub enum PeftTrained {
+    /// Rows `[virtual tokens, width]` that stand before a text: what the encoder computed, not what it starts from. And
+    /// the network that computed them.
+    Prompt(Matrix, EncoderKind),
+    /// Keys and values for every block, `[virtual tokens, ModelSpec::past_width]`.
+    Prefix(Matrix),
 }
+
+const PROMPTS: [&str; 4] = ["PROMPT_TUNING", "P_TUNING", "CPT", "MULTITASK_PROMPT_TUNING"];
+const PREFIXES: [&str; 2] = ["PREFIX_TUNING", "CARTRIDGE"];
 
 impl PeftAdapter {
     /// Opens a directory that PEFT's `save_pretrained` wrote. Tensors are read when asked for.
@@ -50,9 +50,10 @@ impl PeftAdapter {
         let Some(peft_type) = config.text("peft_type")?.map(str::to_owned) else {
             return Err(config.error("peft_type", "is missing; PEFT itself cannot load an adapter without it"));
         };
-        let known = ["PROMPT_TUNING", "P_TUNING", "CPT", "MULTITASK_PROMPT_TUNING"];
-        if !known.contains(&peft_type.as_str()) {
-            let message = format!("'{peft_type}' is not implemented; implemented: {}", known.join(", "));
+        let mut known = PROMPTS.iter().chain(&PREFIXES);
+        if !known.any(|known| *known == peft_type) {
+            let known = [&PROMPTS[..], &PREFIXES].concat().join(", ");
+            let message = format!("'{peft_type}' is not implemented; implemented: {known}");
             return Err(config.error("peft_type", message));
         }
         let tensors = Weights::open_file(&config.tensors()?)?;
@@ -72,24 +73,38 @@ impl PeftAdapter {
         sibling::read(&self.directory.join(OUR_FILE))
     }
 
-    /// The rows that stand before the text of a causal model; of an adapter for several tasks those of one.
+    /// Virtual tokens, as the tensor has them.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of no sensible size, or a config that says something else.
+    pub fn tokens(&self) -> Result<usize> {
+        Ok(self.shape()?.0)
+    }
+
+    /// Whether it is keys and values in every block instead of rows before the text.
+    pub fn is_prefix(&self) -> bool {
+        PREFIXES.contains(&self.peft_type.as_str())
+    }
+
+    /// What it adds to a causal model; of an adapter for several tasks that of one.
     ///
     /// # Errors
     /// A task type whose meaning ptune does not have, with the reason; sizes that disagree with one another or with
     /// the model; values that are not finite; several tasks and none chosen.
-    pub fn prompt(&self, spec: &ModelSpec, task: Option<usize>) -> Result<PeftPrompt> {
+    pub fn read(&self, spec: &ModelSpec, task: Option<usize>) -> Result<PeftTrained> {
         self.check_task_type()?;
-        let (tokens, width) = self.prompt_shape()?;
+        let (rows, width) = self.shape()?;
         self.check_model(spec, width)?;
-        let mut rows = Vec::new();
-        self.tensors.read_into(PROMPT_TENSOR, &[tokens, width], &mut rows)?;
+        let mut values = Vec::new();
+        self.tensors.read_into(PROMPT_TENSOR, &[rows, width], &mut values)?;
         if self.peft_type == "MULTITASK_PROMPT_TUNING" {
-            self.specialise(&mut rows, tokens, width, task)?;
+            self.specialise(&mut values, rows, width, task)?;
         } else if let Some(task) = task {
-            let message = format!("{}: has one task; task {task} was asked for", self.peft_type);
+            let message = format!("{} has one task; --task {task} was asked for", self.peft_type);
             return Err(self.config.error("peft_type", message));
         }
-        Ok(PeftPrompt { rows, tokens, width, encoder: self.encoder()? })
+        let matrix = Matrix { values, rows, width };
+        Ok(if self.is_prefix() { PeftTrained::Prefix(matrix) } else { PeftTrained::Prompt(matrix, self.encoder()?) })
     }
 
     fn check_task_type(&self) -> Result<()> {
@@ -113,7 +128,7 @@ impl PeftAdapter {
     }
 
     /// Rows and width of the tensor, where the config says the same or nothing.
-    fn prompt_shape(&self) -> Result<(usize, usize)> {
+    fn shape(&self) -> Result<(usize, usize)> {
         let missing = || Error::tensor(self.tensors.file(), PROMPT_TENSOR, "is missing");
         let shape = self.tensors.shape(PROMPT_TENSOR).ok_or_else(missing)?;
         let wrong = |message: String| Error::tensor(self.tensors.file(), PROMPT_TENSOR, message);
@@ -123,24 +138,30 @@ impl PeftAdapter {
         if tokens == 0 || tokens > MOST_TOKENS || width == 0 || tokens.saturating_mul(width) > LARGEST_TENSOR {
             return Err(wrong(format!("has shape {shape:?}: no prompt is of that size")));
         }
-        for (key, found, what) in [("num_virtual_tokens", tokens, "rows"), ("token_dim", width, "columns")] {
-            if let Some(said) = self.config.number(key)?.filter(|said| *said != found) {
-                return Err(self.config.error(key, format!("{said}: {PROMPT_TENSOR} has {found} {what}")));
-            }
+        if let Some(said) = self.config.number("num_virtual_tokens")?.filter(|said| *said != tokens) {
+            let message = format!("{said}: {PROMPT_TENSOR} has {tokens} rows");
+            return Err(self.config.error("num_virtual_tokens", message));
         }
         Ok((tokens, width))
     }
 
     /// Tells another base model, as far as the config does: PEFT takes any.
     fn check_model(&self, spec: &ModelSpec, width: usize) -> Result<()> {
-        let heads = spec.blocks.first().map_or(0, |block| block.attention.heads);
-        if width != spec.hidden {
-            let message = format!("rows of {width} numbers; this model's have {}: it is another model", spec.hidden);
+        let Some(attention) = spec.blocks.first().map(|block| &block.attention) else { return Ok(()) };
+        // Of a prefix PEFT counts the heads of keys and values, and a token is as wide as they are together.
+        let (expected, token_dim, heads) = if self.is_prefix() {
+            (spec.past_width(), attention.kv_heads * attention.head_dim, attention.kv_heads)
+        } else {
+            (spec.embeddings.width, spec.embeddings.width, attention.heads)
+        };
+        if width != expected {
+            let message = format!("rows of {width} numbers; this model's have {expected}: it is another model");
             return Err(Error::tensor(self.tensors.file(), PROMPT_TENSOR, message));
         }
-        for (key, here, what) in [("num_layers", spec.layers.len(), "layers"), ("num_attention_heads", heads, "heads")] {
+        let sizes = [("num_layers", spec.layers.len()), ("num_attention_heads", heads), ("token_dim", token_dim)];
+        for (key, here) in sizes {
             if let Some(said) = self.config.number(key)?.filter(|said| *said != here) {
-                let message = format!("{said}: this model has {here} {what}, so it is another than the adapter's");
+                let message = format!("{said}: this model has {here}, so it is another than the adapter's");
                 return Err(self.config.error(key, message));
             }
         }

@@ -12,8 +12,10 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-use super::{CONFIG_FILE, OUR_FILE, PROMPT_TENSOR, TENSORS_FILE, front_rows, prefix_of_prompt, sibling};
-use crate::adapter::{Adapter, Base, Description};
+use super::front::{front_rows, refuse_masked};
+use super::prefix::{behind_prefix, prefix_of_prompt};
+use super::{CONFIG_FILE, OUR_FILE, PROMPT_TENSOR, TENSORS_FILE, sibling};
+use crate::adapter::{Adapter, Base, Description, Matrix};
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
 use crate::model::Model;
@@ -42,9 +44,13 @@ impl PeftMethod {
         }
     }
 
-    /// That of an adapter whose rows were computed by this encoder.
-    pub fn of_encoder(encoder: Option<&str>) -> PeftMethod {
-        if matches!(encoder, Some("mlp" | "lstm")) { PeftMethod::PTuning } else { PeftMethod::PromptTuning }
+    /// What an adapter is without being converted.
+    pub fn of(adapter: &Adapter) -> PeftMethod {
+        match adapter.description.encoder.as_deref() {
+            None if adapter.prefix.rows > 0 => PeftMethod::PrefixTuning,
+            Some("mlp" | "lstm") => PeftMethod::PTuning,
+            _ => PeftMethod::PromptTuning,
+        }
     }
 }
 
@@ -52,59 +58,79 @@ impl PeftMethod {
 #[derive(Debug)]
 pub struct Exported {
     config: BTreeMap<&'static str, Value>,
-    /// Name, shape and numbers.
-    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    /// `prompt_embeddings`, a row a virtual token.
+    prompt: Matrix,
     description: Description,
 }
 
 impl Exported {
-    /// The rows themselves. `template` is the adapter's as its model sees it.
+    /// A prompt before the text, as its rows. `template` is the adapter's as its model sees it.
     ///
     /// # Errors
-    /// What PEFT cannot express: [`front_rows`].
+    /// What PEFT cannot express: [`front_rows`]; a prefix beside the prompt; trained weights.
     pub fn prompt(adapter: &Adapter, template: &Template, spec: &ModelSpec, method: PeftMethod) -> Result<Exported> {
-        let rows = virtual_rows(adapter, template, spec)?;
-        let tokens = rows.len() / adapter.width;
-        let mut config = common(adapter, spec, method, tokens);
-        let encoder = adapter.description.encoder.as_deref();
+        let rows = front_prompt(adapter, template, spec)?;
+        let mut config = common(adapter, spec, method, rows.rows);
         if method == PeftMethod::PTuning {
             // What the encoder was is lost with it; these keys matter to nobody who loads its output.
             config.insert("encoder_dropout", json!(0.0));
-            config.insert("encoder_hidden_size", json!(adapter.width));
+            config.insert("encoder_hidden_size", json!(rows.width));
             config.insert("encoder_num_layers", json!(2));
-            let kind = if encoder == Some("lstm") { "LSTM" } else { "MLP" };
-            config.insert("encoder_reparameterization_type", json!(kind));
+            let lstm = adapter.description.encoder.as_deref() == Some("lstm");
+            config.insert("encoder_reparameterization_type", json!(if lstm { "LSTM" } else { "MLP" }));
         } else {
             config.insert("prompt_tuning_init", json!("RANDOM"));
             config.insert("prompt_tuning_init_text", Value::Null);
             config.insert("tokenizer_name_or_path", Value::Null);
         }
-        let tensors = vec![(PROMPT_TENSOR.to_owned(), vec![tokens, adapter.width], rows)];
-        Ok(Exported { config, tensors, description: adapter.description.clone() })
+        Ok(Exported { config, prompt: rows, description: adapter.description.clone() })
     }
 
-    /// What the prompt makes of keys and values: exact, see [`prefix_of_prompt`].
+    /// A prompt before the text, as what it makes of keys and values: exact.
     ///
     /// # Errors
     /// As [`Exported::prompt`].
-    pub fn prefix(adapter: &Adapter, template: &Template, model: &Model, device: &Device) -> Result<Exported> {
-        let spec = model.spec();
-        let rows = virtual_rows(adapter, template, spec)?;
-        let tokens = rows.len() / adapter.width;
-        let numbers = prefix_of_prompt(model, device, &rows, tokens);
-        let mut config = common(adapter, spec, PeftMethod::PrefixTuning, tokens);
-        let (heads, width) = kv_heads_and_width(spec);
+    pub fn prompt_as_prefix(
+        adapter: &Adapter,
+        template: &Template,
+        model: &Model,
+        device: &Device,
+    ) -> Result<Exported> {
+        let prompt = front_prompt(adapter, template, model.spec())?;
+        let description = behind_prefix(&adapter.description, template, prompt.rows);
+        Ok(Self::keys_values(adapter, model.spec(), prefix_of_prompt(model, device, &prompt), description))
+    }
+
+    /// A trained prefix.
+    ///
+    /// # Errors
+    /// A masked model; pseudo tokens beside the prefix; trained weights.
+    pub fn prefix(adapter: &Adapter, template: &Template, spec: &ModelSpec) -> Result<Exported> {
+        refuse_tuned(adapter)?;
+        refuse_masked(spec)?;
+        if template.has_pseudo_tokens() {
+            let message = "it has a prefix and pseudo tokens; an adapter of PEFT is one or the other";
+            return Err(Error::request(message));
+        }
+        Ok(Self::keys_values(adapter, spec, adapter.prefix.clone(), adapter.description.clone()))
+    }
+
+    fn keys_values(adapter: &Adapter, spec: &ModelSpec, prefix: Matrix, description: Description) -> Exported {
+        let mut config = common(adapter, spec, PeftMethod::PrefixTuning, prefix.rows);
+        let (heads, width) = spec.blocks.first().map_or((0, 0), |block| {
+            let attention = &block.attention;
+            (attention.kv_heads, attention.kv_heads * attention.head_dim)
+        });
         config.insert("num_attention_heads", json!(heads));
         config.insert("token_dim", json!(width));
         config.insert("encoder_hidden_size", json!(width));
         config.insert("prefix_projection", json!(false));
-        let tensors = vec![(PROMPT_TENSOR.to_owned(), vec![tokens, numbers.len() / tokens], numbers)];
-        Ok(Exported { config, tensors, description: adapter.description.clone() })
+        Exported { config, prompt: prefix, description }
     }
 
     /// Virtual tokens.
     pub fn tokens(&self) -> usize {
-        self.tensors[0].1[0]
+        self.prompt.rows
     }
 
     /// Writes the three files into a directory that is new or empty; `adapter_config.json`, by which PEFT knows an
@@ -114,15 +140,12 @@ impl Exported {
     /// A directory that holds something; [`Error::Write`].
     pub fn write(&self, directory: &Path) -> Result<()> {
         let failed = |wrong: String| Error::request(format!("the adapter cannot be written: {wrong}"));
-        let as_bytes = |numbers: &Vec<f32>| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
-        let bytes: Vec<Vec<u8>> = self.tensors.iter().map(|(_, _, numbers)| as_bytes(numbers)).collect();
-        let mut views = Vec::new();
-        for ((name, shape, _), bytes) in self.tensors.iter().zip(&bytes) {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|wrong| failed(wrong.to_string()))?;
-            views.push((name, view));
-        }
+        let Matrix { values, rows, width } = &self.prompt;
+        let bytes: Vec<u8> = values.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![*rows, *width], &bytes).map_err(|wrong| failed(wrong.to_string()))?;
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let tensors = safetensors::serialize(views, Some(metadata)).map_err(|wrong| failed(wrong.to_string()))?;
+        let tensors = safetensors::serialize([(PROMPT_TENSOR, view)], Some(metadata));
+        let tensors = tensors.map_err(|wrong| failed(wrong.to_string()))?;
         let config = serde_json::to_string_pretty(&self.config).map_err(|wrong| failed(wrong.to_string()))?;
 
         files::create_new_directory(directory)?;
@@ -138,14 +161,25 @@ impl Exported {
 }
 
 /// The rows in the order of the virtual tokens.
-fn virtual_rows(adapter: &Adapter, template: &Template, spec: &ModelSpec) -> Result<Vec<f32>> {
-    if !adapter.tuned.is_empty() {
-        let message = "its model was trained along (backbone.mode = \"full\"): PEFT's prompt files hold no weights, and \
-                       without them the prompt means something else";
+fn front_prompt(adapter: &Adapter, template: &Template, spec: &ModelSpec) -> Result<Matrix> {
+    refuse_tuned(adapter)?;
+    let order = front_rows(template, spec)?;
+    if adapter.prefix.rows > 0 {
+        let message = "it has a prefix and pseudo tokens; an adapter of PEFT is one or the other";
         return Err(Error::request(message));
     }
-    let order = front_rows(template, spec)?;
-    Ok(order.into_iter().flat_map(|row| adapter.prompt[row * adapter.width..][..adapter.width].to_vec()).collect())
+    let rows = order.len();
+    let row = |row: usize| &adapter.prompt[row * adapter.width..][..adapter.width];
+    Ok(Matrix { values: order.into_iter().flat_map(row).copied().collect(), rows, width: adapter.width })
+}
+
+fn refuse_tuned(adapter: &Adapter) -> Result<()> {
+    if adapter.tuned.is_empty() {
+        return Ok(());
+    }
+    let message = "its model was trained along (backbone.mode = \"full\"): PEFT's prompt files hold no weights, and without \
+                   them the prompt means something else";
+    Err(Error::request(message))
 }
 
 /// The keys of every prompt method.
@@ -169,12 +203,4 @@ fn common(adapter: &Adapter, spec: &ModelSpec, method: PeftMethod, tokens: usize
 /// The base as PEFT names it: a model of the hub by its name, any other by its path.
 fn base_name(base: &Base) -> &str {
     base.name.split_once('@').map_or(base.path.as_str(), |(name, _)| name)
-}
-
-/// Heads and width of keys and values, alike in all blocks.
-fn kv_heads_and_width(spec: &ModelSpec) -> (usize, usize) {
-    spec.blocks.first().map_or((0, 0), |block| {
-        let attention = &block.attention;
-        (attention.kv_heads, attention.kv_heads * attention.head_dim)
-    })
 }
