@@ -80,9 +80,7 @@ pub fn export_peft(
             let model = Model::load(&directory, &[], &device, Gradients::None, progress)?;
             Exported::prompt_as_prefix(&loaded, &task.template, &model, &device)?
         }
-        PeftMethod::PromptTuning | PeftMethod::PTuning => {
-            Exported::prompt(&loaded, &task.template, &spec, method)?
-        }
+        PeftMethod::PromptTuning | PeftMethod::PTuning => Exported::prompt(&loaded, &task.template, &spec, method)?,
     };
     exported.write(out)?;
     Ok(PeftExport { method: method.name(), tokens: exported.tokens(), bytes: files::directory_bytes(out)? })
@@ -176,12 +174,7 @@ fn no_task(peft: &Path) -> Error {
 }
 
 /// The directory of the base model.
-fn base_of(
-    peft: &Path,
-    model: Option<&Path>,
-    from: TaskFrom<'_>,
-    beside: Option<&Description>,
-) -> Result<PathBuf> {
+fn base_of(peft: &Path, model: Option<&Path>, from: TaskFrom<'_>, beside: Option<&Description>) -> Result<PathBuf> {
     match (model, from, beside) {
         (Some(model), ..) => hub::locate(model, Path::new("")),
         (None, TaskFrom::Run(config, file), _) => hub::locate(&config.model, file.parent().unwrap_or(Path::new(""))),
@@ -238,3 +231,6 @@ fn rows_of(prompt: &Matrix, task: &Task, spec: &ModelSpec) -> Result<Vec<f32>> {
     }
     Ok(rows.into_iter().flatten().flatten().copied().collect())
 }
+
+#[cfg(test)]
+mod tests;

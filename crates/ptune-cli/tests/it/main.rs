@@ -3,6 +3,7 @@
 //! The models are those of the golden tests (`crates/ptune/tests/golden/*/model`); run files and data are written into
 //! a directory of their own for each test ([`scene::Scene`]).
 
+mod adapter;
 mod answers;
 mod bad_adapter;
 mod bad_family;

@@ -32,6 +32,3 @@ const TENSORS_FILE: &str = "adapter_model.safetensors";
 const PICKLED_FILE: &str = "adapter_model.bin";
 const OUR_FILE: &str = "ptune.json";
 const PROMPT_TENSOR: &str = "prompt_embeddings";
-
-#[cfg(test)]
-mod tests;

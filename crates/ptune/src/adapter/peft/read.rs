@@ -44,7 +44,8 @@ impl PeftAdapter {
     /// Opens a directory that PEFT's `save_pretrained` wrote. Tensors are read when asked for.
     ///
     /// # Errors
-    /// A missing or damaged file; pickled tensors; a method that is not implemented, by name.
+    /// A missing or damaged file; pickled tensors; a method that is not implemented, by name; a task type whose meaning
+    /// ptune does not have, with the reason.
     pub fn open(directory: &Path) -> Result<PeftAdapter> {
         let config = PeftConfig::read(directory)?;
         let Some(peft_type) = config.text("peft_type")?.map(str::to_owned) else {
@@ -56,6 +57,7 @@ impl PeftAdapter {
             let message = format!("'{peft_type}' is not implemented; implemented: {known}");
             return Err(config.error("peft_type", message));
         }
+        check_task_type(&config)?;
         let tensors = Weights::open_file(&config.tensors()?)?;
         Ok(PeftAdapter { directory: directory.into(), config, peft_type, tensors })
     }
@@ -89,10 +91,9 @@ impl PeftAdapter {
     /// What it adds to a causal model; of an adapter for several tasks that of one.
     ///
     /// # Errors
-    /// A task type whose meaning ptune does not have, with the reason; sizes that disagree with one another or with
+    /// Sizes that disagree with one another or with
     /// the model; values that are not finite; several tasks and none chosen.
     pub fn read(&self, spec: &ModelSpec, task: Option<usize>) -> Result<PeftTrained> {
-        self.check_task_type()?;
         let (rows, width) = self.shape()?;
         self.check_model(spec, width)?;
         let mut values = Vec::new();
@@ -105,26 +106,6 @@ impl PeftAdapter {
         }
         let matrix = Matrix { values, rows, width };
         Ok(if self.is_prefix() { PeftTrained::Prefix(matrix) } else { PeftTrained::Prompt(matrix, self.encoder()?) })
-    }
-
-    fn check_task_type(&self) -> Result<()> {
-        let wrong = |message: &str| Err(self.config.error("task_type", message));
-        match self.config.text("task_type")? {
-            Some("CAUSAL_LM") => Ok(()),
-            None => wrong(
-                "is missing: PEFT loads such an adapter and then runs the model without its prompt, in training too, so \
-                 there is nothing in it that was learnt",
-            ),
-            Some("SEQ_CLS") => wrong(
-                "SEQ_CLS: a classifier that reads the first virtual token in the place of [CLS]; ptune puts no prompt \
-                 before [CLS]",
-            ),
-            Some("SEQ_2_SEQ_LM") => wrong("SEQ_2_SEQ_LM: ptune has no encoder-decoder models"),
-            Some("QUESTION_ANS") => wrong(
-                "QUESTION_ANS: ptune finds no spans; and PEFT trains on spans that are off by the length of the prompt",
-            ),
-            Some(other) => wrong(&format!("'{other}': ptune reads CAUSAL_LM")),
-        }
     }
 
     /// Rows and width of the tensor, where the config says the same or nothing.
@@ -209,5 +190,26 @@ impl PeftAdapter {
                 Err(self.config.error("encoder_reparameterization_type", message))
             }
         }
+    }
+}
+
+/// What the model is asked in PEFT; a prompt stands before a causal model's text or means nothing here.
+fn check_task_type(config: &PeftConfig) -> Result<()> {
+    let wrong = |message: &str| Err(config.error("task_type", message));
+    match config.text("task_type")? {
+        Some("CAUSAL_LM") => Ok(()),
+        None => wrong(
+            "is missing: PEFT loads such an adapter and then runs the model without its prompt, in training too, so \
+             there is nothing in it that was learnt",
+        ),
+        Some("SEQ_CLS") => wrong(
+            "SEQ_CLS: a classifier that reads the first virtual token in the place of [CLS]; ptune puts no prompt \
+             before [CLS]",
+        ),
+        Some("SEQ_2_SEQ_LM") => wrong("SEQ_2_SEQ_LM: ptune has no encoder-decoder models"),
+        Some("QUESTION_ANS") => wrong(
+            "QUESTION_ANS: ptune finds no spans; and PEFT trains on spans that are off by the length of the prompt",
+        ),
+        Some(other) => wrong(&format!("'{other}': ptune reads CAUSAL_LM")),
     }
 }

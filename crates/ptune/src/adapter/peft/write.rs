@@ -142,7 +142,8 @@ impl Exported {
         let failed = |wrong: String| Error::request(format!("the adapter cannot be written: {wrong}"));
         let Matrix { values, rows, width } = &self.prompt;
         let bytes: Vec<u8> = values.iter().flat_map(|number| number.to_le_bytes()).collect();
-        let view = TensorView::new(Dtype::F32, vec![*rows, *width], &bytes).map_err(|wrong| failed(wrong.to_string()))?;
+        let view =
+            TensorView::new(Dtype::F32, vec![*rows, *width], &bytes).map_err(|wrong| failed(wrong.to_string()))?;
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         let tensors = safetensors::serialize([(PROMPT_TENSOR, view)], Some(metadata));
         let tensors = tensors.map_err(|wrong| failed(wrong.to_string()))?;

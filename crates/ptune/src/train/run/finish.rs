@@ -115,7 +115,6 @@ impl Run<'_> {
         let columns = model.columns(self.task.head.columns(true), false);
         Ok(Trainer { model, columns, device })
     }
-
 }
 
 impl Task {
