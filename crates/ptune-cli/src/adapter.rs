@@ -11,6 +11,7 @@ use ptune::train::config::{DataConfig, TaskConfig};
 use ptune::{Device, Error};
 use serde_json::json;
 
+use crate::hub;
 use crate::progress::Progress;
 use crate::report::{print, visible};
 
@@ -130,6 +131,7 @@ fn export(arguments: &Export, device: &Device) -> Result<ExitCode> {
     });
     let mut progress = Progress::new();
     let (adapter, model, out) = (&arguments.adapter, arguments.model.as_deref(), &arguments.out);
+    hub::fetch_base(adapter, model)?;
     let done = export_peft(adapter, model, method, out, device, &mut |done, total| {
         progress.update("loading", done, total, "");
     });
@@ -152,6 +154,11 @@ fn import(arguments: &Import) -> Result<ExitCode> {
         (None, Some(template)) => Some(task_of_arguments(arguments, template)?),
         (None, None) => None,
     };
+    let named = arguments.model.as_deref().map(|model| (model, Path::new("")));
+    let of_run = config.as_ref().map(|config| (config.model.as_path(), file.parent().unwrap_or(Path::new(""))));
+    if let Some((model, beside)) = named.or(of_run) {
+        hub::fetch(model, beside)?;
+    }
     let from = config.as_ref().map_or(TaskFrom::Beside, |config| TaskFrom::Run(config, file));
     let done = import_peft(&arguments.peft, arguments.model.as_deref(), from, arguments.task, &arguments.out)?;
     let out = arguments.out.to_string_lossy();

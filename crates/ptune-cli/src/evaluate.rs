@@ -9,6 +9,7 @@ use ptune::Device;
 use ptune::predict::Predictor;
 use serde_json::json;
 
+use crate::hub;
 use crate::progress::Progress;
 use crate::report::{metrics_json, metrics_line, print};
 
@@ -34,6 +35,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     let mut progress = Progress::new();
+    hub::fetch_base(&arguments.adapter, arguments.model.as_deref())?;
     let predictor = Predictor::open(&arguments.adapter, arguments.model.as_deref(), device, &mut |done, total| {
         progress.update("loading", done, total, "");
     });

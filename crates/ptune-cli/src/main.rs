@@ -7,6 +7,7 @@
 mod adapter;
 mod bench;
 mod evaluate;
+mod hub;
 mod inspect;
 mod predict;
 mod pretrain;

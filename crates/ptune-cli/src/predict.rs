@@ -12,6 +12,7 @@ use ptune::predict::{Prediction, Predictor};
 use ptune::{Device, Error};
 use serde_json::{Map, Value, json};
 
+use crate::hub;
 use crate::progress::Progress;
 use crate::report::{print, visible};
 
@@ -58,6 +59,7 @@ Examples:
 pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     let example = arguments.input.is_none().then(|| example_from(&arguments.fields)).transpose()?;
     let mut progress = Progress::new();
+    hub::fetch_base(&arguments.adapter, arguments.model.as_deref())?;
     let predictor = Predictor::open(&arguments.adapter, arguments.model.as_deref(), device, &mut |done, total| {
         progress.update("loading", done, total, "");
     });

@@ -17,7 +17,8 @@ fn an_adapter_goes_to_peft_and_comes_back_with_the_same_answers() {
     assert_eq!((said["method"].as_str(), said["virtual_tokens"].as_u64()), (Some("P_TUNING"), Some(3)));
     assert!(scene.run(&export).err.contains("is there already and not empty"));
     scene.run(&["adapter", "import", "peft", "--out", "again"]).done();
-    let eval = |adapter: &str| scene.run(&["eval", adapter, "--data", "dev.jsonl", "--json"]).object()["metrics"].clone();
+    let eval =
+        |adapter: &str| scene.run(&["eval", adapter, "--data", "dev.jsonl", "--json"]).object()["metrics"].clone();
     assert_eq!(eval("again"), eval("out/adapter"));
 
     // What PEFT alone wrote has no task: it comes from the arguments, or from the run file.

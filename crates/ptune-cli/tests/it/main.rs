@@ -15,6 +15,7 @@ mod contract;
 mod families;
 mod full_disk;
 mod hostile;
+mod hub;
 mod inspect;
 mod long_words;
 mod pretrain;
