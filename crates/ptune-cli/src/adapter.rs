@@ -48,11 +48,14 @@ enum Format {
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Method {
     /// PROMPT_TUNING: rows before the text
-    PromptTuning,
+    #[value(name = "prompt-tuning")]
+    Prompt,
     /// P_TUNING: the same rows, with the encoder's name
-    PTuning,
+    #[value(name = "p-tuning")]
+    Encoded,
     /// PREFIX_TUNING: keys and values in every block; a prompt is run through the model once, and the answers stay the same
-    PrefixTuning,
+    #[value(name = "prefix-tuning")]
+    Prefix,
 }
 
 /// Write an adapter for another library
@@ -125,9 +128,9 @@ pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
 fn export(arguments: &Export, device: &Device) -> Result<ExitCode> {
     let Format::Peft = arguments.format;
     let method = arguments.method.map(|method| match method {
-        Method::PromptTuning => PeftMethod::PromptTuning,
-        Method::PTuning => PeftMethod::PTuning,
-        Method::PrefixTuning => PeftMethod::PrefixTuning,
+        Method::Prompt => PeftMethod::PromptTuning,
+        Method::Encoded => PeftMethod::PTuning,
+        Method::Prefix => PeftMethod::PrefixTuning,
     });
     let mut progress = Progress::new();
     let (adapter, model, out) = (&arguments.adapter, arguments.model.as_deref(), &arguments.out);

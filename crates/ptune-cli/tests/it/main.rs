@@ -14,6 +14,7 @@ mod cache;
 mod contract;
 mod families;
 mod full_disk;
+mod generate;
 mod hostile;
 mod hub;
 mod inspect;

@@ -8,7 +8,7 @@
 //! row's bits do not depend on its neighbours, so no bit of a step depends on when they were run.
 
 use crate::data::{Beginning, Encoded, Labelled, pack, pack_from};
-use crate::model::{Inject, Model, Past};
+use crate::model::{Model, Past};
 use crate::ops::Layout;
 use crate::tensor::Device;
 
@@ -56,7 +56,7 @@ impl Kept {
         if !missing.is_empty() {
             let beginning = |&example: &usize| examples[example].encoded.tokens[..self.lengths[example]].to_vec();
             let beginnings: Vec<_> = missing.iter().map(|example| Encoded::row(beginning(example), 0)).collect();
-            self.take(device, &model.run_past(&pack(&beginnings), &Inject::default()), &missing);
+            self.take(device, &model.run_past(&pack(&beginnings)), &missing);
         }
         let place = |example: usize| self.firsts[example]..self.firsts[example] + self.lengths[example];
         let behind = |&example: &usize| (&examples[example].encoded, Beginning::Past(place(example)));
@@ -109,14 +109,14 @@ mod tests {
     use super::*;
     use crate::checkpoint::ModelDirectory;
     use crate::data::Token;
-    use crate::model::Gradients;
+    use crate::model::{Gradients, Inject};
 
     /// Texts of 0 to 7 tokens before a pseudo token and a word.
     fn examples() -> Vec<Labelled> {
         let example = |length: u32| {
             let text = (0..length).map(|i| Token::Id(20 + 3 * i + length));
             let tokens: Vec<Token> = text.chain([Token::Pseudo(0), Token::Id(30)]).collect();
-            Labelled { encoded: Encoded::row(tokens, length as usize + 1), target: 0 }
+            Labelled { encoded: Encoded::row(tokens, length as usize + 1), targets: vec![0] }
         };
         [3, 0, 7, 4, 5, 1].map(example).into()
     }
@@ -130,7 +130,7 @@ mod tests {
         let columns = model.columns(None, false);
         let prompt = device.upload(1, model.embedding_width(), &vec![0.5; model.embedding_width()]);
         let examples = examples();
-        let row = model.run_past(&pack([&Encoded::row(vec![Token::Id(5)], 0)]), &Inject::default()).bytes_of_row();
+        let row = model.run_past(&pack([&Encoded::row(vec![Token::Id(5)], 0)])).bytes_of_row();
         let batches = [[0, 1, 2], [3, 4, 5], [2, 5, 0], [4, 2, 3], [5, 4, 3]];
         let results = |rows: usize| {
             let mut kept = Kept::new(&examples, 3, rows * row + row / 2);

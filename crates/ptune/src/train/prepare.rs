@@ -7,7 +7,7 @@ use crate::checkpoint::{Glue, ModelDirectory, hub};
 use crate::data::{Dataset, Encoded, Token, pack};
 use crate::method::{Head, Prompt};
 use crate::model::spec::ModelSpec;
-use crate::model::{Gradients, Inject, Model};
+use crate::model::{Gradients, Model};
 use crate::prompt::encoder::{PrefixShape, PromptEncoder};
 use crate::rng::{Purpose, Rng};
 use crate::tensor::Device;
@@ -178,7 +178,7 @@ fn new_prefix(
     let mut prefix = PromptEncoder::prefix(device, &shape, config.prefix_init.unwrap_or_default(), rng);
     if let Some(text) = text {
         let text = Encoded::row(text.iter().map(|id| Token::Id(*id)).collect(), 0);
-        let past = model.run_past(&pack([&text]), &Inject::default());
+        let past = model.run_past(&pack([&text]));
         prefix.table_mut().copy_from_slice(past.to_rows(device).read());
     }
     Some(prefix)

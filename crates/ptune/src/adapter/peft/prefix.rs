@@ -26,7 +26,7 @@ pub(super) fn prefix_of_prompt(model: &Model, device: &Device, prompt: &Matrix) 
         ..Layout::default()
     };
     let prompt = prompt.upload(device);
-    let past = model.run_past(&layout, &Inject { prompt_embeds: prompt.as_ref(), ..Inject::default() });
+    let past = model.run_past_with(&layout, &Inject { prompt_embeds: prompt.as_ref(), ..Inject::default() });
     Matrix::of(Some(&past.to_rows(device)))
 }
 

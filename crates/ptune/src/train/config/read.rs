@@ -3,10 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
+use super::{
+    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig,
+    TrainConfig,
+};
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
+use crate::prompt::AnswerKind;
 use crate::prompt::initial::PrefixInit;
 
 /// Keys that are designed but whose feature is not built, and what to do.
@@ -58,6 +62,8 @@ impl RunConfig {
                 ..DataConfig::default()
             },
             task: TaskConfig {
+                answer: Some(AnswerKind::Text),
+                answer_tokens: Some(1),
                 vocabulary: Some(PathBuf::new()),
                 vocabulary_key: Some(String::new()),
                 verbalizer: vec![(String::new(), Vec::new())],
@@ -112,6 +118,9 @@ impl RunConfig {
             self.compute = Compute::fastest(self.backbone.mode);
         }
         self.train.select = Some(self.select());
+        if self.is_text() {
+            self.task.answer_tokens.get_or_insert(ANSWER_TOKENS);
+        }
         if self.backbone.mode.is_full() {
             let train = &mut self.train;
             let rate = *train.backbone_learning_rate.get_or_insert(BACKBONE_LEARNING_RATE);

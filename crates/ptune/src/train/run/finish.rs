@@ -127,12 +127,13 @@ impl Task {
         dev: Option<&Metrics>,
     ) -> Description {
         let encoder = has_rows.then_some(&config.prompt);
-        let (labels, loss, vocabulary) = match &self.head {
-            Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None),
+        let (labels, loss, vocabulary, answer_tokens) = match &self.head {
+            Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None, None),
             Head::Vocabulary { candidates, .. } => {
                 let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
-                (Vec::new(), Some(config.task.loss.name().to_owned()), ids)
+                (Vec::new(), Some(config.task.loss.name().to_owned()), ids, None)
             }
+            Head::Text { longest, .. } => (Vec::new(), None, None, Some(*longest)),
         };
         Description {
             template: config.task.template.clone(),
@@ -144,6 +145,7 @@ impl Task {
             shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
             prefix_tokens: self.prefix_tokens(),
             loss,
+            answer_tokens,
             labels,
             vocabulary,
             base: base.clone(),
