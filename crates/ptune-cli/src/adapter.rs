@@ -1,4 +1,4 @@
-//! `ptune adapter export|import`: adapters to and from the PEFT library.
+//! `ptune adapter export|import`: adapters to and from the PEFT library; `bundle` is in `bundle.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,11 +11,12 @@ use ptune::train::config::{DataConfig, TaskConfig};
 use ptune::{Device, Error};
 use serde_json::json;
 
+use crate::bundle;
 use crate::hub;
 use crate::progress::Progress;
 use crate::report::{print, visible};
 
-/// Exchange adapters with PEFT
+/// Exchange adapters with PEFT, keep many in one file
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -27,6 +28,7 @@ pub(crate) struct Arguments {
 enum Command {
     Export(Export),
     Import(Import),
+    Bundle(bundle::Arguments),
 }
 
 const EXAMPLES: &str = "\
@@ -122,6 +124,7 @@ pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     match &arguments.command {
         Command::Export(arguments) => export(arguments, device),
         Command::Import(arguments) => import(arguments),
+        Command::Bundle(arguments) => bundle::run(arguments, device),
     }
 }
 

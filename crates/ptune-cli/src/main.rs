@@ -6,6 +6,8 @@
 
 mod adapter;
 mod bench;
+mod bundle;
+mod demo;
 mod evaluate;
 mod generate;
 mod hub;
@@ -47,6 +49,9 @@ directory in Hugging Face layout. \"train\" learns the pseudo tokens' vectors an
 is an adapter, a directory of a few kilobytes that \"eval\" and \"predict\" use.";
 
 const EXAMPLES: &str = "\
+The whole idea, without a model, data or a network:
+  ptune demo
+
 From nothing to answers:
   ptune train run.toml --out runs/first
   ptune inspect runs/first
@@ -57,6 +62,7 @@ Exit status: 0 done, 1 the work failed (a full disk), 2 the request was wrong (a
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
@@ -72,6 +78,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let threads = arguments.threads.map(usize::from);
     let done = match &arguments.command {
+        Command::Demo(arguments) => demo::run(arguments, &Device::processor(threads)),
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),

@@ -1,5 +1,7 @@
-//! Adapters to and from PEFT: the files are [`adapter::peft`](crate::adapter::peft)'s business, here stand the task and the
+//! Adapters on their way: to and from PEFT, and in bundles (`golden.rs`). Of PEFT the files are [`adapter::peft`](crate::adapter::peft)'s business, here stand the task and the
 //! model beside them. Both directions write a new directory or nothing.
+
+pub mod golden;
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,7 @@ use crate::predict::{find_base, task_of};
 use crate::prompt::encoder::{EncoderKind, Shapes};
 use crate::tensor::{Device, Precision};
 use crate::train::config::PromptConfig;
-use crate::train::{RunConfig, Task, describe_base};
+use crate::train::{RunConfig, Task, describe, describe_base};
 use crate::{Error, Result, files};
 
 /// Every tensor PEFT saves over an f32 model is computed in f32.
@@ -198,7 +200,7 @@ fn described(
             let prompt = PromptConfig { prefix_tokens, ..config.prompt.clone() };
             let config = RunConfig { prompt, ..config.clone() };
             let task = Task::from_run(&config, file, directory, spec)?;
-            let description = task.describe(&config, &base, true, None);
+            let description = describe(&config, &task, &base, true);
             Ok((task, Description { compute: PEFT_COMPUTE.into(), ..description }))
         }
         (TaskFrom::Beside, Some(description)) => {

@@ -20,6 +20,23 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("predict", &["generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("exchange", &["predict", "generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("world", &[]),
+    (
+        "demo",
+        &[
+            "world",
+            "pretrain",
+            "predict",
+            "report",
+            "inspect",
+            "train",
+            "adapter",
+            "method",
+            "data",
+            "prompt",
+            "model",
+            "checkpoint",
+        ],
+    ),
 ];
 
 /// The lowest layer: any module may use these, and they use one another only as listed in [`LOW_MAY_USE`].

@@ -10,6 +10,7 @@ mod bad_family;
 mod bad_model;
 mod bad_request;
 mod built_in;
+mod bundle;
 mod cache;
 mod contract;
 mod families;

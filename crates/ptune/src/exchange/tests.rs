@@ -316,7 +316,7 @@ fn what_peft_cannot_express_is_refused_with_the_reason() {
     let config = task("mlp_words", PROMPT);
     let base = describe_base(&directory, &spec).unwrap();
     let asked = Task::from_run(&config, Path::new("run.toml"), &directory, &spec).unwrap();
-    let description = Description { compute: "f32".into(), ..asked.describe(&config, &base, true, None) };
+    let description = Description { compute: "f32".into(), ..describe(&config, &asked, &base, true) };
     let prompt = vec![0.5; 4 * base.width];
     let (width, prefix, tuned) = (base.width, Matrix::default(), Tuned::default());
     Adapter { description, prompt, rows: 4, width, prefix, tuned }.save(scene.path()).unwrap();

@@ -119,6 +119,7 @@ fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunCon
     Ok((ModelDirectory::open(&path)?, RunConfig { model: pinned, ..config.clone() }))
 }
 
+/// What an adapter says about its base.
 pub(crate) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
     let path = directory.place()?;
     Ok(Base {
@@ -149,7 +150,7 @@ fn prefix_text(config: &RunConfig, file: &Path, task: &Task) -> Result<Option<Ve
 }
 
 /// The prompt at step 0.
-pub(super) fn new_prompt(
+pub(crate) fn new_prompt(
     config: &RunConfig,
     file: &Path,
     device: &Device,

@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use finish::describe;
 pub(crate) use progress::Progress;
 
 use crate::adapter::Base;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::adapter::Description;
 use crate::checkpoint::{Glue, ModelDirectory, Tokenizer};
-use crate::data::{Dataset, Encoder, RowForm};
+use crate::data::{Dataset, Encoder, Example, RowForm};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
 use crate::prompt::vocabulary::gold_token;
@@ -131,15 +131,28 @@ impl Task {
     /// # Errors
     /// As [`Dataset::read`].
     pub fn dataset(&self, file: &Path) -> Result<Dataset> {
+        Dataset::read(file, &self.encoder()?, &self.target, |text| self.gold(text))
+    }
+
+    /// The same of examples that are in memory.
+    ///
+    /// # Errors
+    /// As [`Dataset::encode`].
+    pub fn rows(&self, examples: &[Example]) -> Result<Dataset> {
+        Dataset::encode(examples, &self.encoder()?, &self.target, |text| self.gold(text))
+    }
+
+    /// The targets that a gold label or answer means; none where its row is to be dropped.
+    fn gold(&self, text: &str) -> std::result::Result<Option<Vec<u32>>, String> {
         let glue = self.template.answer_glue();
-        Dataset::read(file, &self.encoder()?, &self.target, |text| match &self.head {
+        match &self.head {
             Head::Verbalizer(verbalizer) => verbalizer.target(text).map(|label| Some(vec![label])),
             Head::Vocabulary { candidates, .. } => {
                 let token = gold_token(candidates.as_ref(), &self.tokenizer, glue, text)?;
                 Ok(token.map(|token| vec![token]))
             }
             Head::Text { end, longest } => text_targets(&self.tokenizer, glue, text, *end, *longest).map(Some),
-        })
+        }
     }
 }
 

@@ -67,7 +67,8 @@ impl Run<'_> {
             return Err(diverged(step));
         }
         let directory = self.adapter();
-        let description = self.task.describe(&self.config, self.base, rows.rows > 0, dev);
+        let mut description = describe(&self.config, self.task, self.base, rows.rows > 0);
+        description.metrics.dev = dev.map(Metrics::to_map).unwrap_or_default();
         let trained = !model.parameters().is_empty();
         let tuned = if trained { Tuned::write(&directory, model)? } else { Tuned::default() };
         let width = self.base.width;
@@ -117,39 +118,31 @@ impl Run<'_> {
     }
 }
 
-impl Task {
-    /// The words of an adapter of this task, which `config` is the run file of.
-    pub(crate) fn describe(
-        &self,
-        config: &RunConfig,
-        base: &Base,
-        has_rows: bool,
-        dev: Option<&Metrics>,
-    ) -> Description {
-        let encoder = has_rows.then_some(&config.prompt);
-        let (labels, loss, vocabulary, answer_tokens) = match &self.head {
-            Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None, None),
-            Head::Vocabulary { candidates, .. } => {
-                let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
-                (Vec::new(), Some(config.task.loss.name().to_owned()), ids, None)
-            }
-            Head::Text { longest, .. } => (Vec::new(), None, None, Some(*longest)),
-        };
-        Description {
-            template: config.task.template.clone(),
-            target: config.task.target.clone(),
-            causal_tail: config.task.causal_tail,
-            max_tokens: self.max_tokens(),
-            compute: config.compute.name().into(),
-            encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),
-            shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
-            prefix_tokens: self.prefix_tokens(),
-            loss,
-            answer_tokens,
-            labels,
-            vocabulary,
-            base: base.clone(),
-            metrics: AdapterMetrics { dev: dev.map(Metrics::to_map).unwrap_or_default(), test: Default::default() },
+/// The words of an adapter that a run has trained; its metrics are still to come.
+pub(crate) fn describe(config: &RunConfig, task: &Task, base: &Base, has_rows: bool) -> Description {
+    let encoder = has_rows.then_some(&config.prompt);
+    let (labels, loss, vocabulary, answer_tokens) = match &task.head {
+        Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None, None),
+        Head::Vocabulary { candidates, .. } => {
+            let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
+            (Vec::new(), Some(config.task.loss.name().to_owned()), ids, None)
         }
+        Head::Text { longest, .. } => (Vec::new(), None, None, Some(*longest)),
+    };
+    Description {
+        template: config.task.template.clone(),
+        target: config.task.target.clone(),
+        causal_tail: config.task.causal_tail,
+        max_tokens: task.max_tokens(),
+        compute: config.compute.name().into(),
+        encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),
+        shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
+        prefix_tokens: task.prefix_tokens(),
+        loss,
+        answer_tokens,
+        labels,
+        vocabulary,
+        base: base.clone(),
+        metrics: AdapterMetrics::default(),
     }
 }
