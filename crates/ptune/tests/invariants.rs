@@ -16,8 +16,9 @@ use ptune_kernels::{Context, Isa};
 
 const PROMPT_ROWS: u32 = 6;
 
-/// Golden cases with a BERT, a RoBERTa and a GPT-2 of several blocks.
-const FAMILIES: [&str; 3] = ["lstm_uneven", "roberta_lstm", "gpt2_mlp"];
+/// Golden cases with a model of each family, of several blocks.
+const FAMILIES: [&str; 7] =
+    ["lstm_uneven", "roberta_lstm", "gpt2_mlp", "albert_lstm", "electra_mlp", "distilbert_mlp", "xlmr_lstm"];
 
 fn model_directory(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case).join("model")
@@ -103,7 +104,7 @@ fn only_a_causal_row_is_blind_to_what_stands_behind_it() {
         let (first, _) = forward_backward(&device, &mut model, &rows);
         for row in &mut rows {
             for token in &mut row.tokens[row.answers[0] + 1..] {
-                *token = Token::Id(90);
+                *token = Token::Id(84);
             }
         }
         let (second, _) = forward_backward(&device, &mut model, &rows);

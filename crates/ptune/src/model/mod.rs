@@ -5,12 +5,16 @@
 //! ```
 //! A frozen model has no gradient buffers and keeps no layer's input; its backward gives the gradients of what a method
 //! injected and stops there. A trained one ([`Gradients::Weights`]) owns its weights as parameters too: its backward goes
-//! down to the tables and writes their gradients, and [`Model::repack`] follows each step of the optimiser. A family (`bert.rs`, `roberta.rs`, `gpt2.rs`) maps `config.json` and tensor names to a [`ModelSpec`].
+//! down to the tables and writes their gradients, and [`Model::repack`] follows each step of the optimiser. A family (`bert.rs`, `gpt2.rs`, ...) maps `config.json` and tensor names to a [`ModelSpec`].
 
+mod albert;
 mod attention;
 mod bert;
 mod block;
+mod distilbert;
+mod electra;
 mod embedding;
+mod encoder;
 mod gpt2;
 mod head;
 mod inject;
@@ -261,15 +265,22 @@ impl ModelSpec {
         let config = directory.config();
         match config.model_type()? {
             "bert" => bert::spec(directory),
-            "roberta" => roberta::spec(directory),
+            "roberta" => roberta::spec(directory, "roberta", "Roberta"),
+            "xlm-roberta" => roberta::spec(directory, "xlm-roberta", "XLMRoberta"),
+            "albert" => albert::spec(directory),
+            "electra" => electra::spec(directory),
+            "distilbert" => distilbert::spec(directory),
             "gpt2" => gpt2::spec(directory),
             other => {
-                let message = format!("model type '{other}' is not implemented; implemented: bert, roberta, gpt2");
+                let message = format!("model type '{other}' is not implemented; implemented: {}", FAMILIES.join(", "));
                 Err(config.error("model_type", message))
             }
         }
     }
 }
+
+/// The model types that are implemented.
+const FAMILIES: [&str; 7] = ["bert", "roberta", "xlm-roberta", "albert", "electra", "distilbert", "gpt2"];
 
 /// More blocks than any model has: a damaged number must not become a billion specs.
 const MOST_LAYERS: usize = 1024;
