@@ -230,7 +230,7 @@ impl Bundle {
                 if !is_plain(&part.name) {
                     return wrong(format!("adapter '{}': {:?} is no name of a file", entry.name, part.name));
                 }
-                end = end.checked_add(part.bytes).unwrap_or(u64::MAX);
+                end = end.saturating_add(part.bytes);
                 if end > length {
                     return wrong(format!("was cut off: adapter '{}' and what follows are not whole", entry.name));
                 }
