@@ -13,6 +13,7 @@ mod built_in;
 mod bundle;
 mod cache;
 mod contract;
+mod demo;
 mod families;
 mod full_disk;
 mod generate;
