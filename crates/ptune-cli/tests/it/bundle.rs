@@ -25,7 +25,7 @@ fn adapters_of_a_bundle_answer_as_their_directories() {
         &["eval", "ADAPTER", "--data", "dev.jsonl"][..],
         &["predict", "ADAPTER", "--json", "--field", "premise=Soup", "--field", "hypothesis=Tea"],
     ] {
-        let with = |adapter| arguments.iter().map(|word| if *word == "ADAPTER" { adapter } else { *word });
+        let with = |adapter| arguments.iter().map(move |word| if *word == "ADAPTER" { adapter } else { *word });
         let run = |adapter| scene.run(&with(adapter).collect::<Vec<_>>()).done();
         let answer = |text: String| text.lines().last().unwrap().to_owned();
         assert_eq!(answer(run("tasks.ptune#감성")), answer(run("out/adapter")));

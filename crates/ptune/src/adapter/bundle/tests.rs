@@ -94,8 +94,9 @@ fn adding_removing_and_replacing_leave_the_others_as_they_were() {
 fn every_damaged_byte_is_told_and_never_passed_on() {
     let scene = Scene::new();
     let whole = fs::read(scene.bundle()).unwrap();
-    let (bundle, places) = (scene.open(), scene.open().places());
-    for at in 0..whole.len() {
+    let places = scene.open().places();
+    let mut seen = Vec::new();
+    for at in (0..whole.len()).step_by(23) {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
         fs::write(scene.bundle(), &bytes).unwrap();
@@ -113,7 +114,8 @@ fn every_damaged_byte_is_told_and_never_passed_on() {
                 checked.is_ok() || checked.unwrap_err().to_string().contains(&format!("adapter '{owner}' is damaged"))
             );
         }
-        if at % 37 == 0 {
+        if !seen.contains(&owner) {
+            seen.push(owner);
             // Nothing is written with it in, but it can be taken out.
             let refused = Bundle::add(&scene.bundle(), "new", &scene.path("a"), Vec::new(), false).unwrap_err();
             assert!(refused.is_request() && refused.to_string().contains(owner), "{refused}");
@@ -124,13 +126,13 @@ fn every_damaged_byte_is_told_and_never_passed_on() {
             assert_eq!(scene.open().entries().len(), 2);
         }
     }
-    for length in 0..whole.len() {
+    assert_eq!(seen, NAMES);
+    for length in (0..whole.len()).step_by(61) {
         fs::write(scene.bundle(), &whole[..length]).unwrap();
         assert!(Bundle::open(&scene.bundle()).is_err(), "{length} bytes");
     }
     fs::write(scene.bundle(), [&whole[..], b"x"].concat()).unwrap();
     assert!(Bundle::open(&scene.bundle()).unwrap_err().to_string().contains("appended"));
-    drop(bundle);
 }
 
 #[test]
