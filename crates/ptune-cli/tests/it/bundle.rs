@@ -55,10 +55,14 @@ fn verify_tells_damage_and_a_changed_model_by_the_adapters_name() {
     scene.refused(&["eval", "tasks.ptune#감성", "--data", "dev.jsonl"], &["adapter '감성' is damaged"]);
 
     scene.write("tasks.ptune", &whole);
-    scene.first_value("bert.encoder.layer.0.intermediate.dense.weight", 40.0);
+    scene.first_value("bert.encoder.layer.0.intermediate.dense.weight", 1e5);
     let said = scene.run(&["adapter", "bundle", "verify", "tasks.ptune"]);
     assert_eq!(said.status, Some(2), "{}{}", said.out, said.err);
-    assert_eq!(said.out.matches("was the model changed?").count(), 2, "{}", said.out);
+    assert!(
+        said.out.contains("out: its files are whole") && said.out.contains("was the model changed?"),
+        "{}",
+        said.out
+    );
     let said = scene.run(&["adapter", "bundle", "verify", "tasks.ptune", "--hashes"]);
     assert_eq!(said.status, Some(0), "{}", said.out);
 }
