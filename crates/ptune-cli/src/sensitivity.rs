@@ -89,8 +89,9 @@ fn to_text(found: &Sensitivity, out: &Path) -> String {
         let (before, after) = (score(Some(prompt.untrained)), score(prompt.tuned));
         let _ = write!(text, "\n{before:>9}  {after:>6}  {}{edit}", prompt.template);
     }
-    let of = |of: fn(&Spread) -> Option<f64>| (score(of(&found.untrained)), score(found.tuned.as_ref().and_then(of)));
-    let lines: [(&str, fn(&Spread) -> Option<f64>); 4] = [
+    type Value = fn(&Spread) -> Option<f64>;
+    let of = |of: Value| (score(of(&found.untrained)), score(found.tuned.as_ref().and_then(of)));
+    let lines: [(&str, Value); 4] = [
         ("best", |spread| Some(spread.best)),
         ("worst", |spread| Some(spread.worst)),
         ("mean", |spread| Some(spread.mean)),

@@ -9,7 +9,7 @@ use super::*;
 use crate::checkpoint::sha256;
 use crate::prompt::CausalTail;
 
-fn classifier() -> Adapter {
+pub(super) fn classifier() -> Adapter {
     let metrics = Metrics { dev: [("accuracy".into(), 0.9375)].into(), test: [("accuracy".into(), 1.0 / 3.0)].into() };
     Adapter {
         tuned: Tuned::default(),
@@ -44,7 +44,7 @@ fn classifier() -> Adapter {
     }
 }
 
-fn probe() -> Adapter {
+pub(super) fn probe() -> Adapter {
     let mut adapter = classifier();
     adapter.description.labels.clear();
     adapter.description.loss = Some("vocabulary".into());
@@ -59,7 +59,7 @@ fn writer() -> Adapter {
     adapter
 }
 
-fn manual() -> Adapter {
+pub(super) fn manual() -> Adapter {
     let mut adapter = classifier();
     (adapter.description.encoder, adapter.description.shapes) = (None, None);
     (adapter.prompt, adapter.rows) = (Vec::new(), 0);
@@ -156,7 +156,8 @@ fn discrete_prompts_come_back_as_they_were_and_are_checked() {
     for adapter in discrete() {
         assert_eq!(Adapter::load(saved(&adapter).path()).unwrap(), adapter);
     }
-    let damages: [(fn(&mut Discrete), &str); 3] = [
+    type Damage = fn(&mut Discrete);
+    let damages: [(Damage, &str); 3] = [
         (|discrete| discrete.tokens = vec![1], "exclude tokens"),
         (|discrete| discrete.prompts.reverse(), "the first of them"),
         (|discrete| discrete.prompts[1].weight = -1.0, "not below 0"),
