@@ -24,11 +24,8 @@ pub struct Predictor {
     model: Model,
     columns: Columns,
     prompt: Injection,
-<<<<<<< HEAD
     classifier: Option<Classifier>,
-=======
     precision: Precision,
->>>>>>> main
 }
 
 /// The metrics of a file.
@@ -87,11 +84,7 @@ impl Predictor {
         let classifier = classifier_in(&tuned, &model, &task.head, device)?;
         let columns = task.head.columns_of(&model, false);
         let prompt = loaded.injection(device, &model);
-<<<<<<< HEAD
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier })
-=======
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt, precision })
->>>>>>> main
+        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier, precision })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.

@@ -5,11 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the library may use, beside itself and [`LOW`]. Data flows one way: never upwards.
-<<<<<<< HEAD
-const MAY_USE: [(&str, &[&str]); 16] = [
-=======
-const MAY_USE: [(&str, &[&str]); 15] = [
->>>>>>> main
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("checkpoint", &[]),
     ("prompt", &["checkpoint"]),
     ("model", &["checkpoint"]),
@@ -22,15 +18,12 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("pretrain", &["train", "method", "data", "prompt", "model", "checkpoint"]),
     ("generate", &["train", "data", "model", "checkpoint"]),
     ("predict", &["generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
-<<<<<<< HEAD
     ("search", &["predict", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     (
         "sensitivity",
         &["search", "report", "predict", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"],
     ),
-=======
     ("exchange", &["predict", "generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
->>>>>>> main
     ("world", &[]),
     (
         "demo",

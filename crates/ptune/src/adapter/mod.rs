@@ -11,11 +11,8 @@
 //! bytes. What the fields mean to a template or a verbalizer is checked by those; here it is checked that the files
 //! are whole, belong together and hold numbers that can be computed with.
 
-<<<<<<< HEAD
-mod discrete;
-=======
 pub mod bundle;
->>>>>>> main
+mod discrete;
 mod files;
 pub(crate) mod labels;
 pub mod peft;

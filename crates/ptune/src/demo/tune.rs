@@ -13,7 +13,7 @@ use crate::Result;
 use crate::data::{Dataset, pack};
 use crate::method::Injection;
 use crate::model::Model;
-use crate::train::{Batch, Learner, Order, Recipe, Schedule, Start, Trainer, new_prompt};
+use crate::train::{Batch, Learner, Order, Recipe, Schedule, Trainer, new_prompt};
 
 /// How many prompts take a step together. The rows of so many fill the threads and still fit the cache.
 const TOGETHER: usize = 6;
@@ -58,13 +58,7 @@ pub(super) fn tune(
     let mut prompts = Vec::new();
     for Pupil { asked, .. } in pupils {
         let words = asked.task.encoder()?.initial_words()?;
-        let prompt = new_prompt(
-            &asked.config,
-            Path::new(PLACE),
-            device,
-            &weights,
-            &Start { initial_words: words, prefix_text: None },
-        )?;
+        let prompt = new_prompt(&asked.config, Path::new(PLACE), device, &weights, &words)?;
         prompts.push((prompt, &asked.task.head, Recipe::of(&asked.config.train)));
     }
     let (mut trainer, mut learners) = Trainer::new(weights, prompts, device);
