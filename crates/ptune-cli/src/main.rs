@@ -43,7 +43,7 @@ Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
 
 A task is a template with pseudo tokens, such as \"[P*3] {text} It was [MASK].\", a few labelled rows, and a model \
 directory in Hugging Face layout. \"train\" learns the pseudo tokens' vectors and leaves the model alone; the result \
-is an adapter, a directory of a few kilobytes that \"eval\" and \"predict\" use.";
+is an adapter, a directory of a few kilobytes that \"eval\", \"predict\" and \"generate\" use.";
 
 const EXAMPLES: &str = "\
 The whole idea, without a model, data or a network:
