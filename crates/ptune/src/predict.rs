@@ -7,10 +7,10 @@ use crate::adapter::{Adapter, Base};
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Encoder, Example};
 use crate::generate::{Writer, Writing, Written};
-use crate::method::Head;
+use crate::method::{Head, Injection};
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Gradients, Inject, Model};
-use crate::tensor::{Device, Precision, Tensor};
+use crate::model::{Columns, Gradients, Model};
+use crate::tensor::{Device, Precision};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::{Metrics, argmax};
@@ -22,7 +22,8 @@ pub struct Predictor {
     device: Device,
     model: Model,
     columns: Columns,
-    prompt: Option<Tensor>,
+    prompt: Injection,
+    precision: Precision,
 }
 
 /// The metrics of a file.
@@ -78,8 +79,8 @@ impl Predictor {
         });
         let (task, model) = (task?, model?);
         let columns = model.columns(task.head.columns(false), false);
-        let prompt = (loaded.rows > 0).then(|| device.upload(loaded.rows, loaded.width, &loaded.prompt));
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt })
+        let prompt = loaded.injection(device, &model);
+        Ok(Predictor { task, device: device.clone(), model, columns, prompt, precision })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.
@@ -93,6 +94,30 @@ impl Predictor {
             Ok(())
         })?;
         Ok(Evaluation { examples: data.kept, metrics })
+    }
+
+    /// The fields that an example must have.
+    pub fn fields(&self) -> Vec<&str> {
+        self.task.template.fields()
+    }
+
+    /// Whether the model computes in less than f32: then another processor comes to scores that differ visibly.
+    pub fn is_narrow(&self) -> bool {
+        self.precision != Precision::F32
+    }
+
+    /// The scores behind the answers to examples: of every label, or of every candidate.
+    ///
+    /// # Errors
+    /// An example that lacks a field or does not fit; scores that are not finite; a task whose answers are texts.
+    pub fn scores(&self, examples: &[Example]) -> Result<Vec<Vec<f32>>> {
+        self.check_predicts()?;
+        let encoder = self.encoder()?;
+        let rows = examples.iter().map(|example| encoder.encode(example)).collect::<Result<Vec<Encoded>>>()?;
+        let mut scores = Vec::with_capacity(rows.len());
+        let each = |_, row: &[f32]| scores.push(row.to_vec());
+        self.scorer().score(&rows.iter().collect::<Vec<_>>(), &mut |_, _| Ok(()), each)?;
+        Ok(scores)
     }
 
     /// Answers examples, in their order; `top` is how many words a task without label words gives.
@@ -173,9 +198,8 @@ impl Predictor {
                            trained with task.answer = \"text\"";
             return Err(Error::request(message));
         };
-        let Predictor { task, device, model, columns, prompt } = self;
-        let inject = Inject { prompt_embeds: prompt.as_ref(), ..Inject::default() };
-        Ok(Writer { device, model, columns, inject, tokenizer: &task.tokenizer, end })
+        let Predictor { task, device, model, columns, prompt, .. } = self;
+        Ok(Writer { device, model, columns, inject: prompt.inject(), tokenizer: &task.tokenizer, end })
     }
 
     /// Answers encoded examples, in their order, an error in the place of an error.
@@ -230,13 +254,13 @@ impl Predictor {
             columns: &self.columns,
             column_ids: self.task.head.columns(false),
             head: &self.task.head,
-            prompt: self.prompt.as_ref(),
+            prompt: &self.prompt,
         }
     }
 }
 
 /// The task of an adapter over the model that it was trained on.
-fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &ModelSpec) -> Result<Task> {
+pub(crate) fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &ModelSpec) -> Result<Task> {
     loaded.check_base(&directory.fingerprint(&spec.embeddings.words)?, directory.path())?;
     let file = adapter.join("adapter.toml");
     let task = Task::from_adapter(&loaded.description, &file, directory, spec)?;
@@ -245,12 +269,18 @@ fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &
         let message = format!("the template needs {needs} prompt rows, the adapter has {has}");
         return Err(Error::key(&file, "task.template", message));
     }
+    if loaded.prefix.rows > 0 && loaded.prefix.width != spec.past_width() {
+        let (needs, has) = (spec.past_width(), loaded.prefix.width);
+        let message =
+            format!("a prefix row has {has} numbers; keys and values of every block of the model are {needs}");
+        return Err(Error::key(&file, "prompt.prefix_width", message));
+    }
     task.encoder()?;
     Ok(task)
 }
 
 /// Where the model of an adapter is now.
-fn find_base(adapter: &Path, base: &Base) -> Result<PathBuf> {
+pub(crate) fn find_base(adapter: &Path, base: &Base) -> Result<PathBuf> {
     hub::locate_again(Path::new(&base.path), &base.name).ok_or_else(|| {
         let message =
             format!("its model '{}' is not at {} any more; say where it is with --model", base.name, base.path);

@@ -11,8 +11,9 @@ use super::facts::{Point, Score};
 use super::plan::Plan;
 use crate::Result;
 use crate::data::{Dataset, pack};
+use crate::method::Injection;
 use crate::model::Model;
-use crate::train::{Batch, Learner, Order, Recipe, Schedule, Trainer, new_prompt};
+use crate::train::{Batch, Learner, Order, Recipe, Schedule, Start, Trainer, new_prompt};
 
 /// How many prompts take a step together. The rows of so many fill the threads and still fit the cache.
 const TOGETHER: usize = 6;
@@ -57,7 +58,13 @@ pub(super) fn tune(
     let mut prompts = Vec::new();
     for Pupil { asked, .. } in pupils {
         let words = asked.task.encoder()?.initial_words()?;
-        let prompt = new_prompt(&asked.config, Path::new(PLACE), device, &weights, &words)?;
+        let prompt = new_prompt(
+            &asked.config,
+            Path::new(PLACE),
+            device,
+            &weights,
+            &Start { initial_words: words, prefix_text: None },
+        )?;
         prompts.push((prompt, &asked.task.head, Recipe::of(&asked.config.train)));
     }
     let (mut trainer, mut learners) = Trainer::new(weights, prompts, device);
@@ -126,9 +133,9 @@ impl<'a> State<'a> {
     }
 
     fn evaluate(&mut self, base: &Base, trainer: &Trainer<'_>, learner: &Learner<'_>, step: usize) -> Result<()> {
-        let prompt = learner.prompt.forward(&base.device);
+        let prompt = learner.prompt.forward(&base.device, &trainer.model);
         let (task, dev) = (&self.pupil.asked.task, &self.pupil.dev);
-        let sight = Sight { model: &trainer.model, columns: &trainer.columns, training: true, prompt: prompt.rows() };
+        let sight = Sight { model: &trainer.model, columns: &trainer.columns, training: true, prompt: &prompt };
         let dev = Score::of(&base.metrics(&sight, task, dev)?).p_at_1;
         let loss = self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64;
         self.learned.curve.push(Point { step, loss: (step > 0).then_some(loss), dev });
@@ -144,8 +151,9 @@ impl<'a> State<'a> {
     fn test(&mut self, base: &Base, trainer: &Trainer<'_>) -> Result<()> {
         let width = trainer.model.embedding_width();
         let rows = &self.learned.rows;
-        let prompt = base.device.upload(rows.len() / width, width, rows);
-        let sight = Sight { model: &trainer.model, columns: &trainer.columns, training: true, prompt: Some(&prompt) };
+        let rows = base.device.upload(rows.len() / width, width, rows);
+        let prompt = Injection::new(&trainer.model, Some(rows), None);
+        let sight = Sight { model: &trainer.model, columns: &trainer.columns, training: true, prompt: &prompt };
         self.learned.test = Score::of(&base.metrics(&sight, &self.pupil.asked.task, &self.pupil.test)?);
         Ok(())
     }
