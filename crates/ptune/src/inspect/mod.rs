@@ -28,7 +28,7 @@ use crate::{Error, Result, files, spelling};
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Inspection {
     /// A model in Hugging Face layout.
-    Model(ModelFacts),
+    Model(Box<ModelFacts>),
     /// A trained task.
     Adapter(Box<AdapterFacts>),
     /// A run directory.
@@ -55,11 +55,11 @@ pub fn inspect(
         let message = "holds neither an adapter nor a run, and --model says where the model of those is";
         Err(Error::file(path, message))
     } else if files::exists(&path.join("config.json")) {
-        Ok(Inspection::Model(ModelFacts::read(path, device, progress)))
+        Ok(Inspection::Model(Box::new(ModelFacts::read(path, device, progress))))
     } else {
         // Not here; a name may stand for a built-in model or one in the cache.
         match hub::locate(path, Path::new("")) {
-            Ok(found) if found != path => Ok(Inspection::Model(ModelFacts::read(&found, device, progress))),
+            Ok(found) if found != path => Ok(Inspection::Model(Box::new(ModelFacts::read(&found, device, progress)))),
             _ => Err(unknown(path)),
         }
     }

@@ -14,7 +14,7 @@ fn look(path: &Path) -> Result<Inspection> {
 
 fn model(path: &Path) -> ModelFacts {
     match look(path).unwrap() {
-        Inspection::Model(facts) => facts,
+        Inspection::Model(facts) => *facts,
         other => panic!("no model: {other:?}"),
     }
 }
