@@ -14,7 +14,7 @@
 //!
 //! PEFT saves what its prompt encoder computes, never the encoder; so do we, and the files mean the same to both. It puts
 //! all virtual tokens before the text and has no task type for a masked model, so what it cannot say is refused
-//! ([`front`]). Pickled weights (`adapter_model.bin`) are never read: they can run code.
+//! (`front.rs`). Pickled weights (`adapter_model.bin`) are never read: they can run code.
 
 mod config;
 mod front;
