@@ -15,7 +15,7 @@ from tokenizers.models import BPE
 from tokenizers.processors import RobertaProcessing, TemplateProcessing
 from transformers import (
     AlbertConfig, AlbertForMaskedLM, AlbertTokenizer, BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM,
-    ElectraConfig, ElectraForMaskedLM, GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig,
+    ElectraConfig, ElectraForMaskedLM, GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM, RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig,
     XLMRobertaForMaskedLM, XLMRobertaTokenizer)
 
 import template
@@ -48,6 +48,7 @@ FAMILIES = {
     "electra": Family(ElectraConfig, ElectraForMaskedLM, *BERT_SPECIAL, ["generator_lm_head.weight"]),
     "distilbert": Family(DistilBertConfig, DistilBertForMaskedLM, *BERT_SPECIAL, ["vocab_projector.weight"]),
     "gpt2": Family(GPT2Config, GPT2LMHeadModel, {}, [], [], True, ["lm_head.weight"]),
+    "opt": Family(OPTConfig, OPTForCausalLM, {}, ["</s>"], [], True, ["lm_head.weight"]),
 }
 
 
@@ -76,6 +77,8 @@ def write_byte_level(directory, case, tokenizer, merges):
     if roberta:
         names = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "unk_token": "<unk>",
                  "pad_token": "<pad>", "mask_token": {"content": "<mask>", "lstrip": True}}
+    if case["family"] == "opt":
+        names = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>", "add_bos_token": True}
     settings = {"tokenizer_class": "RobertaTokenizer" if roberta else "GPT2Tokenizer", "add_prefix_space": False, **names}
     write_json(directory / "tokenizer_config.json", settings)
     vocab = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))

@@ -41,7 +41,7 @@ def random_model(case, vocab):
 def write_model(directory, case, model):
     """config.json and model.safetensors as the hub has them."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = {k: v for k, v in model.config.to_dict().items() if not k.startswith("_") and v is not None}
+    config = {k: v for k, v in model.config.to_dict().items() if (not k.startswith("_") or k == "_remove_final_layer_norm") and v is not None}
     write_json(directory / "config.json", dict(sorted(config.items())))
     tied = FAMILIES[case["family"]].tied if model.config.tie_word_embeddings else []
     weights = {k: v for k, v in model.state_dict().items() if k not in tied}
