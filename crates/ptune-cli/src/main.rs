@@ -6,7 +6,9 @@
 
 mod bench;
 mod evaluate;
+mod generate;
 mod inspect;
+mod lines;
 mod predict;
 mod pretrain;
 mod progress;
@@ -56,6 +58,7 @@ enum Command {
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Generate(generate::Arguments),
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
     Pretrain(pretrain::Arguments),
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
+        Command::Generate(arguments) => generate::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
         Command::Bench(arguments) => bench::run(arguments, threads),
         Command::Pretrain(arguments) => pretrain::run(arguments, threads),

@@ -64,7 +64,10 @@ pub struct Description {
     /// Probing: what the training loss compared the answer with; none with labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<String>,
-    /// Labels with their words, in the order of the classes; empty in probing.
+    /// Texts: the most tokens of an answer; none where the answer is a label or a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_tokens: Option<usize>,
+    /// Labels with their words, in the order of the classes; empty in probing, and for texts.
     #[serde(with = "labels", default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, Vec<String>)>,
     /// Probing: the token ids of the candidate answers, ascending and distinct, in `vocabulary.bin`.
@@ -88,9 +91,9 @@ pub struct Base {
     /// Width of the word embeddings.
     pub width: usize,
     /// A name for people: the last part of the directory's path; for a model of the Hugging Face cache its name and commit
-    /// there, which find it again when the cache has moved.
+    /// there, which find it again when the cache has moved; that of a built-in model.
     pub name: String,
-    /// Where the directory was.
+    /// Where the directory was; `built-in:` and the name for one that is part of the program.
     pub path: String,
 }
 

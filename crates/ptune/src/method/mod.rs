@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | prompt | manual (a template without pseudo tokens), or pseudo tokens with an encoder | [`Prompt`] |
 //! | backbone | frozen, or full | [`Model`](crate::model::Model): a trained one is loaded with its weights as parameters |
-//! | head | a verbalizer, or the vocabulary | `head.rs` |
+//! | head | a verbalizer, the vocabulary, or any text | `head.rs` |
 //!
 //! Methods fill [`Inject`] and know no model family.
 

@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
-use super::{Inject, Model};
+use super::block::BlockSaved;
+use super::{Columns, Inject, Model};
 use crate::ops::{KeysValues, Layout};
-use crate::tensor::Device;
+use crate::tensor::{Device, Tensor};
 
 /// Keys and values of the same rows in every layer.
 pub struct Past {
@@ -52,5 +53,13 @@ impl Model {
         }
         blocks.push(self.blocks[*last].keys_values(device, &x));
         Past { blocks }
+    }
+
+    /// [`Model::logits`], and the keys and values of the batch's rows, to be the past of others.
+    pub fn logits_and_past(&self, layout: &Layout, inject: &Inject<'_>, columns: &Columns) -> (Tensor, Past) {
+        let mut blocks = Vec::with_capacity(self.spec.layers.len());
+        let each = &mut |block: BlockSaved| blocks.push(block.into_keys_values());
+        let (logits, _) = self.run(layout, inject, columns, false, each);
+        (logits, Past { blocks })
     }
 }

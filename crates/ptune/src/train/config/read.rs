@@ -3,10 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig};
+use super::{
+    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig,
+    TrainConfig,
+};
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
+use crate::prompt::AnswerKind;
 
 /// Keys that are designed but whose feature is not built, and what to do.
 pub(super) const LATER_KEYS: &[(&str, &str)] = &[
@@ -22,7 +26,7 @@ impl RunConfig {
     /// Reads a run file, applies `overrides` (`--set key=value`: a dotted key, and a value as TOML or else a text) as
     /// if they stood in the file, and checks everything. `train.steps` and `train.epochs` replace each other.
     /// Relative paths are taken from the run file's directory; `model` (unless there is no such
-    /// path and it can be a name in the Hugging Face cache), `data.*` and `task.vocabulary` come back absolute, `compute` and `train.select` decided.
+    /// path and it can be a name), `data.*` and `task.vocabulary` come back absolute, `compute` and `train.select` decided.
     ///
     /// # Errors
     /// Syntax and unknown keys with the file, the line and the closest key; a wrong type or value with its key; a
@@ -57,6 +61,8 @@ impl RunConfig {
                 ..DataConfig::default()
             },
             task: TaskConfig {
+                answer: Some(AnswerKind::Text),
+                answer_tokens: Some(1),
                 vocabulary: Some(PathBuf::new()),
                 vocabulary_key: Some(String::new()),
                 verbalizer: vec![(String::new(), Vec::new())],
@@ -103,6 +109,9 @@ impl RunConfig {
             self.compute = Compute::fastest(self.backbone.mode);
         }
         self.train.select = Some(self.select());
+        if self.is_text() {
+            self.task.answer_tokens.get_or_insert(ANSWER_TOKENS);
+        }
         if self.backbone.mode.is_full() {
             let train = &mut self.train;
             let rate = *train.backbone_learning_rate.get_or_insert(BACKBONE_LEARNING_RATE);
