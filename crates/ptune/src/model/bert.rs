@@ -25,6 +25,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         family: "bert",
         causal: false,
         enclosed: true,
+        begins: false,
         hidden,
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("max_position_embeddings")?,
@@ -36,7 +37,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             transform: Some(TransformSpec {
                 dense: LinearSpec::plain("cls.predictions.transform.dense".into(), hidden, hidden),
                 activation: activation_named(config, "hidden_act")?,
-                norm: NormSpec { name: "cls.predictions.transform.LayerNorm".into(), eps },
+                norm: NormSpec::layer("cls.predictions.transform.LayerNorm".into(), eps),
             }),
             decoder,
             decoder_bias: Some(decoder_bias),
@@ -67,7 +68,7 @@ pub(super) fn encoder(config: &Config, model: &str, first_position: usize) -> Re
         return Err(config.error("layer_norm_eps", format!("{eps} should be a small number, as 1e-12")));
     }
     let activation = activation_named(config, "hidden_act")?;
-    let norm = |name: String| NormSpec { name, eps };
+    let norm = |name: String| NormSpec::layer(name, eps);
     let block = |i: usize| {
         let at = format!("{model}.encoder.layer.{i}");
         let linear = |name: &str, outputs, inputs| LinearSpec::plain(format!("{at}.{name}"), outputs, inputs);
@@ -79,13 +80,17 @@ pub(super) fn encoder(config: &Config, model: &str, first_position: usize) -> Re
                 head_dim: hidden / heads,
                 scale: 1.0 / ((hidden / heads) as f32).sqrt(),
                 causal: false,
+                window: None,
+                rotary: None,
+                head_norms: None,
                 query: linear("attention.self.query", hidden, hidden),
                 key: linear("attention.self.key", hidden, hidden),
                 value: linear("attention.self.value", hidden, hidden),
                 output: linear("attention.output.dense", hidden, hidden),
             },
-            attention_norm: norm(format!("{at}.attention.output.LayerNorm")),
+            attention_norm: Some(norm(format!("{at}.attention.output.LayerNorm"))),
             mlp: MlpSpec {
+                gate: None,
                 up: linear("intermediate.dense", inner, hidden),
                 activation,
                 down: linear("output.dense", hidden, inner),
@@ -96,7 +101,7 @@ pub(super) fn encoder(config: &Config, model: &str, first_position: usize) -> Re
     let embeddings = EmbeddingSpec {
         width: hidden,
         words: format!("{model}.embeddings.word_embeddings.weight"),
-        position_table: format!("{model}.embeddings.position_embeddings.weight"),
+        position_table: Some(format!("{model}.embeddings.position_embeddings.weight")),
         first_position,
         token_types: Some((
             format!("{model}.embeddings.token_type_embeddings.weight"),

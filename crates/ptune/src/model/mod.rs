@@ -269,9 +269,11 @@ fn activation_named(config: &Config, key: &str) -> Result<Activation> {
         "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         "relu" => Ok(Activation::Relu),
         "tanh" => Ok(Activation::Tanh),
+        "silu" => Ok(Activation::Silu),
         other => {
             let message = format!(
-                "activation '{other}' is not implemented; implemented: gelu, gelu_new, gelu_pytorch_tanh, relu, tanh"
+                "activation '{other}' is not implemented; implemented: gelu, gelu_new, gelu_pytorch_tanh, relu, tanh, \
+                 silu"
             );
             Err(config.error(key, message))
         }

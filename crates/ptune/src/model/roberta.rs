@@ -33,6 +33,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         family: "roberta",
         causal: false,
         enclosed: true,
+        begins: false,
         hidden,
         vocabulary,
         positions: table - first_position,
@@ -44,7 +45,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             transform: Some(TransformSpec {
                 dense: LinearSpec::plain("lm_head.dense".into(), hidden, hidden),
                 activation: Activation::Gelu,
-                norm: NormSpec { name: "lm_head.layer_norm".into(), eps },
+                norm: NormSpec::layer("lm_head.layer_norm".into(), eps),
             }),
             decoder,
             decoder_bias: Some(decoder_bias),
