@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use ptune_kernels::Dtype;
+
 use super::layer::Norm;
 use super::load::Loader;
 use super::spec::{AttentionSpec, RotarySpec};
@@ -66,8 +68,8 @@ impl Heads {
             device.rotary_backward(&mut d_y, positions, self.head_dim, rotary);
         }
         let (Some(norm), Some(saved)) = (&self.norm, saved) else { return d_y };
-        let exact = device.widened(&d_y);
-        norm.backward_heads(device, exact.as_ref().unwrap_or(&d_y), saved, parameters)
+        let exact = if d_y.dtype() == Dtype::Bf16 { device.widened(&d_y) } else { d_y };
+        norm.backward_heads(device, &exact, saved, parameters)
     }
 
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {

@@ -140,13 +140,11 @@ impl Device {
         if self.narrow() == Dtype::Bf16 { self.rounded(x) } else { self.copy(x) }
     }
 
-    /// A copy of `x` in f32, where it is not so already.
-    pub(crate) fn widened(&self, x: &Tensor) -> Option<Tensor> {
-        (x.dtype() == Dtype::Bf16).then(|| {
-            let mut y = self.uninitialised(x.rows(), x.columns());
-            kernels::widen_rows(&self.doing(Operation::Rows), y.data_mut(), x.memory(), x.columns());
-            y
-        })
+    /// A copy of bf16 rows in f32.
+    pub(crate) fn widened(&self, x: &Tensor) -> Tensor {
+        let mut y = self.uninitialised(x.rows(), x.columns());
+        kernels::widen_rows(&self.doing(Operation::Rows), y.data_mut(), x.memory(), x.columns());
+        y
     }
 
     /// A copy of `x` in bf16.
