@@ -39,8 +39,8 @@ pub(crate) use loss::LogProbabilitiesSaved;
 pub use loss::LossSaved;
 pub use norm::{Norm, NormSaved};
 pub(crate) use parts::Part;
-pub use rotary::Rotary;
 pub use ptune_kernels::{Activation, NormKind, Span};
+pub use rotary::Rotary;
 
 /// The rows of a batch: what stands in each, where it stands, and which rows see which. Made once a batch.
 #[derive(Clone, Debug, Default)]

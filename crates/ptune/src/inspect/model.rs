@@ -140,7 +140,7 @@ impl ModelParameters {
     /// Sorts tensors by their names. A number between dots is a block's in every family.
     fn of(directory: &ModelDirectory, spec: &ModelSpec) -> ModelParameters {
         let weights = directory.weights();
-        let tables = [Some(&spec.embeddings.words), Some(&spec.embeddings.position_table)];
+        let tables = [Some(&spec.embeddings.words), spec.embeddings.position_table.as_ref()];
         let tied = spec.head.decoder.is_none();
         let mut sums = ModelParameters::default();
         for name in weights.names() {
@@ -150,7 +150,9 @@ impl ModelParameters {
             let buffer = !(1..=2).contains(&shape.len());
             let in_block = name.split('.').any(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
             let copy = tied && (name.ends_with("decoder.weight") || name == "lm_head.weight");
-            let strange = ["pooler", "seq_relationship", "position_ids"].iter().any(|part| name.contains(part));
+            let strange = ["pooler", "seq_relationship", "position_ids", "rotary_emb.inv_freq"]
+                .iter()
+                .any(|part| name.contains(part));
             *match () {
                 () if copy || strange || buffer => &mut sums.unused,
                 () if in_block => &mut sums.blocks,

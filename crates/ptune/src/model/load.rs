@@ -199,8 +199,11 @@ impl<'a> Loader<'a> {
 
     /// Makes a tensor a parameter of the model; its place.
     fn parameter(&mut self, value: Tensor, saved_as: SavedAs, decays: bool) -> usize {
-        let name =
-            if saved_as.stored.first > 0 { format!("{}.{}", saved_as.name, saved_as.stored.first) } else { saved_as.name.clone() };
+        let name = if saved_as.stored.first > 0 {
+            format!("{}.{}", saved_as.name, saved_as.stored.first)
+        } else {
+            saved_as.name.clone()
+        };
         self.parameters.push(Parameter { decays, ..Parameter::new(self.device, name, self.group, value) });
         self.saved_as.push(saved_as);
         self.parameters.len() - 1

@@ -12,13 +12,18 @@ mod bert;
 mod block;
 mod embedding;
 mod gpt2;
+mod gpt_neox;
 mod head;
+mod heads;
 mod inject;
 mod layer;
+mod llama;
 mod load;
 mod mlp;
+mod modernbert;
 mod past;
 mod roberta;
+mod rotary;
 mod saved;
 pub mod spec;
 
@@ -100,7 +105,9 @@ impl Model {
         let loaded = AtomicUsize::new(0);
         let mut loader = Loader::new(device, directory.weights(), tuned, gradients, &loaded, Some(progress));
         let embedding = Embedding::load(&mut loader, &spec)?;
-        let load = |loader: &mut Loader<'_>, i: usize| Block::load(loader, &spec.blocks[i], hidden);
+        let rotaries = heads::rotaries(spec.blocks.iter().map(|block| &block.attention));
+        let load =
+            |loader: &mut Loader<'_>, i: usize| Block::load(loader, &spec.blocks[i], hidden, rotaries[i].clone());
         let blocks = loader.each(spec.blocks.len(), load)?;
         let final_norm = spec.final_norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?;
         loader.group = Group::Head;
@@ -263,8 +270,17 @@ impl ModelSpec {
             "bert" => bert::spec(directory),
             "roberta" => roberta::spec(directory),
             "gpt2" => gpt2::spec(directory),
+            "gpt_neox" => gpt_neox::spec(directory),
+            "llama" => llama::llama(directory),
+            "mistral" => llama::mistral(directory),
+            "modernbert" => modernbert::spec(directory),
+            "qwen2" => llama::qwen2(directory),
+            "qwen3" => llama::qwen3(directory),
             other => {
-                let message = format!("model type '{other}' is not implemented; implemented: bert, roberta, gpt2");
+                let message = format!(
+                    "model type '{other}' is not implemented; implemented: bert, roberta, gpt2, gpt_neox, llama, mistral, \
+                     modernbert, qwen2, qwen3"
+                );
                 Err(config.error("model_type", message))
             }
         }

@@ -62,13 +62,7 @@ impl Device {
     }
 
     /// The gradient of `x` (and of the residual: they are the same), plus `other`, which reaches it on another way.
-    pub(crate) fn norm_backward(
-        &self,
-        d_y: &Tensor,
-        other: Option<&Tensor>,
-        saved: &NormSaved,
-        norm: &Norm,
-    ) -> Hidden {
+    pub(crate) fn norm_backward(&self, d_y: &Tensor, other: Option<&Tensor>, saved: &NormSaved, norm: &Norm) -> Hidden {
         let mut d_x = self.hidden(d_y.rows(), d_y.columns());
         self.norm_backward_into(d_x.output(), d_y, other, saved, norm);
         d_x

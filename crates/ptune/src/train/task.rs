@@ -28,8 +28,8 @@ pub struct Task {
     max_tokens: usize,
     prefix_tokens: Option<usize>,
     answer: AnswerForm,
-    /// Whether the family puts its class and separator tokens around a text.
-    enclosed: bool,
+    /// The tokens that the family puts before and behind a text.
+    around: [Vec<u32>; 2],
 }
 
 impl Task {
@@ -58,8 +58,8 @@ impl Task {
         } else {
             Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue, spec.causal)?)
         };
-        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
-        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, prefix_tokens, answer, enclosed })
+        let (answer, around) = (head.answer_form(spec.causal), tokens_around(spec, &tokenizer));
+        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, prefix_tokens, answer, around })
     }
 
     /// The task of an adapter. `file` is its description, for messages.
@@ -95,8 +95,8 @@ impl Task {
             Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue, spec.causal)?)
         };
         let (target, max_tokens) = (description.target.clone(), description.max_tokens);
-        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
-        Ok(Task { template, tokenizer, head, target, max_tokens, prefix_tokens, answer, enclosed })
+        let (answer, around) = (head.answer_form(spec.causal), tokens_around(spec, &tokenizer));
+        Ok(Task { template, tokenizer, head, target, max_tokens, prefix_tokens, answer, around })
     }
 
     /// The longest row that it accepts.
@@ -114,9 +114,7 @@ impl Task {
     /// # Errors
     /// A special token that the template needs and the model lacks; a template that a causal model cannot answer.
     pub fn encoder(&self) -> Result<Encoder<'_>> {
-        let special = self.tokenizer.special();
-        let around = |token: Option<u32>| token.filter(|_| self.enclosed).into_iter().collect();
-        let (start, end) = (around(special.cls), around(special.sep));
+        let [start, end] = self.around.clone();
         let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer.clone() };
         Encoder::new(&self.template, &self.tokenizer, form)
     }
@@ -202,6 +200,17 @@ fn template_for(source: &str, tail: CausalTail, file: &Path, spec: &ModelSpec) -
             );
             Err(Error::key(file, "task.causal_tail", message))
         }
+    }
+}
+
+/// The tokens that a family puts before and behind a text: its class and separator tokens, or what its tokenizer puts in
+/// front.
+fn tokens_around(spec: &ModelSpec, tokenizer: &Tokenizer) -> [Vec<u32>; 2] {
+    let special = tokenizer.special();
+    match (spec.enclosed, spec.begins) {
+        (true, _) => [special.cls, special.sep].map(|token| token.into_iter().collect()),
+        (false, true) => [tokenizer.beginning().to_vec(), Vec::new()],
+        (false, false) => [Vec::new(), Vec::new()],
     }
 }
 
