@@ -7,13 +7,14 @@ use crate::adapter::{Adapter, Base};
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Encoder, Example};
 use crate::generate::{Writer, Writing, Written};
-use crate::method::{Head, Injection};
+use crate::method::{Classifier, Head, Injection};
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Gradients, Model};
 use crate::tensor::{Device, Precision};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::{Metrics, argmax};
+use crate::train::task::classifier_in;
 use crate::{Error, Result};
 
 /// A trained task, loaded with its model.
@@ -23,6 +24,7 @@ pub struct Predictor {
     model: Model,
     columns: Columns,
     prompt: Injection,
+    classifier: Option<Classifier>,
 }
 
 /// The metrics of a file.
@@ -36,7 +38,7 @@ pub struct Evaluation {
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prediction {
-    /// Of a task with label words.
+    /// Of a task with labels.
     Label {
         /// The most probable label.
         label: String,
@@ -77,9 +79,11 @@ impl Predictor {
             (task.join().unwrap_or_else(|panic| resume_unwind(panic)), model)
         });
         let (task, model) = (task?, model?);
-        let columns = model.columns(task.head.columns(false), false);
+        let model = if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model };
+        let classifier = classifier_in(&tuned, &model, &task.head, device)?;
+        let columns = task.head.columns_of(&model, false);
         let prompt = loaded.injection(device, &model);
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt })
+        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.
@@ -142,7 +146,8 @@ impl Predictor {
     }
 
     /// Writes answers to encoded examples, in their order, an error in the place of an error. `numbers` are those of the
-    /// examples, by which their random numbers are drawn.
+    /// examples, by which their random numbers are drawn. `grown(example, tokens, fresh)` hears of every token of an example,
+    /// with what is certain of its text since the last.
     ///
     /// # Errors
     /// A task whose answers are no texts.
@@ -151,12 +156,15 @@ impl Predictor {
         encoded: Vec<Result<Encoded>>,
         numbers: &[usize],
         writing: &Writing,
+        grown: &mut dyn FnMut(usize, usize, &str),
     ) -> Result<Vec<Result<Written>>> {
         let writer = self.writer()?;
-        let asked = encoded.iter().zip(numbers).filter_map(|(row, number)| Some((row.as_ref().ok()?, *number)));
-        let (rows, numbers): (Vec<&Encoded>, Vec<usize>) = asked.unzip();
+        let asked: Vec<usize> = (0..encoded.len()).filter(|&example| encoded[example].is_ok()).collect();
+        let rows: Vec<&Encoded> = encoded.iter().filter_map(|row| row.as_ref().ok()).collect();
+        let numbers: Vec<usize> = asked.iter().map(|&example| numbers[example]).collect();
+        let grown = &mut |row: usize, tokens, fresh: &str| grown(asked[row], tokens, fresh);
         let mut texts = Vec::with_capacity(rows.len());
-        let mut failed = writer.write(&rows, &numbers, writing, |_, text| texts.push(text)).err();
+        let mut failed = writer.write(&rows, &numbers, writing, grown, |_, text| texts.push(text)).err();
         // What was written before the scores stopped being finite is still an answer.
         let mut texts = texts.into_iter();
         let mut next = || texts.next().ok_or_else(|| failed.take().unwrap_or_else(unanswered));
@@ -169,7 +177,7 @@ impl Predictor {
                            trained with task.answer = \"text\"";
             return Err(Error::request(message));
         };
-        let Predictor { task, device, model, columns, prompt } = self;
+        let Predictor { task, device, model, columns, prompt, .. } = self;
         Ok(Writer { device, model, columns, inject: prompt.inject(), tokenizer: &task.tokenizer, end })
     }
 
@@ -191,9 +199,10 @@ impl Predictor {
 
     fn prediction(&self, scores: &[f32], top: usize) -> Prediction {
         match &self.task.head {
-            Head::Verbalizer(verbalizer) => {
-                let names = verbalizer.labels().iter().map(|label| label.name.clone());
-                let label = verbalizer.labels()[argmax(scores)].name.clone();
+            Head::Verbalizer(_) | Head::Classifier(_) => {
+                let labels = self.task.head.labels().unwrap_or_default();
+                let label = labels[argmax(scores)].to_owned();
+                let names = labels.into_iter().map(str::to_owned);
                 Prediction::Label { label, probabilities: names.zip(softmax(scores)).collect() }
             }
             Head::Vocabulary { candidates, .. } => {
@@ -226,6 +235,7 @@ impl Predictor {
             column_ids: self.task.head.columns(false),
             head: &self.task.head,
             prompt: &self.prompt,
+            classifier: self.classifier.as_ref(),
         }
     }
 }

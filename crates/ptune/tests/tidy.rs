@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the library may use, beside itself and [`LOW`]. Data flows one way: never upwards.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("checkpoint", &[]),
     ("prompt", &["checkpoint"]),
     ("model", &["checkpoint"]),
@@ -19,6 +19,23 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("generate", &["train", "data", "model", "checkpoint"]),
     ("predict", &["generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("world", &[]),
+    (
+        "demo",
+        &[
+            "world",
+            "pretrain",
+            "predict",
+            "report",
+            "inspect",
+            "train",
+            "adapter",
+            "method",
+            "data",
+            "prompt",
+            "model",
+            "checkpoint",
+        ],
+    ),
 ];
 
 /// The lowest layer: any module may use these, and they use one another only as listed in [`LOW_MAY_USE`].

@@ -8,8 +8,8 @@
 
 use super::rotary::Rope;
 use super::spec::{
-    AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec, RotarySpec,
-    Stored,
+    AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
+    RotarySpec, Stored,
 };
 use super::{MOST_LAYERS, activation_named};
 use crate::checkpoint::{Config, ModelDirectory};
@@ -65,6 +65,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         layers: layers.collect(),
         final_norm: Some(NormSpec::layer("gpt_neox.final_layer_norm".into(), eps)),
         head: HeadSpec { transform: None, decoder: decoder(directory)?, decoder_bias: None },
+        classifier: ClassifierSpec::last_token(),
     })
 }
 

@@ -7,7 +7,8 @@
 
 use super::rotary::Rope;
 use super::spec::{
-    AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec, RotarySpec,
+    AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
+    RotarySpec,
 };
 use super::{MOST_LAYERS, activation_named};
 use crate::checkpoint::{Config, ModelDirectory};
@@ -116,6 +117,7 @@ fn spec(directory: &ModelDirectory, kin: &Kin) -> Result<ModelSpec> {
         blocks,
         final_norm: Some(NormSpec::rms("model.norm".into(), eps)),
         head: HeadSpec { transform: None, decoder: decoder(directory, kin)?, decoder_bias: None },
+        classifier: ClassifierSpec::last_token(),
     })
 }
 

@@ -5,11 +5,11 @@
 //! whose halves stand in one tensor; rotary positions, with one theta for layers that see everything and another for those
 //! with a window; queries, keys and values in one tensor.
 
-use super::bert::require_head;
+use super::encoder::require_head;
 use super::rotary::Rope;
 use super::spec::{
-    AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec, RotarySpec,
-    Stored, TransformSpec,
+    AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
+    RotarySpec, Stored, TransformSpec,
 };
 use super::{MOST_LAYERS, activation_named};
 use crate::Result;
@@ -65,6 +65,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder: (!tied).then(|| "decoder.weight".into()),
             decoder_bias: config.bool_or("decoder_bias", true)?.then(|| "decoder.bias".into()),
         },
+        classifier: ClassifierSpec::first_token(activation_named(config, "classifier_activation")?, None),
     })
 }
 

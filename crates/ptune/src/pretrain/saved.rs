@@ -31,6 +31,9 @@ const LARGEST_FILE: u64 = 256 << 20;
 /// Puts the numbers of a tensor, row by row, into a buffer.
 type Fill<'a> = Box<dyn Fn(&mut Vec<f32>) + 'a>;
 
+/// A file's name and its bytes.
+type NamedFile = (String, Vec<u8>);
+
 /// A tensor to write.
 pub(super) struct Named<'a> {
     pub(super) name: &'a str,
@@ -44,23 +47,29 @@ pub(super) struct Named<'a> {
 /// # Errors
 /// A file that cannot be read or written; a directory that was there before is whole unless a rename fails.
 pub(super) fn write_trained(directory: &Path, began_from: &Path, model: &Model, dtype: Dtype) -> Result<()> {
-    let config_file = began_from.join("config.json");
+    let (config, tokenizer) = words_of(began_from)?;
+    let trained: Vec<_> =
+        [Group::Backbone, Group::Head].into_iter().flat_map(|group| model.trained_tensors(group)).collect();
+    let named = trained.iter().map(|tensor| Named {
+        name: tensor.name,
+        shape: &tensor.shape,
+        fill: Box::new(move |out: &mut Vec<f32>| tensor.read_into(out)),
+    });
+    write(directory, config, tokenizer, dtype, &mut named.collect::<Vec<_>>())
+}
+
+/// All of a model directory but its weights: the configuration, and the files of its tokenizer.
+pub(super) fn words_of(directory: &Path) -> Result<(Map<String, Value>, Vec<NamedFile>)> {
+    let config_file = directory.join("config.json");
     let config = match serde_json::from_slice(&files::read_bytes(&config_file, LARGEST_FILE)?) {
         Ok(Value::Object(config)) => config,
         _ => return Err(Error::file(&config_file, "is no JSON object any more")),
     };
     let mut tokenizer = Vec::new();
-    for name in TOKENIZER_FILES.iter().filter(|name| files::exists(&began_from.join(name))) {
-        tokenizer.push(((*name).to_owned(), files::read_bytes(&began_from.join(name), LARGEST_FILE)?));
+    for name in TOKENIZER_FILES.iter().filter(|name| files::exists(&directory.join(name))) {
+        tokenizer.push(((*name).to_owned(), files::read_bytes(&directory.join(name), LARGEST_FILE)?));
     }
-    let trained: Vec<_> =
-        [Group::Backbone, Group::Head].into_iter().flat_map(|group| model.trained_tensors(group)).collect();
-    let named = trained.iter().map(|tensor| Named {
-        name: tensor.name,
-        shape: tensor.shape,
-        fill: Box::new(move |out: &mut Vec<f32>| tensor.read_into(out)),
-    });
-    write(directory, config, tokenizer, dtype, &mut named.collect::<Vec<_>>())
+    Ok((config, tokenizer))
 }
 
 /// Writes a model directory.
@@ -70,7 +79,7 @@ pub(super) fn write_trained(directory: &Path, began_from: &Path, model: &Model, 
 pub(super) fn write(
     directory: &Path,
     mut config: Map<String, Value>,
-    tokenizer: Vec<(String, Vec<u8>)>,
+    tokenizer: Vec<NamedFile>,
     dtype: Dtype,
     tensors: &mut [Named<'_>],
 ) -> Result<()> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::adapter::Base;
 use crate::checkpoint::{Glue, ModelDirectory, hub};
 use crate::data::{Dataset, Encoded, Token, pack};
-use crate::method::{Head, Prompt};
+use crate::method::{Classifier, Head, Prompt, Trained};
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
 use crate::prompt::encoder::{PrefixShape, PromptEncoder};
@@ -119,7 +119,8 @@ fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunCon
     Ok((ModelDirectory::open(&path)?, RunConfig { model: pinned, ..config.clone() }))
 }
 
-pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
+/// What an adapter says about its base.
+pub(crate) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
     let path = directory.place()?;
     Ok(Base {
         fingerprint: directory.fingerprint(&spec.embeddings.words)?,
@@ -148,18 +149,51 @@ fn prefix_text(config: &RunConfig, file: &Path, task: &Task) -> Result<Option<Ve
     Ok(Some(ids))
 }
 
-/// The prompt at step 0.
-pub(super) fn new_prompt(
+/// The prompt at step 0 of a template with pseudo tokens and no prefix.
+pub(crate) fn new_prompt(
     config: &RunConfig,
     file: &Path,
     device: &Device,
     model: &Model,
-    start: &Start,
+    initial_words: &[Option<u32>],
 ) -> Result<Prompt> {
+    let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
+    Ok(Prompt { rows: new_rows(config, file, device, model, initial_words, &mut rng)?, prefix: None })
+}
+
+/// The model of a task: without its head under a classifier.
+pub(super) fn load_model(
+    directory: &ModelDirectory,
+    task: &Task,
+    device: &Device,
+    gradients: Gradients,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Model> {
+    let model = Model::load(directory, &[], device, gradients, progress)?;
+    Ok(if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model })
+}
+
+/// Prompt and classifier at step 0.
+pub(super) fn new_trained(
+    config: &RunConfig,
+    file: &Path,
+    device: &Device,
+    model: &Model,
+    directory: &ModelDirectory,
+    task: &Task,
+    start: &Start,
+) -> Result<Trained> {
     let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
     let rows = new_rows(config, file, device, model, &start.initial_words, &mut rng)?;
     let prefix = new_prefix(&config.prompt, device, model, start.prefix_text.as_deref(), &mut rng);
-    Ok(Prompt { rows, prefix })
+    let classifier = match &task.head {
+        Head::Classifier(labels) => {
+            let (spec, checkpoint) = (model.spec(), directory.weights());
+            Some(Classifier::new(device, &spec.classifier, spec.hidden, labels.len(), checkpoint, &mut rng)?)
+        }
+        _ => None,
+    };
+    Ok(Trained { prompt: Prompt { rows, prefix }, classifier })
 }
 
 /// The prefix at step 0, if the run has one.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig,
+    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, Compute, DataConfig, HeadKind, Metric, PromptConfig, RunConfig, TaskConfig,
     TrainConfig,
 };
 use crate::checkpoint::hub;
@@ -66,6 +66,8 @@ impl RunConfig {
                 answer_tokens: Some(1),
                 vocabulary: Some(PathBuf::new()),
                 vocabulary_key: Some(String::new()),
+                head: Some(HeadKind::Classifier),
+                labels: Some(Vec::new()),
                 verbalizer: vec![(String::new(), Vec::new())],
                 ..TaskConfig::default()
             },
