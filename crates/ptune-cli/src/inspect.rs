@@ -171,7 +171,8 @@ fn of_adapter(adapter: &AdapterFacts) -> Vec<String> {
             None => word.clone(),
         };
         let words: Vec<String> = label.words.iter().enumerate().map(word).collect();
-        lines.push(line(if i == 0 { "labels" } else { "" }, format!("{}: {}", label.label, words.join(", "))));
+        let words = if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) };
+        lines.push(line(if i == 0 { "labels" } else { "" }, format!("{}{words}", label.label)));
     }
     if adapter.labels.is_empty() {
         lines.push(line(
@@ -198,9 +199,13 @@ fn of_adapter(adapter: &AdapterFacts) -> Vec<String> {
     for part in &adapter.trained {
         lines.push(line("trained", format!("{}: {} numbers in {} tensors", part.file, part.numbers, part.tensors)));
     }
-    match &adapter.prompt {
-        Some(prompt) => lines.extend(of_prompt(prompt)),
-        None => lines.push(line("prompt", "none: a manual template")),
+    lines.extend(adapter.prefix.as_ref().map(|prefix| {
+        line("prefix", format!("{} rows of keys and values, {} numbers each", prefix.rows, prefix.width))
+    }));
+    match (&adapter.prompt, &adapter.prefix) {
+        (Some(prompt), _) => lines.extend(of_prompt(prompt)),
+        (None, Some(_)) => {}
+        (None, None) => lines.push(line("prompt", "none: a manual template")),
     }
     lines
 }

@@ -2,7 +2,8 @@
 //!
 //! | file | operations on |
 //! |---|---|
-//! | `layers.rs` | linear layers, norms, activations of a model |
+//! | `layers.rs` | linear layers, activations and gates of a model |
+//! | `norm.rs`, `rotary.rs` | its norms; queries and keys turned by their positions |
 //! | `embedding.rs` | the embedding layer, and rows: gather, scatter, add |
 //! | `attention.rs` | attention |
 //! | `dropout.rs` | what a model drops while it trains |
@@ -22,19 +23,24 @@ mod embedding;
 mod encoder;
 mod layers;
 mod loss;
+mod norm;
 mod parts;
+mod rotary;
 mod weights;
 
+pub(crate) use attention::AttentionGradients;
 pub use attention::{AttentionSaved, KeysValues};
 pub use dropout::Dropout;
 pub(crate) use embedding::EmbeddingTables;
 pub use encoder::LstmSaved;
 pub(crate) use layers::Hidden;
-pub use layers::{LayerNorm, Linear, NormSaved};
+pub use layers::Linear;
 pub(crate) use loss::LogProbabilitiesSaved;
 pub use loss::LossSaved;
+pub use norm::{Norm, NormSaved};
 pub(crate) use parts::Part;
-pub use ptune_kernels::{Activation, Span};
+pub use ptune_kernels::{Activation, NormKind, Span};
+pub use rotary::Rotary;
 
 /// The rows of a batch: what stands in each, where it stands, and which rows see which. Made once a batch.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +60,17 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The same behind the first `rows` rows of the past, which every row of it sees: positions go on from there, as in
+    /// transformers, whatever the family.
+    pub fn behind(mut self, rows: usize) -> Layout {
+        for span in &mut self.spans {
+            assert!(span.past.is_empty(), "these rows stand behind others already");
+            span.past = 0..rows;
+        }
+        self.positions.iter_mut().for_each(|position| *position += rows as u32);
+        self
+    }
+
     /// Rows of the batch.
     pub fn rows(&self) -> usize {
         self.ids.len()

@@ -7,13 +7,14 @@ use crate::adapter::{Adapter, Base};
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Encoder, Example};
 use crate::generate::{Writer, Writing, Written};
-use crate::method::Head;
+use crate::method::{Classifier, Head, Injection};
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Gradients, Inject, Model};
-use crate::tensor::{Device, Precision, Tensor};
+use crate::model::{Columns, Gradients, Model};
+use crate::tensor::{Device, Precision};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::{Metrics, argmax};
+use crate::train::task::classifier_in;
 use crate::{Error, Result};
 
 /// A trained task, loaded with its model.
@@ -22,7 +23,8 @@ pub struct Predictor {
     device: Device,
     model: Model,
     columns: Columns,
-    prompt: Option<Tensor>,
+    prompt: Injection,
+    classifier: Option<Classifier>,
 }
 
 /// The metrics of a file.
@@ -36,7 +38,7 @@ pub struct Evaluation {
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prediction {
-    /// Of a task with label words.
+    /// Of a task with labels.
     Label {
         /// The most probable label.
         label: String,
@@ -77,9 +79,11 @@ impl Predictor {
             (task.join().unwrap_or_else(|panic| resume_unwind(panic)), model)
         });
         let (task, model) = (task?, model?);
-        let columns = model.columns(task.head.columns(false), false);
-        let prompt = (loaded.rows > 0).then(|| device.upload(loaded.rows, loaded.width, &loaded.prompt));
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt })
+        let model = if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model };
+        let classifier = classifier_in(&tuned, &model, &task.head, device)?;
+        let columns = task.head.columns_of(&model, false);
+        let prompt = loaded.injection(device, &model);
+        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.
@@ -173,9 +177,8 @@ impl Predictor {
                            trained with task.answer = \"text\"";
             return Err(Error::request(message));
         };
-        let Predictor { task, device, model, columns, prompt } = self;
-        let inject = Inject { prompt_embeds: prompt.as_ref(), ..Inject::default() };
-        Ok(Writer { device, model, columns, inject, tokenizer: &task.tokenizer, end })
+        let Predictor { task, device, model, columns, prompt, .. } = self;
+        Ok(Writer { device, model, columns, inject: prompt.inject(), tokenizer: &task.tokenizer, end })
     }
 
     /// Answers encoded examples, in their order, an error in the place of an error.
@@ -196,9 +199,10 @@ impl Predictor {
 
     fn prediction(&self, scores: &[f32], top: usize) -> Prediction {
         match &self.task.head {
-            Head::Verbalizer(verbalizer) => {
-                let names = verbalizer.labels().iter().map(|label| label.name.clone());
-                let label = verbalizer.labels()[argmax(scores)].name.clone();
+            Head::Verbalizer(_) | Head::Classifier(_) => {
+                let labels = self.task.head.labels().unwrap_or_default();
+                let label = labels[argmax(scores)].to_owned();
+                let names = labels.into_iter().map(str::to_owned);
                 Prediction::Label { label, probabilities: names.zip(softmax(scores)).collect() }
             }
             Head::Vocabulary { candidates, .. } => {
@@ -230,7 +234,8 @@ impl Predictor {
             columns: &self.columns,
             column_ids: self.task.head.columns(false),
             head: &self.task.head,
-            prompt: self.prompt.as_ref(),
+            prompt: &self.prompt,
+            classifier: self.classifier.as_ref(),
         }
     }
 }
@@ -244,6 +249,12 @@ fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &
         let (needs, has) = (task.template.pseudo_rows(), loaded.rows);
         let message = format!("the template needs {needs} prompt rows, the adapter has {has}");
         return Err(Error::key(&file, "task.template", message));
+    }
+    if loaded.prefix.rows > 0 && loaded.prefix.width != spec.past_width() {
+        let (needs, has) = (spec.past_width(), loaded.prefix.width);
+        let message =
+            format!("a prefix row has {has} numbers; keys and values of every block of the model are {needs}");
+        return Err(Error::key(&file, "prompt.prefix_width", message));
     }
     task.encoder()?;
     Ok(task)

@@ -17,8 +17,22 @@ use ptune_kernels::{Context, Isa};
 const PROMPT_ROWS: u32 = 6;
 
 /// Golden cases with a model of each family, of several blocks.
-const FAMILIES: [&str; 7] =
-    ["lstm_uneven", "roberta_lstm", "gpt2_mlp", "albert_lstm", "electra_mlp", "distilbert_mlp", "xlmr_lstm"];
+const FAMILIES: [&str; 14] = [
+    "lstm_uneven",
+    "roberta_lstm",
+    "gpt2_mlp",
+    "albert_lstm",
+    "electra_mlp",
+    "distilbert_mlp",
+    "xlmr_lstm",
+    "opt_lstm",
+    "llama_mlp",
+    "mistral_embedding",
+    "qwen2_embedding",
+    "qwen3_embedding",
+    "neox_embedding",
+    "modernbert_embedding",
+];
 
 fn model_directory(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case).join("model")
@@ -119,13 +133,13 @@ fn trained(family: &str, device: &Device) -> Vec<f32> {
     let mut rng = Rng::new(5, Purpose::PromptInitialisation);
     let (rows, width) = (PROMPT_ROWS as usize, model.embedding_width());
     let encoder = PromptEncoder::new(device, &EncoderShape::lama(EncoderKind::Lstm), rows, width, 1.0, &mut rng);
-    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::Encoder(encoder), &head, recipe())], device);
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::from(encoder), &head, recipe())], device);
     let learner = &mut learners[0];
     for _ in 0..5 {
         let batch = Batch { layout: pack(&examples()), targets: (7..16).collect(), share: 1.0 };
         trainer.step(&mut [&mut *learner], vec![batch], None);
     }
-    learner.prompt.parameters().iter().flat_map(|p| p.value.read().to_vec()).collect()
+    learner.prompt.parameters().flat_map(|p| p.value.read().to_vec()).collect()
 }
 
 #[test]

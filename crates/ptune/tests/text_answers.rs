@@ -88,7 +88,7 @@ impl Scene {
 
     /// Logits, loss, and the prompt's gradient.
     fn step(&mut self, prompt: &Tensor, layout: &Layout, past: Option<&Past>) -> (Vec<f32>, f64, Vec<f32>) {
-        let inject = Inject { prompt_embeds: Some(prompt), past };
+        let inject = Inject { prompt_embeds: Some(prompt), past, ..Inject::default() };
         let columns = self.model.columns(None, true);
         let (logits, saved) = self.model.forward(layout, &inject, &columns);
         let loss = self.task.head.loss(&self.device, &logits, &self.targets());
@@ -137,13 +137,13 @@ fn rows_loss_gradient_and_ten_updates_are_those_of_pytorch() {
     let recipe = Recipe { kind: OptimizerKind::AdamW, clip_norm: 0.0, prompt: group, backbone: group, head: group };
     let (targets, last) = (scene.targets(), scene.tensor("prompt.final"));
     let Scene { device, model, task, .. } = scene;
-    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::Encoder(table), &task.head, recipe)], &device);
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::from(table), &task.head, recipe)], &device);
     for (step, want) in losses.into_iter().enumerate() {
         let batch = Batch { layout: layout.clone(), targets: targets.clone(), share: 1.0 };
         let loss = trainer.step(&mut [&mut learners[0]], vec![batch], None)[0];
         assert!((loss - want).abs() <= 1e-4 * want, "loss of step {step}: {loss}, PyTorch {want}");
     }
-    assert_close("the trained rows", learners[0].prompt.parameters()[0].value.read(), &last, 1e-4);
+    assert_close("the trained rows", learners[0].prompt.parameters().next().unwrap().value.read(), &last, 1e-4);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn bits_depend_neither_on_neighbours_nor_on_threads() {
         assert!(scene.step(&scene.prompt(), &layout, None) == together, "{threads} threads");
     }
     let columns = scene.model.columns(None, false);
-    let inject = Inject { prompt_embeds: Some(&prompt), past: None };
+    let inject = Inject { prompt_embeds: Some(&prompt), ..Inject::default() };
     let mut rest = &together.0[..];
     for (i, row) in scene.rows().into_iter().enumerate() {
         let alone = scene.model.logits(&pack([row]), &inject, &columns);

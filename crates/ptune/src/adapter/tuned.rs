@@ -1,4 +1,5 @@
-//! Trained weights of an adapter: `backbone.safetensors`, and `head.safetensors` for what only the language-model head has.
+//! Trained weights of an adapter: `backbone.safetensors`, and `head.safetensors` for what only the language-model head has,
+//! or for a classifier (`classifier.weight`, ...: the names of [`Classifier`]).
 //!
 //! Tensors stand under the names and in the layouts of the base's checkpoint, f32, sorted by name, so that whatever reads
 //! the checkpoint can read them. A file is written tensor by tensor. `adapter.toml` holds its SHA-256: as with the other
@@ -16,6 +17,7 @@ use super::files::{next, tuned_of};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
+use crate::method::Classifier;
 use crate::model::{Model, TrainedTensor};
 use crate::parameter::Group;
 
@@ -37,17 +39,17 @@ pub struct Tuned {
 }
 
 impl Tuned {
-    /// Writes what is trained of `model` beside the adapter in `directory`, where it waits for [`super::Adapter::save`].
+    /// Writes what is trained of `model`, and the classifier on it, beside the adapter in `directory`, where they wait for
+    /// [`super::Adapter::save`].
     ///
     /// # Errors
     /// [`Error::Write`]; the adapter that was there is still whole.
-    pub fn write(directory: &Path, model: &Model) -> Result<Tuned> {
+    pub fn write(directory: &Path, model: &Model, classifier: Option<&Classifier>) -> Result<Tuned> {
         files::create_directory(directory)?;
         if let Some(older) = tuned_of(directory) {
             older.settle(directory)?;
         }
-        let stage = |name: &str, group: Group| -> Result<Option<String>> {
-            let tensors = model.trained_tensors(group);
+        let stage = |name: &str, tensors: Vec<TrainedTensor<'_>>| -> Result<Option<String>> {
             if tensors.is_empty() {
                 return Ok(None);
             }
@@ -55,7 +57,12 @@ impl Tuned {
             staged.commit()?;
             Ok(Some(sha256))
         };
-        Ok(Tuned { backbone: stage(BACKBONE_FILE, Group::Backbone)?, head: stage(HEAD_FILE, Group::Head)? })
+        let head = match classifier {
+            Some(classifier) => TrainedTensor::of_parameters(classifier.parameters()),
+            None => model.trained_tensors(Group::Head),
+        };
+        let backbone = stage(BACKBONE_FILE, model.trained_tensors(Group::Backbone))?;
+        Ok(Tuned { backbone, head: stage(HEAD_FILE, head)? })
     }
 
     /// Whether there is none.

@@ -7,11 +7,11 @@ use crate::adapter::Base as Description;
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Dataset, Encoded};
 use crate::files::built_in;
-use crate::method::Head;
+use crate::method::{Head, Injection};
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Gradients, Model};
 use crate::prompt::{CausalTail, Vocabulary};
-use crate::tensor::{Device, Tensor};
+use crate::tensor::Device;
 use crate::train::config::{BackboneMode, Compute, TaskConfig};
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::{Metrics, argmax};
@@ -77,6 +77,7 @@ impl Base {
             column_ids: task.head.columns(training),
             head: &task.head,
             prompt,
+            classifier: None,
         }
     }
 
@@ -88,18 +89,12 @@ impl Base {
     /// The same of a manual prompt.
     pub(super) fn by_hand(&self, model: &Model, task: &Task, data: &Dataset) -> Result<Metrics> {
         let columns = model.columns(task.head.columns(false), false);
-        let sight = Sight { model, columns: &columns, training: false, prompt: None };
+        let sight = Sight { model, columns: &columns, training: false, prompt: &Injection::default() };
         self.metrics(&sight, task, data)
     }
 
     /// The first word that comes to its mind for each of some rows.
-    pub(super) fn words(
-        &self,
-        model: &Model,
-        task: &Task,
-        prompt: Option<&Tensor>,
-        data: &Dataset,
-    ) -> Result<Vec<String>> {
+    pub(super) fn words(&self, model: &Model, task: &Task, prompt: &Injection, data: &Dataset) -> Result<Vec<String>> {
         let columns = model.columns(task.head.columns(false), false);
         let sight = Sight { model, columns: &columns, training: false, prompt };
         let rows: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
@@ -119,5 +114,5 @@ pub(super) struct Sight<'s> {
     pub(super) columns: &'s Columns,
     /// Whether the columns are those of training.
     pub(super) training: bool,
-    pub(super) prompt: Option<&'s Tensor>,
+    pub(super) prompt: &'s Injection,
 }

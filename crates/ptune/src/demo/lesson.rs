@@ -7,9 +7,10 @@ use super::facts::{Answer, Lesson, PromptFacts, Range, Score, Trained};
 use super::plan::{ModelPlan, Plan};
 use super::probe::Probe;
 use super::tune::{Learned, Pupil, tune};
-use crate::adapter::{Adapter, Tuned};
+use crate::adapter::{Adapter, Matrix, Tuned};
 use crate::checkpoint::ModelDirectory;
 use crate::inspect::pseudo_facts;
+use crate::method::Injection;
 use crate::model::Model;
 use crate::train::metrics::Metrics;
 use crate::train::{RunConfig, describe};
@@ -177,7 +178,8 @@ fn save(base: &Base, probe: &Probe<'_>, prompt: &TaughtPrompt, number: usize, ou
     description.metrics.dev.insert("p_at_1".into(), learned.dev);
     description.metrics.test.insert("p_at_1".into(), learned.test.p_at_1);
     let rows = learned.rows.len() / width;
-    Adapter { description, prompt: learned.rows.clone(), rows, width, tuned: Tuned::default() }.save(&path)?;
+    let (prompt, prefix, tuned) = (learned.rows.clone(), Matrix::default(), Tuned::default());
+    Adapter { description, prompt, rows, width, prefix, tuned }.save(&path)?;
     Ok(Trained {
         bytes: files::directory_bytes(&path)?,
         path: path.to_string_lossy().into_owned(),
@@ -201,7 +203,7 @@ fn answers(
     let facts = &probe.test[..probe.test.len().min(plan.answers)];
     let rows = probe.rows(facts);
     let manual = base.ask(template, words)?.task;
-    let by_hand = base.words(weights, &manual, None, &manual.rows(&rows)?)?;
+    let by_hand = base.words(weights, &manual, &Injection::default(), &manual.rows(&rows)?)?;
     let tuned = prompt.answers(base, weights, probe, facts)?;
     let answer = |(((fact, row), by_hand), tuned)| -> Result<Answer> {
         let gold = crate::world::Fact::answer(fact, probe.language).into();
@@ -230,8 +232,9 @@ impl TaughtPrompt {
         facts: &[&crate::world::Fact],
     ) -> Result<Vec<String>> {
         let (task, rows, width) = (&self.pupil.asked.task, &self.learned.rows, base.described.width);
-        let prompt = base.device.upload(rows.len() / width, width, rows);
-        base.words(weights, task, Some(&prompt), &task.rows(&probe.rows(facts))?)
+        let rows = base.device.upload(rows.len() / width, width, rows);
+        let prompt = Injection::new(weights, Some(rows), None);
+        base.words(weights, task, &prompt, &task.rows(&probe.rows(facts))?)
     }
 }
 

@@ -11,6 +11,7 @@ use super::facts::{Point, Score};
 use super::plan::Plan;
 use crate::Result;
 use crate::data::{Dataset, pack};
+use crate::method::Injection;
 use crate::model::Model;
 use crate::train::{Batch, Learner, Order, Recipe, Schedule, Trainer, new_prompt};
 
@@ -126,9 +127,9 @@ impl<'a> State<'a> {
     }
 
     fn evaluate(&mut self, base: &Base, trainer: &Trainer<'_>, learner: &Learner<'_>, step: usize) -> Result<()> {
-        let prompt = learner.prompt.forward(&base.device);
+        let prompt = learner.prompt.forward(&base.device, &trainer.model);
         let (task, dev) = (&self.pupil.asked.task, &self.pupil.dev);
-        let sight = Sight { model: &trainer.model, columns: &trainer.columns, training: true, prompt: prompt.rows() };
+        let sight = Sight { model: &trainer.model, columns: &trainer.columns, training: true, prompt: &prompt };
         let dev = Score::of(&base.metrics(&sight, task, dev)?).p_at_1;
         let loss = self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64;
         self.learned.curve.push(Point { step, loss: (step > 0).then_some(loss), dev });
@@ -144,8 +145,9 @@ impl<'a> State<'a> {
     fn test(&mut self, base: &Base, trainer: &Trainer<'_>) -> Result<()> {
         let width = trainer.model.embedding_width();
         let rows = &self.learned.rows;
-        let prompt = base.device.upload(rows.len() / width, width, rows);
-        let sight = Sight { model: &trainer.model, columns: &trainer.columns, training: true, prompt: Some(&prompt) };
+        let rows = base.device.upload(rows.len() / width, width, rows);
+        let prompt = Injection::new(&trainer.model, Some(rows), None);
+        let sight = Sight { model: &trainer.model, columns: &trainer.columns, training: true, prompt: &prompt };
         self.learned.test = Score::of(&base.metrics(&sight, &self.pupil.asked.task, &self.pupil.test)?);
         Ok(())
     }

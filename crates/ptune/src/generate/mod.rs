@@ -20,7 +20,7 @@ pub use sampling::Sampling;
 use crate::Result;
 use crate::checkpoint::Tokenizer;
 use crate::data::{Encoded, pack};
-use crate::model::{Columns, Inject, Model};
+use crate::model::{Columns, Inject, Model, Past};
 use crate::rng::{Purpose, Rng};
 use crate::tensor::Device;
 use steps::{Asked, write_tokens};
@@ -83,7 +83,7 @@ pub struct Writer<'a> {
     pub model: &'a Model,
     /// All columns of its head.
     pub columns: &'a Columns,
-    /// The prompt.
+    /// The prompt; a past is a prefix, which all examples stand behind.
     pub inject: Inject<'a>,
     /// The model's tokenizer.
     pub tokenizer: &'a Tokenizer,
@@ -129,7 +129,7 @@ impl Writer<'_> {
                 (Text::new(self.tokenizer, &writing.stops), stream, Ended::Length)
             })
             .collect();
-        let layout = pack(examples.iter().copied());
+        let layout = pack(examples.iter().copied()).behind(self.inject.past.map_or(0, Past::rows));
         let asked = Asked { layout: &layout, inject: &self.inject, longest: writing.longest };
         write_tokens(self.device, self.model, self.columns, asked, |example, scores| {
             let (text, stream, ended) = &mut texts[example];

@@ -6,9 +6,10 @@
 
 use super::MOST_LAYERS;
 use super::encoder::{BlockNames, Sizes, decoder, require_head};
-use super::spec::{HeadSpec, LinearSpec, ModelSpec};
+use super::spec::{ClassifierSpec, HeadSpec, LinearSpec, ModelSpec};
 use crate::Result;
 use crate::checkpoint::ModelDirectory;
+use crate::ops::Activation;
 
 const NAMES: BlockNames = BlockNames {
     query: "attention.query",
@@ -47,6 +48,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         family: "albert",
         causal: false,
         enclosed: true,
+        begins: false,
         hidden,
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("max_position_embeddings")?,
@@ -59,5 +61,6 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder,
             decoder_bias: Some(decoder_bias),
         },
+        classifier: ClassifierSpec::first_token(Activation::Tanh, Some("albert.pooler".into())),
     })
 }

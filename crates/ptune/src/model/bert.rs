@@ -5,9 +5,10 @@
 
 use super::MOST_LAYERS;
 use super::encoder::{BERT_NAMES, Sizes, decoder, require_head};
-use super::spec::{HeadSpec, ModelSpec};
+use super::spec::{ClassifierSpec, HeadSpec, ModelSpec};
 use crate::Result;
 use crate::checkpoint::ModelDirectory;
+use crate::ops::Activation;
 
 /// Reads the shapes of a BERT and checks that what it asks for is what is implemented.
 ///
@@ -27,6 +28,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         family: "bert",
         causal: false,
         enclosed: true,
+        begins: false,
         hidden,
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("max_position_embeddings")?,
@@ -39,5 +41,6 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder,
             decoder_bias: Some(decoder_bias),
         },
+        classifier: ClassifierSpec::first_token(Activation::Tanh, Some("bert.pooler.dense".into())),
     })
 }

@@ -4,10 +4,11 @@
 //! eps of its norms fixed. `sinusoidal_pos_embds` says how the position table began; the checkpoint has what became of it.
 
 use super::encoder::{BlockNames, Sizes, heads_of, require_head};
-use super::spec::{HeadSpec, Join, ModelSpec};
+use super::spec::{ClassifierSpec, HeadSpec, Join, ModelSpec};
 use super::{MOST_LAYERS, activation_named};
 use crate::Result;
 use crate::checkpoint::ModelDirectory;
+use crate::ops::Activation;
 
 const NAMES: BlockNames = BlockNames {
     query: "attention.q_lin",
@@ -37,6 +38,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         family: "distilbert",
         causal: false,
         enclosed: true,
+        begins: false,
         hidden,
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("max_position_embeddings")?,
@@ -49,5 +51,6 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder: (!tied).then(|| "vocab_projector.weight".into()),
             decoder_bias: Some("vocab_projector.bias".into()),
         },
+        classifier: ClassifierSpec::first_token(Activation::Relu, None),
     })
 }

@@ -6,7 +6,7 @@
 
 use super::MOST_LAYERS;
 use super::encoder::{BERT_NAMES, Sizes, require_head};
-use super::spec::{HeadSpec, LinearSpec, ModelSpec};
+use super::spec::{ClassifierSpec, HeadSpec, LinearSpec, ModelSpec};
 use crate::checkpoint::ModelDirectory;
 use crate::ops::Activation;
 use crate::{Error, Result};
@@ -37,6 +37,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         family: "electra",
         causal: false,
         enclosed: true,
+        begins: false,
         hidden,
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("max_position_embeddings")?,
@@ -49,5 +50,6 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder: (!tied).then(|| "generator_lm_head.weight".into()),
             decoder_bias: Some("generator_lm_head.bias".into()),
         },
+        classifier: ClassifierSpec::first_token(Activation::Gelu, None),
     })
 }

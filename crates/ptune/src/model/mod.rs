@@ -16,13 +16,19 @@ mod electra;
 mod embedding;
 mod encoder;
 mod gpt2;
+mod gpt_neox;
 mod head;
+mod heads;
 mod inject;
 mod layer;
+mod llama;
 mod load;
 mod mlp;
+mod modernbert;
+mod opt;
 mod past;
 mod roberta;
+mod rotary;
 mod saved;
 pub mod spec;
 
@@ -64,7 +70,8 @@ pub struct Model {
     embedding: Embedding,
     blocks: Vec<Block>,
     final_norm: Option<Norm>,
-    head: Head,
+    /// None of a model under a classifier.
+    head: Option<Head>,
     /// What is trained: nothing of a frozen model.
     parameters: Vec<Parameter>,
     /// How the checkpoint has each of them.
@@ -104,11 +111,13 @@ impl Model {
         let loaded = AtomicUsize::new(0);
         let mut loader = Loader::new(device, directory.weights(), tuned, gradients, &loaded, Some(progress));
         let embedding = Embedding::load(&mut loader, &spec)?;
-        let load = |loader: &mut Loader<'_>, i: usize| Block::load(loader, &spec.blocks[i], hidden);
+        let rotaries = heads::rotaries(spec.blocks.iter().map(|block| &block.attention));
+        let load =
+            |loader: &mut Loader<'_>, i: usize| Block::load(loader, &spec.blocks[i], hidden, rotaries[i].clone());
         let blocks = loader.each(spec.blocks.len(), load)?;
         let final_norm = spec.final_norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?;
         loader.group = Group::Head;
-        let head = Head::load(&mut loader, &spec.head, &spec)?;
+        let head = Some(Head::load(&mut loader, &spec.head, &spec)?);
         let (parameters, saved_as) = (loader.parameters, loader.saved_as);
         let (device, count) = (device.clone(), count_parameters(directory));
         Ok(Model { device, embedding, blocks, final_norm, head, parameters, saved_as, count, spec })
@@ -149,9 +158,27 @@ impl Model {
         saved::trained_tensors(&self.parameters, &self.saved_as, group)
     }
 
+    /// The same model for a classifier: without its language-model head, which is neither trained nor saved then. Its
+    /// [`Model::row_columns`] are the only ones that it has.
+    pub fn without_head(mut self) -> Self {
+        let below = self.parameters.iter().take_while(|parameter| parameter.group != Group::Head).count();
+        self.parameters.truncate(below);
+        self.saved_as.truncate(below);
+        Model { head: None, ..self }
+    }
+
     /// Packs the decoder for these token ids, or for the whole vocabulary: column `i` of the logits is `ids[i]`.
+    ///
+    /// # Panics
+    /// A model [without its head](Model::without_head).
     pub fn columns(&self, ids: Option<&[u32]>, gradient: bool) -> Columns {
-        self.head.columns(&self.device, ids, gradient, &self.embedding.words, &self.parameters)
+        let head = self.head.as_ref().expect("a model with its head");
+        head.columns(&self.device, ids, gradient, &self.embedding.words, &self.parameters)
+    }
+
+    /// What a classifier reads: the rows behind the last block and its norm in f32, in the place of logits.
+    pub fn row_columns(&self) -> Columns {
+        Columns::of_rows(self.spec.hidden)
     }
 
     /// The logits `[answer rows, columns]` of a batch.
@@ -180,11 +207,22 @@ impl Model {
         let (mut x, embedding) = self.embedding.forward(device, layout, &all_rows, inject, &self.parameters);
         let layers = &self.spec.layers;
         for (layer, &block) in layers.iter().enumerate() {
-            let (block, past) = (&self.blocks[block], inject.past_of(layer));
+            let (block, past) = (&self.blocks[block], inject.past_of(layer).rows);
             let queries = (layer + 1 == layers.len()).then_some(layout.targets.as_slice());
             let (y, saved) = block.forward(device, layer, x, past, layout, &all_rows, queries);
             each(saved);
             x = y;
+        }
+        if columns.are_rows() {
+            let (x, final_norm) = match &self.final_norm {
+                Some(norm) => {
+                    let (x, saved) = norm.forward(device, &x.exact, None);
+                    (x.exact, Some(saved))
+                }
+                None => (x.exact, None),
+            };
+            let head = HeadSaved::default();
+            return (x, ModelSaved { embedding, blocks: Vec::new(), final_norm, head, all_rows });
         }
         let (x, final_norm) = match &self.final_norm {
             Some(norm) => {
@@ -193,7 +231,8 @@ impl Model {
             }
             None => (x.into_factor(), None),
         };
-        let (logits, head) = self.head.forward(device, x, columns, keep && !self.parameters.is_empty());
+        let head = self.head.as_ref().expect("columns of a head");
+        let (logits, head) = head.forward(device, x, columns, keep && !self.parameters.is_empty());
         (logits, ModelSaved { embedding, blocks: Vec::new(), final_norm, head, all_rows })
     }
 
@@ -208,24 +247,45 @@ impl Model {
         columns: &Columns,
     ) -> InjectGradients {
         let Model { spec, device, embedding, blocks, final_norm, head, parameters, .. } = self;
-        if inject.prompt_embeds.is_none() && parameters.is_empty() {
-            return InjectGradients { prompt_embeds: None };
+        let past_gradient = inject.past_gradient && inject.past.is_some();
+        if inject.prompt_embeds.is_none() && !past_gradient && parameters.is_empty() {
+            return InjectGradients { prompt_embeds: None, past: None };
         }
         let all_rows = &saved.all_rows;
-        let d_h = head.backward(device, d_logits, &saved.head, columns, &embedding.words, parameters);
+        let d_h = match head {
+            Some(head) if !columns.are_rows() => {
+                head.backward(device, d_logits, &saved.head, columns, &embedding.words, parameters)
+            }
+            _ => {
+                // No decoder has written the gradient of the word table, to which the embedding adds.
+                embedding.words.gradient(parameters).into_iter().for_each(|d_words| device.fill_zero(d_words));
+                device.copy(d_logits)
+            }
+        };
         let mut d_x = normed_backward(device, d_h, saved.final_norm.as_ref(), final_norm.as_ref(), parameters);
-        let lowest = embedding.wanted(layout);
+        let (lowest, mut d_past) = (embedding.wanted(layout), Vec::new());
         for (layer, saved) in saved.blocks.iter().enumerate().rev() {
             let (block, past) = (&blocks[spec.layers[layer]], inject.past_of(layer));
             let shared = spec.layers[layer + 1..].contains(&spec.layers[layer]);
             let from_above = shared.then(|| block.take_gradients(device, parameters));
             let wanted = lowest.as_deref().filter(|_| layer == 0);
-            d_x = block.backward(device, layer, d_x, saved, past, layout, all_rows, wanted, parameters);
+            let (d_below, d_keys) =
+                block.backward(device, layer, d_x, saved, past, layout, all_rows, wanted, parameters);
+            d_x = d_below;
+            d_past.extend(d_keys);
             if let Some(from_above) = from_above {
                 block.add_gradients(device, &from_above, parameters);
             }
         }
-        embedding.backward(device, d_x.exact, &saved.embedding, layout, all_rows, lowest.as_deref(), inject, parameters)
+        d_past.reverse();
+        let past = past_gradient.then(|| Past::of_blocks(d_past));
+        if inject.prompt_embeds.is_none() && lowest.is_some() {
+            return InjectGradients { prompt_embeds: None, past }; // no row of the embedding has a gradient
+        }
+        let saved = &saved.embedding;
+        let prompt_embeds =
+            embedding.backward(device, d_x.exact, saved, layout, all_rows, lowest.as_deref(), inject, parameters);
+        InjectGradients { prompt_embeds, past }
     }
 
     /// Takes over what the optimiser made of the parameters, here and in `columns`. Nothing of a frozen model.
@@ -239,8 +299,10 @@ impl Model {
         if let Some(norm) = final_norm {
             norm.repack(device, parameters);
         }
-        head.repack(device, parameters);
-        head.repack_columns(device, columns, &embedding.words, parameters);
+        if let Some(head) = head {
+            head.repack(device, parameters);
+            head.repack_columns(device, columns, &embedding.words, parameters);
+        }
     }
 }
 
@@ -259,6 +321,13 @@ impl ModelSpec {
             "electra" => electra::spec(directory),
             "distilbert" => distilbert::spec(directory),
             "gpt2" => gpt2::spec(directory),
+            "gpt_neox" => gpt_neox::spec(directory),
+            "llama" => llama::llama(directory),
+            "mistral" => llama::mistral(directory),
+            "modernbert" => modernbert::spec(directory),
+            "qwen2" => llama::qwen2(directory),
+            "qwen3" => llama::qwen3(directory),
+            "opt" => opt::spec(directory),
             other => {
                 let message = format!("model type '{other}' is not implemented; implemented: {}", FAMILIES.join(", "));
                 Err(config.error("model_type", message))
@@ -268,7 +337,22 @@ impl ModelSpec {
 }
 
 /// The model types that are implemented.
-const FAMILIES: [&str; 7] = ["bert", "roberta", "xlm-roberta", "albert", "electra", "distilbert", "gpt2"];
+const FAMILIES: [&str; 14] = [
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "albert",
+    "electra",
+    "distilbert",
+    "modernbert",
+    "gpt2",
+    "opt",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+];
 
 /// More blocks than any model has: a damaged number must not become a billion specs.
 const MOST_LAYERS: usize = 1024;
@@ -280,9 +364,11 @@ fn activation_named(config: &Config, key: &str) -> Result<Activation> {
         "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         "relu" => Ok(Activation::Relu),
         "tanh" => Ok(Activation::Tanh),
+        "silu" => Ok(Activation::Silu),
         other => {
             let message = format!(
-                "activation '{other}' is not implemented; implemented: gelu, gelu_new, gelu_pytorch_tanh, relu, tanh"
+                "activation '{other}' is not implemented; implemented: gelu, gelu_new, gelu_pytorch_tanh, relu, tanh, \
+                 silu"
             );
             Err(config.error(key, message))
         }

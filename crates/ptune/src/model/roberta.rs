@@ -6,7 +6,7 @@
 
 use super::MOST_LAYERS;
 use super::encoder::{BERT_NAMES, Sizes, decoder, require_head};
-use super::spec::{HeadSpec, ModelSpec};
+use super::spec::{ClassifierSpec, HeadSpec, ModelSpec};
 use crate::Result;
 use crate::checkpoint::ModelDirectory;
 use crate::ops::Activation;
@@ -38,6 +38,7 @@ pub(super) fn spec(directory: &ModelDirectory, family: &'static str, class: &str
         family,
         causal: false,
         enclosed: true,
+        begins: false,
         hidden,
         vocabulary,
         positions: table - first_position,
@@ -50,5 +51,6 @@ pub(super) fn spec(directory: &ModelDirectory, family: &'static str, class: &str
             decoder,
             decoder_bias: Some(decoder_bias),
         },
+        classifier: ClassifierSpec::first_token(Activation::Tanh, None),
     })
 }

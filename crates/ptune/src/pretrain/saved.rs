@@ -52,7 +52,7 @@ pub(super) fn write_trained(directory: &Path, began_from: &Path, model: &Model, 
         [Group::Backbone, Group::Head].into_iter().flat_map(|group| model.trained_tensors(group)).collect();
     let named = trained.iter().map(|tensor| Named {
         name: tensor.name,
-        shape: tensor.shape,
+        shape: &tensor.shape,
         fill: Box::new(move |out: &mut Vec<f32>| tensor.read_into(out)),
     });
     write(directory, config, tokenizer, dtype, &mut named.collect::<Vec<_>>())

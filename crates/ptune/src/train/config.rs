@@ -15,12 +15,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use choices::{BackboneMode, Compute, Loss, Metric, OptimizerKind, ScheduleKind};
+pub use choices::{BackboneMode, Compute, HeadKind, Loss, Metric, OptimizerKind, ScheduleKind};
 
 use crate::adapter::labels;
 use crate::error::{Error, Result};
 use crate::prompt::encoder::{EncoderKind, EncoderShape, Shapes};
-use crate::prompt::initial::Init;
+use crate::prompt::initial::{Init, PrefixInit};
 use crate::prompt::{AnswerKind, CausalTail};
 
 /// Adam's decay rates of the gradient's first and second moments. They are no keys: nobody tunes them for prompts.
@@ -105,7 +105,13 @@ pub struct TaskConfig {
     pub loss: Loss,
     /// What happens to the pieces behind `[MASK]` in a causal model.
     pub causal_tail: CausalTail,
-    /// Labels and their words in the order of the file. Empty means probing, or texts.
+    /// What turns what the model computes into an answer; without it, a verbalizer where there is one, else the vocabulary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadKind>,
+    /// The labels of a classifier, in the order of the classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
+    /// Labels and their words in the order of the file. Empty means probing, texts, or a classifier.
     #[serde(with = "labels", skip_serializing_if = "Vec::is_empty")]
     pub verbalizer: Vec<(String, Vec<String>)>,
 }
@@ -126,6 +132,18 @@ pub struct PromptConfig {
     pub layers: Option<usize>,
     /// Where the rows of the pseudo tokens start.
     pub init: Init,
+    /// Rows of a prefix: trained keys and values in every block, before those of the text. Without it there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_tokens: Option<usize>,
+    /// The hidden width of what the prefix is computed with; without it, it is a plain table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_hidden_size: Option<usize>,
+    /// Where the prefix starts; without it, at random.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_init: Option<PrefixInit>,
+    /// A text whose keys and values the prefix starts from; it has as many tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_text: Option<String>,
 }
 
 /// `[backbone]`.
@@ -221,6 +239,8 @@ impl Default for TaskConfig {
             vocabulary_key: None,
             loss: Loss::Full,
             causal_tail: CausalTail::Error,
+            head: None,
+            labels: None,
             verbalizer: Vec::new(),
         }
     }
@@ -234,6 +254,10 @@ impl Default for PromptConfig {
             hidden_size: None,
             layers: None,
             init: Init::Random,
+            prefix_tokens: None,
+            prefix_hidden_size: None,
+            prefix_init: None,
+            prefix_text: None,
         }
     }
 }
@@ -284,9 +308,15 @@ impl DataConfig {
 }
 
 impl RunConfig {
+    /// What turns what the model computes into an answer: `task.head`, or what follows from the verbalizer.
+    pub fn head(&self) -> HeadKind {
+        let without = if self.task.verbalizer.is_empty() { HeadKind::Vocabulary } else { HeadKind::Verbalizer };
+        self.task.head.unwrap_or(without)
+    }
+
     /// Whether the answer is any word, or any word of the vocabulary.
     pub fn is_probing(&self) -> bool {
-        self.task.verbalizer.is_empty() && !self.is_text()
+        self.head() == HeadKind::Vocabulary && !self.is_text()
     }
 
     /// Whether the answer is any text.

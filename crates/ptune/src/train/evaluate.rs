@@ -5,9 +5,9 @@
 use std::ops::Range;
 
 use crate::data::{Dataset, Encoded, pack};
-use crate::method::Head;
-use crate::model::{Columns, Inject, Model};
-use crate::tensor::{Device, Tensor};
+use crate::method::{Classifier, Head, Injection};
+use crate::model::{Columns, Model};
+use crate::tensor::Device;
 use crate::train::metrics::{self, Metrics};
 use crate::{Error, Result};
 
@@ -31,8 +31,10 @@ pub struct Scorer<'a> {
     pub column_ids: Option<&'a [u32]>,
     /// What turns logits into answers.
     pub head: &'a Head,
-    /// The prompt `[rows, width]`; `None` for a manual template.
-    pub prompt: Option<&'a Tensor>,
+    /// The prompt.
+    pub prompt: &'a Injection,
+    /// What scores the labels, where the head is a classifier.
+    pub classifier: Option<&'a Classifier>,
 }
 
 impl Scorer<'_> {
@@ -49,11 +51,14 @@ impl Scorer<'_> {
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        let inject = Inject { prompt_embeds: self.prompt, ..Inject::default() };
+        let (inject, prefix) = (self.prompt.inject(), self.prompt.prefix_rows());
         for range in packs(examples) {
-            let layout = pack(examples[range.clone()].iter().copied());
+            let layout = pack(examples[range.clone()].iter().copied()).behind(prefix);
             let logits = self.model.logits(&layout, &inject, self.columns);
-            let scores = self.head.scores(self.device, &logits, self.column_ids);
+            let scores = match self.classifier {
+                Some(classifier) => classifier.forward(self.device, logits).0,
+                None => self.head.scores(self.device, &logits, self.column_ids),
+            };
             for (i, row) in scores.read().chunks_exact(scores.columns()).enumerate() {
                 if row.iter().any(|score| !score.is_finite()) {
                     return Err(Error::Failed(NOT_FINITE.into()));
@@ -75,10 +80,11 @@ impl Scorer<'_> {
         let examples: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
         let gold: Vec<usize> = data.examples.iter().map(|row| row.targets[0] as usize).collect();
         match self.head {
-            Head::Verbalizer(verbalizer) => {
+            Head::Verbalizer(_) | Head::Classifier(_) => {
+                let labels = self.head.labels().map_or(0, |labels| labels.len());
                 let mut answers = Vec::with_capacity(examples.len());
                 self.score(&examples, progress, |_, scores| answers.push(metrics::argmax(scores)))?;
-                Ok(metrics::classification(&answers, &gold, verbalizer.labels().len()).into())
+                Ok(metrics::classification(&answers, &gold, labels).into())
             }
             Head::Vocabulary { candidates, .. } => {
                 let mut ranks = Vec::with_capacity(examples.len());
@@ -106,10 +112,10 @@ impl Scorer<'_> {
     /// it: so nothing has to be written to know that.
     fn evaluate_texts(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Metrics> {
         let examples: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
-        let inject = Inject { prompt_embeds: self.prompt, ..Inject::default() };
+        let (inject, prefix) = (self.prompt.inject(), self.prompt.prefix_rows());
         let (mut losses, mut matches) = (Vec::new(), 0);
         for range in packs(&examples) {
-            let layout = pack(examples[range.clone()].iter().copied());
+            let layout = pack(examples[range.clone()].iter().copied()).behind(prefix);
             let rows = &data.examples[range.clone()];
             let targets: Vec<u32> = rows.iter().flat_map(|row| &row.targets).copied().collect();
             let logits = self.model.logits(&layout, &inject, self.columns);

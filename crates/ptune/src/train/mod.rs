@@ -3,7 +3,7 @@
 //! One step is six calls, all downwards:
 //!
 //! ```text
-//! prompts.forward   the encoder computes the pseudo tokens' vectors                     method/, prompt/encoder.rs
+//! prompts.forward   the encoder computes the pseudo tokens' vectors, or a prefix        method/, prompt/encoder.rs
 //! model.forward     embeddings with the prompt in place, blocks, head                   model/
 //! losses            cross-entropy over labels or words, and its gradient                learner.rs, method/head.rs
 //! model.backward    the gradient of the prompt's rows, and of the weights if trained    model/
@@ -27,7 +27,7 @@ mod order;
 mod prepare;
 pub(crate) mod run;
 pub(crate) mod state;
-mod task;
+pub(crate) mod task;
 
 pub use config::RunConfig;
 pub use learner::{Batch, Learner};
@@ -40,10 +40,10 @@ pub use task::Task;
 pub(crate) use task::open_tokenizer;
 
 use crate::Error;
-use crate::method::{Head, Prompt, StepPrompts};
-use crate::model::{Columns, Inject, Model, Past};
+use crate::method::{Head, StepPrompts, Trained};
+use crate::model::{Columns, Model, Past};
 use crate::tensor::Device;
-use learner::{columns_of, join, losses};
+use learner::{columns_for, join, losses};
 use metrics::Metrics;
 
 /// What a run tells while it works; the library itself prints nothing.
@@ -107,39 +107,43 @@ impl<'a> Trainer<'a> {
     /// A trainer, and a learner for each prompt: its head and how it is optimised stand beside it.
     ///
     /// # Panics
-    /// A trained model under several prompts.
-    pub fn new(model: Model, prompts: Vec<(Prompt, &'a Head, Recipe)>, device: &'a Device) -> (Self, Vec<Learner<'a>>) {
+    /// A trained model under several prompts; a classifier beside another head.
+    pub fn new<T: Into<Trained>>(
+        model: Model,
+        prompts: Vec<(T, &'a Head, Recipe)>,
+        device: &'a Device,
+    ) -> (Self, Vec<Learner<'a>>) {
         assert!(prompts.len() == 1 || model.parameters().is_empty(), "a trained model belongs to one prompt");
-        let (ids, places) = columns_of(prompts.iter().map(|(_, head, _)| *head), model.spec().vocabulary);
-        let trains = |(prompt, _, _): &(Prompt, &Head, Recipe)| !prompt.parameters().is_empty();
-        let gradient = !model.parameters().is_empty() || prompts.iter().any(trains);
-        let columns = model.columns(ids.as_deref(), gradient);
+        let prompts: Vec<(Trained, _, _)> =
+            prompts.into_iter().map(|(trained, head, recipe)| (trained.into(), head, recipe)).collect();
+        let gradient = !model.parameters().is_empty() || prompts.iter().any(|(trained, ..)| trained.is_any());
+        let (columns, places) = columns_for(prompts.iter().map(|(_, head, _)| *head), &model, gradient);
         let each = prompts.into_iter().zip(places);
-        let learners = each.map(|((prompt, head, recipe), columns)| {
-            let parameters = prompt.parameters().iter().chain(model.parameters());
-            let optimizer = Optimizer::new(device, recipe, parameters);
-            Learner { prompt, head, columns, optimizer }
+        let learners = each.map(|((trained, head, recipe), columns)| {
+            let optimizer = Optimizer::new(device, recipe, trained.parameters().chain(model.parameters()));
+            let Trained { prompt, classifier } = trained;
+            Learner { prompt, classifier, head, columns, optimizer }
         });
         let learners = learners.collect();
         (Trainer { model, columns, device }, learners)
     }
 
-    /// One training step of learners on a batch each; the mean loss of each before the step. `past` is what the past rows
-    /// of all their layouts are rows of.
+    /// One training step of learners on a batch each; the mean loss of each before the step. `kept` is what the past rows
+    /// of all their layouts are rows of, unless they are those of the learner's own prefix.
     pub fn step(
         &mut self,
         learners: &mut [&mut Learner<'_>],
         mut batches: Vec<Batch>,
-        past: Option<&Past>,
+        kept: Option<&Past>,
     ) -> Vec<f64> {
         let Trainer { model, columns, device } = self;
         let (layout, parts) = join(learners, &mut batches);
-        let prompts = StepPrompts::forward(device, learners.iter().map(|learner| &learner.prompt));
-        let inject = Inject { past, ..prompts.inject() };
+        let prompts = StepPrompts::forward(device, model, learners.iter().map(|learner| &learner.prompt));
+        let inject = prompts.inject(kept);
         let (logits, saved) = model.forward(&layout, &inject, columns);
         let losses = losses(device, logits, &parts, learners, &batches);
         let gradients = model.backward(&losses.d_logits, &saved, &layout, &inject, columns);
-        prompts.backward(device, learners.iter_mut().map(|learner| &mut learner.prompt), gradients.prompt_embeds);
+        prompts.backward(device, learners.iter_mut().map(|learner| &mut learner.prompt), gradients);
         for (learner, batch) in learners.iter_mut().zip(&batches) {
             learner.optimize(device, model, batch.share);
         }

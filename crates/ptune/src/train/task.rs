@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use crate::adapter::Description;
-use crate::checkpoint::{Glue, ModelDirectory, Tokenizer};
+use crate::checkpoint::{Glue, ModelDirectory, Tokenizer, Weights};
 use crate::data::{Dataset, Encoder, Example, RowForm};
-use crate::method::Head;
+use crate::method::{Classifier, Head};
+use crate::model::Model;
 use crate::model::spec::ModelSpec;
+use crate::prompt::template::listed;
 use crate::prompt::vocabulary::gold_token;
 use crate::prompt::{AnswerForm, CausalTail, Template, Verbalizer, Vocabulary};
-use crate::train::config::{ANSWER_TOKENS, Loss, RunConfig};
+use crate::tensor::Device;
+use crate::train::config::{ANSWER_TOKENS, HeadKind, Loss, RunConfig};
 use crate::{Error, Result};
 
 /// The longest row where the run file does not say.
@@ -26,9 +29,10 @@ pub struct Task {
     /// The field with the gold label or answer.
     target: String,
     max_tokens: usize,
+    prefix_tokens: Option<usize>,
     answer: AnswerForm,
-    /// Whether the family puts its class and separator tokens around a text.
-    enclosed: bool,
+    /// The tokens that the family puts before and behind a text.
+    around: [Vec<u32>; 2],
 }
 
 impl Task {
@@ -37,16 +41,20 @@ impl Task {
     /// # Errors
     /// Everything that is wrong with the template, the label words, the vocabulary file or the tokenizer.
     pub fn from_run(config: &RunConfig, file: &Path, directory: &ModelDirectory, spec: &ModelSpec) -> Result<Task> {
-        let task = &config.task;
-        let max_tokens = config.data.max_tokens.unwrap_or(MAX_TOKENS.min(spec.positions));
-        if max_tokens > spec.positions {
-            let message = format!("{max_tokens} is more than the {} positions of this model", spec.positions);
+        let (task, prefix_tokens) = (&config.task, config.prompt.prefix_tokens);
+        let positions = positions_behind(prefix_tokens, file, "prompt.prefix_tokens", spec)?;
+        let max_tokens = config.data.max_tokens.unwrap_or(MAX_TOKENS.min(positions));
+        if max_tokens > positions {
+            let behind = prefix_tokens.map_or(String::new(), |rows| format!(" behind a prefix of {rows}"));
+            let message = format!("{max_tokens} is more than the {positions} positions of this model{behind}");
             return Err(Error::key(file, "data.max_tokens", message));
         }
-        let template = template_for(&task.template, task.causal_tail, file, spec)?;
+        let template = template_for(&task.template, config.head(), task.causal_tail, file, spec)?;
         let tokenizer = open_tokenizer(directory, spec)?;
         let glue = template.answer_glue();
-        let head = if config.is_text() {
+        let head = if let Some(labels) = task.labels.as_ref().filter(|_| config.head() == HeadKind::Classifier) {
+            Head::Classifier(labels.clone())
+        } else if config.is_text() {
             text_head((file, "task.answer"), &tokenizer, spec, task.answer_tokens.unwrap_or(ANSWER_TOKENS), max_tokens)?
         } else if config.is_probing() {
             let read = |path| Vocabulary::read(path, task.vocabulary_key.as_deref(), &tokenizer, glue);
@@ -55,8 +63,8 @@ impl Task {
         } else {
             Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue, spec.causal)?)
         };
-        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
-        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, answer, enclosed })
+        let (answer, around) = (head.answer_form(spec.causal), tokens_around(spec, &tokenizer));
+        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, prefix_tokens, answer, around })
     }
 
     /// The task of an adapter. `file` is its description, for messages.
@@ -69,13 +77,19 @@ impl Task {
         directory: &ModelDirectory,
         spec: &ModelSpec,
     ) -> Result<Task> {
-        if description.max_tokens > spec.positions {
-            let message = format!("more than the {} positions of this model", spec.positions);
+        let prefix_tokens = description.prefix_tokens;
+        let positions = positions_behind(prefix_tokens, file, "task.prefix_tokens", spec)?;
+        if description.max_tokens > positions {
+            let message = format!("more than the {positions} positions of this model");
             return Err(Error::key(file, "task.max_tokens", message));
         }
-        let template = template_for(&description.template, description.causal_tail, file, spec)?;
+        let classifier = description.head.as_deref() == Some(HeadKind::Classifier.name());
+        let kind = if classifier { HeadKind::Classifier } else { HeadKind::Verbalizer };
+        let template = template_for(&description.template, kind, description.causal_tail, file, spec)?;
         let tokenizer = open_tokenizer(directory, spec)?;
-        let head = if let Some(longest) = description.answer_tokens {
+        let head = if classifier {
+            Head::Classifier(description.labels.iter().map(|(label, _)| label.clone()).collect())
+        } else if let Some(longest) = description.answer_tokens {
             text_head((file, "task.answer_tokens"), &tokenizer, spec, longest, description.max_tokens)?
         } else if description.labels.is_empty() {
             let candidates = match &description.vocabulary {
@@ -90,8 +104,8 @@ impl Task {
             Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue, spec.causal)?)
         };
         let (target, max_tokens) = (description.target.clone(), description.max_tokens);
-        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
-        Ok(Task { template, tokenizer, head, target, max_tokens, answer, enclosed })
+        let (answer, around) = (head.answer_form(spec.causal), tokens_around(spec, &tokenizer));
+        Ok(Task { template, tokenizer, head, target, max_tokens, prefix_tokens, answer, around })
     }
 
     /// The longest row that it accepts.
@@ -99,14 +113,17 @@ impl Task {
         self.max_tokens
     }
 
+    /// Rows of the prefix that every row stands behind; `None` without one.
+    pub fn prefix_tokens(&self) -> Option<usize> {
+        self.prefix_tokens
+    }
+
     /// Turns examples into rows of tokens.
     ///
     /// # Errors
     /// A special token that the template needs and the model lacks; a template that a causal model cannot answer.
     pub fn encoder(&self) -> Result<Encoder<'_>> {
-        let special = self.tokenizer.special();
-        let around = |token: Option<u32>| token.filter(|_| self.enclosed).into_iter().collect();
-        let (start, end) = (around(special.cls), around(special.sep));
+        let [start, end] = self.around.clone();
         let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer.clone() };
         Encoder::new(&self.template, &self.tokenizer, form)
     }
@@ -137,6 +154,25 @@ impl Task {
                 Ok(token.map(|token| vec![token]))
             }
             Head::Text { end, longest } => text_targets(&self.tokenizer, glue, text, *end, *longest).map(Some),
+            Head::Classifier(labels) => match labels.iter().position(|label| label == text) {
+                Some(label) => Ok(Some(vec![label as u32])),
+                None => {
+                    let known: Vec<&str> = labels.iter().map(String::as_str).collect();
+                    Err(format!("the label '{text}' is missing from task.labels, which has {}", listed(&known)))
+                }
+            },
+        }
+    }
+}
+
+/// The positions of the model that a prefix leaves to a text: positions of the text go on behind it.
+fn positions_behind(prefix: Option<usize>, file: &Path, key: &str, spec: &ModelSpec) -> Result<usize> {
+    match spec.positions.checked_sub(prefix.unwrap_or(0)) {
+        Some(left @ 1..) => Ok(left),
+        _ => {
+            let message =
+                format!("takes all of the {} positions of this model; nothing is left for a text", spec.positions);
+            Err(Error::key(file, key, message))
         }
     }
 }
@@ -187,7 +223,10 @@ fn text_targets(
 }
 
 /// The template as this model can use it. `file` is the run file or the adapter's description.
-fn template_for(source: &str, tail: CausalTail, file: &Path, spec: &ModelSpec) -> Result<Template> {
+fn template_for(source: &str, head: HeadKind, tail: CausalTail, file: &Path, spec: &ModelSpec) -> Result<Template> {
+    if head == HeadKind::Classifier {
+        return Template::parse_whole(source);
+    }
     let template = Template::parse(source)?;
     match (tail, spec.causal) {
         (CausalTail::Error, _) => Ok(template),
@@ -199,6 +238,17 @@ fn template_for(source: &str, tail: CausalTail, file: &Path, spec: &ModelSpec) -
             );
             Err(Error::key(file, "task.causal_tail", message))
         }
+    }
+}
+
+/// The tokens that a family puts before and behind a text: its class and separator tokens, or what its tokenizer puts in
+/// front.
+fn tokens_around(spec: &ModelSpec, tokenizer: &Tokenizer) -> [Vec<u32>; 2] {
+    let special = tokenizer.special();
+    match (spec.enclosed, spec.begins) {
+        (true, _) => [special.cls, special.sep].map(|token| token.into_iter().collect()),
+        (false, true) => [tokenizer.beginning().to_vec(), Vec::new()],
+        (false, false) => [Vec::new(), Vec::new()],
     }
 }
 
@@ -214,4 +264,21 @@ pub(crate) fn open_tokenizer(directory: &ModelDirectory, spec: &ModelSpec) -> Re
         return Err(Error::file(tokenizer.file(), message));
     }
     Ok(tokenizer)
+}
+
+/// The classifier among the trained weights of an adapter; `None` where the head is no classifier.
+///
+/// # Errors
+/// No classifier where the head is one, or one of other sizes.
+pub(crate) fn classifier_in(
+    tuned: &[Weights],
+    model: &Model,
+    head: &Head,
+    device: &Device,
+) -> Result<Option<Classifier>> {
+    let Head::Classifier(labels) = head else { return Ok(None) };
+    let message = "the adapter's head is a classifier, and it has none: head.safetensors is missing";
+    let file = tuned.iter().find(|file| Classifier::is_in(file)).ok_or_else(|| Error::request(message))?;
+    let spec = model.spec();
+    Classifier::read(device, &spec.classifier, spec.hidden, labels.len(), file).map(Some)
 }

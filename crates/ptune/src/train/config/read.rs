@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, Compute, DataConfig, Metric, PromptConfig, RunConfig, TaskConfig,
+    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, Compute, DataConfig, HeadKind, Metric, PromptConfig, RunConfig, TaskConfig,
     TrainConfig,
 };
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::prompt::AnswerKind;
+use crate::prompt::initial::PrefixInit;
 
 /// Keys that are designed but whose feature is not built, and what to do.
 pub(super) const LATER_KEYS: &[(&str, &str)] = &[
@@ -65,10 +66,20 @@ impl RunConfig {
                 answer_tokens: Some(1),
                 vocabulary: Some(PathBuf::new()),
                 vocabulary_key: Some(String::new()),
+                head: Some(HeadKind::Classifier),
+                labels: Some(Vec::new()),
                 verbalizer: vec![(String::new(), Vec::new())],
                 ..TaskConfig::default()
             },
-            prompt: PromptConfig { hidden_size: Some(1), layers: Some(1), ..PromptConfig::default() },
+            prompt: PromptConfig {
+                hidden_size: Some(1),
+                layers: Some(1),
+                prefix_tokens: Some(1),
+                prefix_hidden_size: Some(1),
+                prefix_init: Some(PrefixInit::Zero),
+                prefix_text: Some(String::new()),
+                ..PromptConfig::default()
+            },
             train: TrainConfig {
                 steps: Some(1),
                 epochs: Some(1),

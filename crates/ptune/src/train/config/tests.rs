@@ -174,6 +174,13 @@ fn values_out_of_range_are_refused() {
         ("[prompt]\nshapes = \"peft\"\nlayers = 0", "prompt.layers"),
         ("[prompt]\nshapes = \"peft\"\nencoder = \"mlp\"\nlayers = 2", "prompt.layers"),
         ("[prompt]\nshapes = \"peft\"\nencoder = \"embedding\"\nhidden_size = 8", "prompt.hidden_size"),
+        ("[prompt]\nprefix_tokens = 0", "prompt.prefix_tokens"),
+        ("[prompt]\nprefix_tokens = 1001", "prompt.prefix_tokens"),
+        ("[prompt]\nprefix_hidden_size = 8", "prompt.prefix_hidden_size"),
+        ("[prompt]\nprefix_init = \"zero\"", "prompt.prefix_init"),
+        ("[prompt]\nprefix_tokens = 2\nprefix_text = \" \"", "prompt.prefix_text"),
+        ("[prompt]\nprefix_tokens = 2\nprefix_text = \"a b\"\nprefix_init = \"random\"", "prompt.prefix_text"),
+        ("[prompt]\nprefix_tokens = 2\nprefix_text = \"a b\"\nprefix_hidden_size = 8", "prompt.prefix_text"),
         ("[task.verbalizer]\nyes = [\"yes\"]", "task.verbalizer"),
         ("[task.verbalizer]\na = [\"yes\"]\nb = []", "task.verbalizer.b"),
         ("[task.verbalizer]\na = [\"yes\"]\nb = [\" \"]", "task.verbalizer.b"),
@@ -194,6 +201,30 @@ fn values_out_of_range_are_refused() {
     ] {
         assert_says(read(&MINIMAL.replace(from, to)), &["run.toml", key]);
     }
+}
+
+/// What a classifier needs and excludes.
+#[test]
+fn a_head_has_its_keys_and_no_others() {
+    let task = |lines: &str| MINIMAL.replace("[MASK]\"", &format!("[MASK]\"\n{lines}"));
+    for (lines, key) in [
+        ("head = \"verbalizer\"", "task.head"),
+        ("head = \"classifier\"", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\"]", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\", \"a\"]", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"\"]", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\"]\nverbalizer = { a = [\"x\"], b = [\"y\"] }", "task.head"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\"]\ncausal_tail = \"drop\"", "task.causal_tail"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\"]\nloss = \"vocabulary\"", "task.loss"),
+        ("head = \"vocabulary\"\nanswer = \"text\"", "task.head"),
+        ("labels = [\"a\", \"b\"]", "task.labels"),
+    ] {
+        assert_says(read(&task(lines)), &["run.toml", key]);
+    }
+    let classifier = task("head = \"classifier\"\nlabels = [\"a\", \"b\"]");
+    let config = read(&classifier.replace("[train]", "[train]\nhead_learning_rate = 0.1")).unwrap();
+    assert_eq!((config.select(), config.is_probing()), (Metric::Accuracy, false));
+    assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
 }
 
 #[test]

@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use super::resume::{self, Former, Lock};
 use super::training::{self, Training};
 use super::{Options, Run, Summary};
+use crate::checkpoint::ModelDirectory;
+use crate::method::Head;
 use crate::model::{Gradients, Model};
 use crate::tensor::Device;
 use crate::train::batches::Batches;
 use crate::train::config::RunConfig;
-use crate::train::prepare::{Prepared, describe_base, new_prompt};
+use crate::train::prepare::{Prepared, Start, describe_base, load_model, new_trained};
 use crate::train::state::Identity;
 use crate::train::{Event, Recipe, Trainer};
 use crate::{Error, Result, files};
@@ -97,9 +99,9 @@ fn run_all(
     let former: Vec<_> = places.iter().map(|place| Former::find(&place.out, options.resume)).collect::<Result<_>>()?;
     config.to_toml()?; // a path that TOML cannot name is refused before the others are opened
     let prepared = Prepared::read(config, file, observe)?;
-    let Prepared { directory, config, spec, task, initial_words, data, gradients } = prepared;
+    let Prepared { directory, config, spec, task, start, data, gradients } = prepared;
     let base = describe_base(&directory, &spec)?;
-    if gradients != Gradients::None {
+    if gradients != Gradients::None || matches!(task.head, Head::Classifier(_)) {
         config.require_length(file)?;
     }
     let resolved = RunConfig { data: config.data.with_max_tokens(task.max_tokens()), ..config };
@@ -127,8 +129,8 @@ fn run_all(
     while !open.is_empty() {
         let (group, places): (Vec<_>, Vec<_>) = open.drain(..together).unzip();
         let loading = &mut |done, total| observe(Event::Loading { done, total });
-        let model = Model::load(&directory, &[], device, gradients, loading)?;
-        let come_to = train_over(model, group, file, &initial_words, observe)?;
+        let model = load_model(&directory, &task, device, gradients, loading)?;
+        let come_to = train_over(model, &directory, group, file, &start, observe)?;
         places.into_iter().zip(come_to).for_each(|(place, summary)| *place = Some(summary));
     }
     Ok(summaries.into_iter().flatten().collect())
@@ -137,17 +139,18 @@ fn run_all(
 /// Trains runs over one model, from where they stand to their ends.
 fn train_over(
     model: Model,
+    directory: &ModelDirectory,
     runs: Vec<(&Run<'_>, (Former, Option<Lock>))>,
     file: &Path,
-    initial_words: &[Option<u32>],
+    start: &Start,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Vec<Summary>> {
     let Run { device, config, task, data, .. } = runs[0].0;
     let mut batches = Batches::new(config, task, &model, &data.train.examples, runs.len());
     let mut prompts = Vec::new();
     for (run, _) in &runs {
-        let prompt = new_prompt(&run.config, file, device, &model, initial_words)?;
-        prompts.push((prompt, &run.task.head, Recipe::of(&run.config.train)));
+        let trained = new_trained(&run.config, file, device, &model, directory, task, start)?;
+        prompts.push((trained, &run.task.head, Recipe::of(&run.config.train)));
     }
     let (mut locks, mut trainings) = (Vec::new(), Vec::new());
     let (mut trainer, learners) = Trainer::new(model, prompts, device);
