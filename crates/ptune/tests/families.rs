@@ -56,7 +56,7 @@ fn what_is_not_implemented_is_refused_by_its_key() {
         ("qwen3_embedding", "layer_types", json!(["full_attention", "chunked"]), "layer_types: 'chunked' is not"),
         ("neox_embedding", "num_attention_heads", json!(5), "num_attention_heads: 5 heads do not divide"),
         ("modernbert_embedding", "norm_eps", json!(3), "norm_eps: 3 should be a small number"),
-        ("modernbert_embedding", "layer_types", json!(["linear_attention"; 4]), "layer_types: 'linear_attention'"),
+        ("modernbert_embedding", "layer_types", json!(vec!["linear_attention"; 4]), "layer_types: 'linear_attention'"),
     ];
     for (case, key, value, says) in cases {
         let copy = edited(case, |config| config[key] = value.clone());
