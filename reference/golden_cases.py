@@ -298,13 +298,13 @@ CASES = {
         about="Mistral, bare embedding, a window of 7 on all layers, shorter than most rows, yarn",
         family="mistral", coarse=True, seed=63, tokenizer="json", encoder="embedding", max_tokens=48, target="label",
         shape=llama_shape(sliding_window=7, rope=dict(
-            rope_type="yarn", rope_theta=50.0, factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, beta_slow=1.0)),
+            rope_type="yarn", rope_theta=50.0, factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, beta_slow=1.0), hidden=16),
         optimizer=optimizer("adam", lr=2e-2), verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]},
         template="[P*2] {premise|shorten} [P*1] {hypothesis|no_punct} ? [P*2] [MASK]", examples=UNEVEN),
     "qwen2_embedding": dict(
         about="Qwen2, bare embedding, biases of queries, keys and values, a tied head, a window of 6 from the second layer on; text first",
         family="qwen2", coarse=True, seed=64, tokenizer="json", encoder="embedding", max_tokens=48, target="label",
-        shape=llama_shape(layers=3, use_sliding_window=True, sliding_window=6, max_window_layers=1, tie_word_embeddings=True),
+        shape=llama_shape(hidden=16, layers=3, use_sliding_window=True, sliding_window=6, max_window_layers=1, tie_word_embeddings=True),
         optimizer=optimizer("adam", lr=2e-2), verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]},
         template="{premise|shorten} [P*1] {hypothesis|no_punct} ? [P*2] [MASK]", examples=UNEVEN),
     "qwen3_embedding": dict(
