@@ -4,10 +4,13 @@
 //! (a full disk), 2 the request was wrong (a file, a flag, a key). Each command has its own file.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // commands talk to people
 
+mod adapter;
 mod bench;
+mod bundle;
 mod demo;
 mod evaluate;
 mod generate;
+mod hub;
 mod inspect;
 mod lines;
 mod predict;
@@ -65,6 +68,7 @@ enum Command {
     Predict(predict::Arguments),
     Generate(generate::Arguments),
     Inspect(inspect::Arguments),
+    Adapter(adapter::Arguments),
     Bench(bench::Arguments),
     Pretrain(pretrain::Arguments),
     World(world::Arguments),
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
         Command::Generate(arguments) => generate::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
+        Command::Adapter(arguments) => adapter::run(arguments, &Device::processor(threads)),
         Command::Bench(arguments) => bench::run(arguments, threads),
         Command::Pretrain(arguments) => pretrain::run(arguments, threads),
         Command::World(arguments) => world::run(arguments),
