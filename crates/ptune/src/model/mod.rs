@@ -25,6 +25,7 @@ mod llama;
 mod load;
 mod mlp;
 mod modernbert;
+mod opt;
 mod past;
 mod roberta;
 mod rotary;
@@ -326,6 +327,7 @@ impl ModelSpec {
             "modernbert" => modernbert::spec(directory),
             "qwen2" => llama::qwen2(directory),
             "qwen3" => llama::qwen3(directory),
+            "opt" => opt::spec(directory),
             other => {
                 let message = format!("model type '{other}' is not implemented; implemented: {}", FAMILIES.join(", "));
                 Err(config.error("model_type", message))
@@ -335,7 +337,7 @@ impl ModelSpec {
 }
 
 /// The model types that are implemented.
-const FAMILIES: [&str; 13] = [
+const FAMILIES: [&str; 14] = [
     "bert",
     "roberta",
     "xlm-roberta",
@@ -344,6 +346,7 @@ const FAMILIES: [&str; 13] = [
     "distilbert",
     "modernbert",
     "gpt2",
+    "opt",
     "gpt_neox",
     "llama",
     "mistral",
