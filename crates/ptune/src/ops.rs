@@ -8,6 +8,7 @@
 //! | `dropout.rs` | what a model drops while it trains |
 //! | `parts.rs` | several batches as one |
 //! | `weights.rs` | the weights of a trained model |
+//! | `low_rank.rs` | low-rank additions to linear layers |
 //! | `loss.rs` | logits |
 //! | `encoder.rs` | the prompt encoder's layers, and the optimiser |
 //!
@@ -22,6 +23,7 @@ mod embedding;
 mod encoder;
 mod layers;
 mod loss;
+mod low_rank;
 mod parts;
 mod weights;
 
@@ -33,6 +35,7 @@ pub(crate) use layers::Hidden;
 pub use layers::{LayerNorm, Linear, NormSaved};
 pub(crate) use loss::LogProbabilitiesSaved;
 pub use loss::LossSaved;
+pub(crate) use low_rank::LowRank;
 pub(crate) use parts::Part;
 pub use ptune_kernels::{Activation, Span};
 

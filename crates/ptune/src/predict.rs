@@ -8,7 +8,7 @@ use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Encoder, Example};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Gradients, Model};
+use crate::model::{Columns, Model};
 use crate::tensor::{Device, Precision, Tensor};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
@@ -68,11 +68,11 @@ impl Predictor {
         let directory = ModelDirectory::open(&model_path)?;
         let spec = ModelSpec::read(&directory)?;
         let precision = Precision::named(&description.compute).expect("checked when the adapter was loaded");
-        let (device_of_model, tuned) = (device.with_precision(precision), loaded.tuned.open(adapter)?);
+        let device_of_model = device.with_precision(precision);
         // The tokenizer and the fingerprint take about as long as the weights of a small model.
         let (task, model) = std::thread::scope(|scope| {
             let task = scope.spawn(|| task_of(&loaded, adapter, &directory, &spec));
-            let model = Model::load(&directory, &tuned, &device_of_model, Gradients::None, progress);
+            let model = loaded.tuned.load_model(adapter, &directory, &device_of_model, progress);
             (task.join().unwrap_or_else(|panic| resume_unwind(panic)), model)
         });
         let (task, model) = (task?, model?);

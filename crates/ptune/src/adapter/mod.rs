@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `adapter.toml` | format version, task, labels with their words in order, base, metrics; sizes and SHA-256 of the others |
 //! | `prompt.safetensors` | one f32 tensor `prompt` `[rows, width]`: the computed rows of the pseudo tokens; none for a manual prompt |
-//! | `backbone.safetensors`, `head.safetensors` | the trained weights of the base, with `backbone.mode = "full"`; none over a frozen one (`tuned.rs`) |
+//! | `backbone.safetensors`, `head.safetensors` | the trained weights of the base, with `backbone.mode = "full"`, or the matrices of its low-rank additions with `"lora"`; none over a frozen one (`tuned.rs`) |
 //! | `vocabulary.bin` | the candidate answers of a probing task, one bit a token id; none without a vocabulary |
 //!
 //! The prompt encoder is not stored: its output is all that answering needs. The same adapter always has the same

@@ -1,7 +1,8 @@
 //! Trained weights of an adapter: `backbone.safetensors`, and `head.safetensors` for what only the language-model head has.
 //!
 //! Tensors stand under the names and in the layouts of the base's checkpoint, f32, sorted by name, so that whatever reads
-//! the checkpoint can read them. A file is written tensor by tensor. `adapter.toml` holds its SHA-256: as with the other
+//! the checkpoint can read them. With LoRA `backbone.safetensors` holds the low-rank matrices alone ([`Lora::tensor_names`]),
+//! and `[tuned.lora]` of `adapter.toml` says what they are. A file is written tensor by tensor. `adapter.toml` holds its SHA-256: as with the other
 //! parts, a new file waits as `NAME.next` until `adapter.toml` is renamed, and is found under either name.
 
 use std::fs::File;
@@ -12,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::files::{next, tuned_of};
-use crate::checkpoint::Weights;
+use super::files::{ADAPTER_FILE, next, tuned_of};
+use crate::checkpoint::{ModelDirectory, Weights};
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
-use crate::model::{Model, TrainedTensor};
+use crate::model::spec::ModelSpec;
+use crate::model::{Gradients, Lora, Model, TrainedTensor};
 use crate::parameter::Group;
+use crate::tensor::Device;
 
 const BACKBONE_FILE: &str = "backbone.safetensors";
 const HEAD_FILE: &str = "head.safetensors";
@@ -34,6 +37,9 @@ pub struct Tuned {
     /// Of `head.safetensors`.
     #[serde(skip_serializing_if = "Option::is_none")]
     head: Option<String>,
+    /// What the low-rank matrices of `backbone.safetensors` are added to, where it holds those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lora: Option<Lora>,
 }
 
 impl Tuned {
@@ -55,12 +61,41 @@ impl Tuned {
             staged.commit()?;
             Ok(Some(sha256))
         };
-        Ok(Tuned { backbone: stage(BACKBONE_FILE, Group::Backbone)?, head: stage(HEAD_FILE, Group::Head)? })
+        let (backbone, head) = (stage(BACKBONE_FILE, Group::Backbone)?, stage(HEAD_FILE, Group::Head)?);
+        Ok(Tuned { backbone, head, lora: model.lora().cloned() })
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         *self == Tuned::default()
+    }
+
+    /// What the low-rank matrices are added to, where there are any.
+    pub fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
+    }
+
+    /// The model of the adapter in `adapter`: its base with what was trained, to answer with.
+    ///
+    /// # Errors
+    /// As [`Tuned::open`] and [`Model::load`].
+    pub fn load_model(
+        &self,
+        adapter: &Path,
+        base: &ModelDirectory,
+        device: &Device,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Model> {
+        let files = self.open(adapter)?;
+        let Some(lora) = &self.lora else { return Model::load(base, &files, device, Gradients::None, progress) };
+        let manifest = adapter.join(ADAPTER_FILE);
+        let wrong = |(key, message): (String, String)| Error::key(&manifest, key, message);
+        lora.check("tuned.lora.").map_err(wrong)?;
+        lora.check_targets(&ModelSpec::read(base)?, "tuned.lora.targets").map_err(wrong)?;
+        let matrices = files.first().ok_or_else(|| wrong(("tuned.backbone".into(), "is missing".into())))?;
+        let mut model = Model::load(base, &[], device, Gradients::None, progress)?;
+        model.load_lora(lora, matrices)?;
+        Ok(model)
     }
 
     /// Opens the files in `directory`, having checked every byte.

@@ -4,6 +4,7 @@ use ptune_kernels::AttentionShape;
 
 use super::layer::Linear;
 use super::load::Loader;
+use super::lora::{Additions, Projection};
 use super::spec::AttentionSpec;
 use crate::Result;
 use crate::ops::{self, KeysValues, Layout};
@@ -23,12 +24,12 @@ pub(super) struct Attention {
 /// What the backward needs.
 pub(super) struct AttentionSaved {
     rows: ops::AttentionSaved,
-    /// The input of the output projection, of a trained attention.
+    /// The input of the output projection, where that is trained.
     heads: Option<Tensor>,
 }
 
 /// The inputs of the projections: `x` of keys and values, `queries` of the queries where they are only some of the rows.
-/// Kept for a trained attention.
+/// Kept where one of these is trained.
 pub(super) struct AttentionInputs {
     pub(super) x: Tensor,
     pub(super) queries: Option<Tensor>,
@@ -75,7 +76,7 @@ impl Attention {
         let (k, v) = (self.project(device, &self.key, x), self.project(device, &self.value, x));
         let (heads, rows) = device.attention((q, k, v), past, layout, query_rows, &self.shape, self.layer);
         let y = self.output.forward(device, &heads);
-        (y, AttentionSaved { rows, heads: self.is_trained().then_some(heads) })
+        (y, AttentionSaved { rows, heads: self.output.needs_input().then_some(heads) })
     }
 
     /// The gradients of `x_queries [queries, hidden]` and of `x` through keys and values, the latter only at
@@ -95,14 +96,16 @@ impl Attention {
         let d_heads = back(&self.output, device, d_out, saved.heads.as_ref(), parameters);
         let (d_q, mut d_k, mut d_v) =
             device.attention_backward(&d_heads, &saved.rows, past, layout, query_rows, &self.shape, self.layer);
+        let x = inputs.map(|inputs| &inputs.x);
+        let x_queries = inputs.map(|inputs| inputs.queries.as_ref().unwrap_or(&inputs.x));
+        self.key.backward_weight(device, &d_k, x, parameters);
+        self.value.backward_weight(device, &d_v, x, parameters);
         if let Some(rows) = wanted {
             d_k = device.gather_rows(&d_k, rows);
             d_v = device.gather_rows(&d_v, rows);
         }
-        let x = inputs.map(|inputs| &inputs.x);
-        let x_queries = inputs.map(|inputs| inputs.queries.as_ref().unwrap_or(&inputs.x));
-        let mut d_x = self.key.backward(device, &d_k, x, parameters);
-        self.value.backward_add(device, &mut d_x, &d_v, x, parameters);
+        let mut d_x = self.key.backward_input(device, &d_k);
+        self.value.backward_input_add(device, &mut d_x, &d_v);
         (self.query.backward(device, &d_q, x_queries, parameters), d_x)
     }
 
@@ -127,8 +130,16 @@ impl Attention {
         }
     }
 
-    /// Whether the inputs must be kept.
-    pub(super) fn is_trained(&self) -> bool {
-        self.query.trained.is_some()
+    /// Whether the inputs of queries, keys and values must be kept.
+    pub(super) fn needs_inputs(&self) -> bool {
+        [&self.query, &self.key, &self.value].iter().any(|layer| layer.needs_input())
+    }
+
+    /// Gives the projections their low-rank additions.
+    pub(super) fn add_low_rank(&mut self, additions: &mut Additions<'_>, spec: &AttentionSpec) -> Result<()> {
+        additions.add(Projection::Query, &mut self.query, &spec.query)?;
+        additions.add(Projection::Key, &mut self.key, &spec.key)?;
+        additions.add(Projection::Value, &mut self.value, &spec.value)?;
+        additions.add(Projection::Output, &mut self.output, &spec.output)
     }
 }

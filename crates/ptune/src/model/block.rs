@@ -7,6 +7,7 @@
 use super::attention::{Attention, AttentionInputs, AttentionSaved};
 use super::layer::Norm;
 use super::load::Loader;
+use super::lora::Additions;
 use super::mlp::{Mlp, MlpSaved};
 use super::spec::{BlockSpec, Join};
 use crate::Result;
@@ -27,7 +28,7 @@ pub(super) struct Block {
 /// What a block's backward needs.
 pub(super) struct BlockSaved {
     attention: AttentionSaved,
-    /// Of a trained block.
+    /// Where a projection is trained.
     inputs: Option<AttentionInputs>,
     attention_norm: NormSaved,
     mlp: MlpSaved,
@@ -76,14 +77,14 @@ impl Block {
                 device.dropout(&mut a, query_rows, layout, self.sites[0]);
                 let (h, attention_norm) = self.attention_norm.forward(device, &a, Some(&x_queries.exact));
                 drop(a);
-                let inputs = self.attention.is_trained().then(|| {
-                    let queries = chosen.map(|chosen| chosen.exact);
-                    AttentionInputs { x: x.exact, queries }
+                let inputs = self.attention.needs_inputs().then(|| {
+                    let queries = chosen.map(Hidden::into_factor);
+                    AttentionInputs { x: x.into_factor(), queries }
                 });
                 let (mut m, mlp) = self.mlp.forward(device, h.factor());
                 device.dropout(&mut m, query_rows, layout, self.sites[1]);
                 let (y, mlp_norm) = self.mlp_norm.forward(device, &m, Some(&h.exact));
-                let mlp = mlp.with_input(self.mlp.is_trained().then_some(h.exact));
+                let mlp = mlp.with_input(self.mlp.needs_input().then(|| h.into_factor()));
                 let queries = queries.map(<[u32]>::to_vec);
                 (y, BlockSaved { attention, inputs, attention_norm, mlp, mlp_norm, queries })
             }
@@ -97,12 +98,12 @@ impl Block {
                 device.dropout(&mut h, query_rows, layout, self.sites[0]);
                 device.add(&mut h, gathered(&x).as_ref().unwrap_or(&x));
                 drop(x);
-                let inputs = self.attention.is_trained().then_some(AttentionInputs { x: n, queries: n_chosen });
+                let inputs = self.attention.needs_inputs().then_some(AttentionInputs { x: n, queries: n_chosen });
                 let (n, mlp_norm) = self.mlp_norm.forward_narrow(device, &h);
                 let (mut y, mlp) = self.mlp.forward(device, &n);
                 device.dropout(&mut y, query_rows, layout, self.sites[1]);
                 device.add(&mut y, &h);
-                let mlp = mlp.with_input(self.mlp.is_trained().then_some(n));
+                let mlp = mlp.with_input(self.mlp.needs_input().then_some(n));
                 let queries = queries.map(<[u32]>::to_vec);
                 (y.into(), BlockSaved { attention, inputs, attention_norm, mlp, mlp_norm, queries })
             }
@@ -174,6 +175,12 @@ impl Block {
             Join::Post => self.attention.keys_values(device, x.factor()),
             Join::Pre => self.attention.keys_values(device, &self.attention_norm.forward_narrow(device, &x.exact).0),
         }
+    }
+
+    /// Gives the linear layers their low-rank additions.
+    pub(super) fn add_low_rank(&mut self, additions: &mut Additions<'_>, spec: &BlockSpec) -> Result<()> {
+        self.attention.add_low_rank(additions, &spec.attention)?;
+        self.mlp.add_low_rank(additions, &spec.mlp)
     }
 
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {

@@ -138,14 +138,14 @@ impl<'a> Loader<'a> {
         let gradient = self.gradients != Gradients::None;
         let packed = self.device.pack_linear(numbers, Some(biases), spec.outputs, spec.inputs, gradient);
         if self.gradients != Gradients::Weights {
-            return Ok(Linear { packed, trained: None });
+            return Ok(Linear { packed, trained: None, low_rank: None });
         }
         let numbers = self.device.upload(spec.outputs, spec.inputs, numbers);
         let biases = self.device.upload(1, spec.outputs, biases);
         let as_weight = SavedAs { name: weight, shape: spec.stored_shape().into(), transposed, first };
         let as_bias = SavedAs { name: bias, shape: vec![stored], transposed: false, first };
         let trained = Some([self.parameter(numbers, as_weight, true), self.parameter(biases, as_bias, false)]);
-        Ok(Linear { packed, trained })
+        Ok(Linear { packed, trained, low_rank: None })
     }
 
     /// A layer norm over `width` columns.

@@ -4,6 +4,7 @@ use ptune_kernels::Activation;
 
 use super::layer::Linear;
 use super::load::Loader;
+use super::lora::{Additions, Projection};
 use super::spec::MlpSpec;
 use crate::Result;
 use crate::parameter::Parameter;
@@ -19,7 +20,7 @@ pub(super) struct Mlp {
 pub(super) struct MlpSaved {
     /// The activation's input `[rows, inner]`.
     up: Tensor,
-    /// The input, of a trained MLP.
+    /// The input, where a layer is trained.
     x: Option<Tensor>,
 }
 
@@ -44,7 +45,7 @@ impl Mlp {
         saved: &MlpSaved,
         parameters: &mut [Parameter],
     ) -> Tensor {
-        let active = saved.x.as_ref().map(|_| device.activation(&saved.up, self.activation));
+        let active = self.down.needs_input().then(|| device.activation(&saved.up, self.activation));
         let d_active = self.down.backward_narrow(device, d_y, active.as_ref(), parameters);
         let d_up = device.activation_backward(d_active, &saved.up, self.activation);
         self.up.backward(device, &d_up, saved.x.as_ref(), parameters)
@@ -56,8 +57,14 @@ impl Mlp {
     }
 
     /// Whether the input must be kept.
-    pub(super) fn is_trained(&self) -> bool {
-        self.up.trained.is_some()
+    pub(super) fn needs_input(&self) -> bool {
+        self.up.needs_input()
+    }
+
+    /// Gives the layers their low-rank additions.
+    pub(super) fn add_low_rank(&mut self, additions: &mut Additions<'_>, spec: &MlpSpec) -> Result<()> {
+        additions.add(Projection::Up, &mut self.up, &spec.up)?;
+        additions.add(Projection::Down, &mut self.down, &spec.down)
     }
 }
 

@@ -148,6 +148,11 @@ impl Device {
         (x.dtype() != layer.weight.dtype()).then(|| self.rounded(x))
     }
 
+    /// `x`, of f32, as another product reads it or the attention.
+    pub(crate) fn narrowed(&self, x: Tensor) -> Tensor {
+        if self.narrow() == Dtype::Bf16 { self.rounded(&x) } else { x }
+    }
+
     /// A copy of `x` in bf16.
     pub(crate) fn rounded(&self, x: &Tensor) -> Tensor {
         let mut y = self.uninitialised_as(Dtype::Bf16, x.rows(), x.columns());

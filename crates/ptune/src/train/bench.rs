@@ -8,13 +8,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::data::Dataset;
-use crate::model::{Gradients, Model};
+use crate::model::Gradients;
 use crate::profile::Spent;
 use crate::tensor::Device;
 use crate::train::batches::{Batches, Rows};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
-use crate::train::prepare::{Prepared, new_prompt};
+use crate::train::prepare::{Prepared, load_model, new_prompt};
 use crate::train::{Batch, Event, Learner, Order, Recipe, Trainer, diverged};
 use crate::{Error, Result};
 
@@ -83,8 +83,7 @@ pub fn bench(
     let Prepared { directory, config, task, initial_words, data, gradients, .. } = prepared;
     let trains = gradients != Gradients::None;
     let device = &device.with_precision(config.compute.precision());
-    let model =
-        Model::load(&directory, &[], device, gradients, &mut |done, total| observe(Event::Loading { done, total }))?;
+    let model = load_model(&config, &directory, device, gradients, observe)?;
     let prompt = new_prompt(&config, file, device, &model, &initial_words)?;
     let head = &task.head;
     let batches = Batches::new(&config, &task, &model, &data.train.examples, 1);

@@ -91,6 +91,10 @@ impl Prepared {
     pub(super) fn read(config: &RunConfig, file: &Path, observe: &mut dyn FnMut(Event<'_>)) -> Result<Prepared> {
         let (directory, config) = open_model(config, file)?;
         let spec = ModelSpec::read(&directory)?;
+        if let Some(lora) = config.backbone.lora() {
+            let checked = lora.check_targets(&spec, "backbone.lora_targets");
+            checked.map_err(|(key, message)| Error::key(file, key, message))?;
+        }
         let task = Task::from_run(&config, file, &directory, &spec)?;
         tell_vocabulary(&config, &task, observe);
         tell_long_words(&task, observe)?;
@@ -120,6 +124,22 @@ pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Res
         name: hub::name_of(&path),
         path: path.to_string_lossy().into_owned(),
     })
+}
+
+/// The model at step 0.
+pub(super) fn load_model(
+    config: &RunConfig,
+    directory: &ModelDirectory,
+    device: &Device,
+    gradients: Gradients,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Model> {
+    let loading = &mut |done, total| observe(Event::Loading { done, total });
+    let mut model = Model::load(directory, &[], device, gradients, loading)?;
+    if let Some(lora) = config.backbone.lora() {
+        model.add_lora(&lora, &mut Rng::new(config.seed, Purpose::LoraInitialisation));
+    }
+    Ok(model)
 }
 
 /// The prompt at step 0.
@@ -159,7 +179,7 @@ fn deviation(table: &[f32]) -> f32 {
 fn gradients(config: &RunConfig, task: &Task) -> Gradients {
     match (config.backbone.mode, task.template.has_pseudo_tokens()) {
         (BackboneMode::Full, _) => Gradients::Weights,
-        (BackboneMode::Frozen, true) => Gradients::Inputs,
+        (BackboneMode::Lora, _) | (BackboneMode::Frozen, true) => Gradients::Inputs,
         (BackboneMode::Frozen, false) => Gradients::None,
     }
 }

@@ -9,7 +9,7 @@ use super::{Run, Summary};
 use crate::adapter::{Adapter, Description, Metrics as AdapterMetrics, Tuned};
 use crate::checkpoint::ModelDirectory;
 use crate::method::{Head, Prompt};
-use crate::model::{Gradients, Model};
+use crate::model::Model;
 use crate::parameter::Parameter;
 use crate::train::metrics::Metrics;
 use crate::train::state::State;
@@ -31,8 +31,7 @@ impl Training<'_> {
             run.keep(&trainer.model, &learner.prompt, progress.step, None)?;
         }
         let trainable_parameters = learner.parameters(&trainer.model).map(Parameter::count).sum();
-        let trained_of_model: usize = trainer.model.parameters().iter().map(Parameter::count).sum();
-        let frozen_parameters = trainer.model.count() - trained_of_model;
+        let frozen_parameters = trainer.model.frozen();
         let optimizer_steps = learner.optimizer.steps();
         drop(learner); // where the model was trained its memory is needed
         let (test, trainer) = run.test(trainer, &progress, observe)?;
@@ -100,7 +99,7 @@ impl Run<'_> {
         Ok((Some(metrics), trainer))
     }
 
-    /// The model that the kept adapter belongs to: a trained one has moved on since, and comes from the adapter.
+    /// The model that the kept adapter belongs to: what was trained of it has moved on since, and comes from the adapter.
     fn kept_model<'t>(&self, trainer: Trainer<'t>, tuned: &Tuned) -> Result<Trainer<'t>> {
         if tuned.is_empty() {
             return Ok(trainer);
@@ -108,8 +107,7 @@ impl Run<'_> {
         let device = trainer.device;
         drop(trainer); // its memory is needed
         let directory = ModelDirectory::open(Path::new(&self.base.path))?; // `config.model` may be a name
-        let tuned = tuned.open(&self.adapter())?;
-        let model = Model::load(&directory, &tuned, device, Gradients::None, &mut |_, _| {})?;
+        let model = tuned.load_model(&self.adapter(), &directory, device, &mut |_, _| {})?;
         let columns = model.columns(self.task.head.columns(true), false);
         Ok(Trainer { model, columns, device })
     }

@@ -236,7 +236,7 @@ impl<'a> Training<'a> {
 impl Run<'_> {
     /// Steps of the run: none where there is nothing to train.
     fn steps(&self, prompt: &Prompt, steps_per_epoch: usize) -> usize {
-        let trains = self.config.backbone.mode.is_full() || matches!(prompt, Prompt::Encoder(_));
+        let trains = !self.config.backbone.mode.is_frozen() || matches!(prompt, Prompt::Encoder(_));
         match (self.config.train.steps, self.config.train.epochs) {
             _ if !trains => 0,
             (Some(steps), _) => steps,
