@@ -4,6 +4,9 @@
 //! destination, and the directory is synced: a reader sees the old bytes or the new ones, never a mixture.
 //! A set of files that belong together is [staged](StagedFile) first, all of it, and renamed afterwards, so that a full
 //! disk is met before the first old file is replaced. Locking against a second writer is not done here.
+//! Some files are part of the program and are read like any other: `files/built_in.rs`.
+
+pub mod built_in;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -119,12 +122,20 @@ pub fn remove_temporaries(directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether there is something at this path, or it is that of a built-in file.
+pub fn exists(path: &Path) -> bool {
+    built_in::bytes(path).is_some() || path.exists()
+}
+
 /// Reads a whole file of at most `limit` bytes.
 ///
 /// # Errors
 /// [`Error::Read`], or [`Error::File`] when it is longer than `limit`, or a pipe or a device; no more than `limit` is
 /// ever held.
 pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    if let Some(bytes) = built_in::bytes(path) {
+        return Ok(bytes.into());
+    }
     let failed = |source| Error::read(path, source);
     // Before opening: to open a pipe that nobody writes to would wait for ever. A directory's own error says more.
     let about = path.metadata().map_err(failed)?;

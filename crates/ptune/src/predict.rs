@@ -171,7 +171,7 @@ fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &
     loaded.check_base(&directory.fingerprint(&spec.embeddings.words)?, directory.path())?;
     let file = adapter.join("adapter.toml");
     let task = Task::from_adapter(&loaded.description, &file, directory, spec)?;
-    if task.template.pseudo_rows() != loaded.rows || loaded.width != spec.hidden {
+    if task.template.pseudo_rows() != loaded.rows || loaded.width != spec.embeddings.width {
         let (needs, has) = (task.template.pseudo_rows(), loaded.rows);
         let message = format!("the template needs {needs} prompt rows, the adapter has {has}");
         return Err(Error::key(&file, "task.template", message));

@@ -8,6 +8,7 @@ mod bad_adapter;
 mod bad_family;
 mod bad_model;
 mod bad_request;
+mod built_in;
 mod cache;
 mod contract;
 mod families;

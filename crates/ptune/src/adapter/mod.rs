@@ -88,9 +88,9 @@ pub struct Base {
     /// Width of the word embeddings.
     pub width: usize,
     /// A name for people: the last part of the directory's path; for a model of the Hugging Face cache its name and commit
-    /// there, which find it again when the cache has moved.
+    /// there, which find it again when the cache has moved; that of a built-in model.
     pub name: String,
-    /// Where the directory was.
+    /// Where the directory was; `built-in:` and the name for one that is part of the program.
     pub path: String,
 }
 

@@ -38,7 +38,7 @@ pub(super) fn fingerprint(directory: &Path, weights: &Weights, embedding_tensor:
 
 /// The files that decide about token ids, as the tokenizer reads them.
 fn tokenizer_files(directory: &Path) -> Result<&'static [&'static str]> {
-    let present = |name: &str| directory.join(name).exists();
+    let present = |name: &str| files::exists(&directory.join(name));
     if present("tokenizer.json") {
         return Ok(&["tokenizer.json"]);
     }

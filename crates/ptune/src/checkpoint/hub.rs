@@ -1,11 +1,12 @@
-//! A model by its name on the Hugging Face hub, found in the cache of the hub's Python library. Nothing is downloaded.
+//! A model by its name: one that is part of the program, or one of the Hugging Face hub, found in the cache of the hub's
+//! Python library. Nothing is downloaded.
 //!
 //! ```text
 //! CACHE/models--klue--roberta-base/refs/main            the commit that 'main' was when it was downloaded
 //! CACHE/models--klue--roberta-base/snapshots/COMMIT/    the model directory; its files are links into blobs/
 //! ```
-//! The name is `model` or `owner/model`, with `@revision` (a branch, a tag or a commit) for another than `main`. A
-//! directory with that path goes before the cache. The cache is where `huggingface_hub` has it: `HF_HUB_CACHE`, else
+//! A name in the cache is `model` or `owner/model`, with `@revision` (a branch, a tag or a commit) for another than `main`. A
+//! directory with that path goes before every name, and a built-in model before the cache. The cache is where `huggingface_hub` has it: `HF_HUB_CACHE`, else
 //! `HUGGINGFACE_HUB_CACHE`, else `hub` in `HF_HOME`, else `huggingface/hub` in `XDG_CACHE_HOME`, else in `~/.cache`. A
 //! variable that is empty counts as unset; `~/` at its beginning is the home directory, `$NAME` inside it is not
 //! expanded.
@@ -14,7 +15,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, built_in};
 
 const MAIN: &str = "main";
 /// A ref is a commit: 40 hexadecimal digits.
@@ -33,21 +34,23 @@ struct HubName {
     revision: Option<String>,
 }
 
-/// The directory of a model: a path, from `beside` when it is relative, or else a name in the cache.
+/// The directory of a model: a path, from `beside` when it is relative, or else a built-in model or one in the cache, by
+/// name.
 ///
 /// # Errors
-/// There is no such directory, and no such model in the cache: where was looked, and how to get it.
+/// There is no such directory, and no such model by name: where was looked, and how to get it.
 pub fn locate(model: &Path, beside: &Path) -> Result<PathBuf> {
     locate_in(cache_directory(|name| std::env::var_os(name)).as_deref(), model, beside)
 }
 
-/// Whether this must be a name in the cache: it reads as one, and there is nothing at that path.
+/// Whether this must be a name: it reads as one, and there is nothing at that path.
 pub(crate) fn is_name(model: &Path, beside: &Path) -> bool {
-    HubName::parse(model).is_some() && !beside.join(model).exists()
+    let name = built_in::directory(model).is_some() || HubName::parse(model).is_some();
+    name && !beside.join(model).exists()
 }
 
 /// What to call a model directory: the name with the commit where it stands in a cache, as `klue/roberta-base@COMMIT`,
-/// which finds it again when the cache has moved; else the last part of its path.
+/// which finds it again when the cache has moved; that of a built-in one; else the last part of its path.
 pub(crate) fn name_of(directory: &Path) -> String {
     let part = |path: Option<&Path>| path?.file_name()?.to_str().map(str::to_owned);
     let snapshots = directory.parent();
@@ -56,13 +59,15 @@ pub(crate) fn name_of(directory: &Path) -> String {
         let name = format!("{model}@{}", part(Some(directory))?);
         (part(snapshots)? == "snapshots" && HubName::parse(Path::new(&name)).is_some()).then_some(name)
     };
-    cached().or_else(|| part(Some(directory))).unwrap_or_default()
+    let built_in = || built_in::name_of(directory).map(str::to_owned);
+    cached().or_else(built_in).or_else(|| part(Some(directory))).unwrap_or_default()
 }
 
-/// The directory of an adapter's base: its path, or when that is gone its name in the cache, at its commit or else at
-/// `main` (the adapter's fingerprint tells whether that is the same). `None` when it is nowhere.
+/// The directory of an adapter's base: its path, which a built-in model has everywhere, or when that is gone its name in
+/// the cache, at its commit or else at `main` (the adapter's fingerprint tells whether that is the same). `None` when it
+/// is nowhere.
 pub(crate) fn locate_again(path: &Path, name: &str) -> Option<PathBuf> {
-    if path.is_dir() {
+    if path.is_dir() || built_in::name_of(path).is_some() {
         return Some(path.into());
     }
     let pinned = HubName::parse(Path::new(name)).filter(|name| name.revision.is_some())?;
@@ -76,10 +81,16 @@ fn locate_in(cache: Option<&Path>, model: &Path, beside: &Path) -> Result<PathBu
     if path.exists() {
         return Ok(path);
     }
+    if let Some(directory) = built_in::directory(model) {
+        return Ok(directory);
+    }
     // People see where was looked, wherever they are.
     let path = std::path::absolute(&path).unwrap_or(path);
-    let message =
-        "there is no such directory; name a Hugging Face model directory (config.json, model.safetensors, tokenizer)";
+    let message = format!(
+        "there is no such directory; name a Hugging Face model directory (config.json, model.safetensors, tokenizer) \
+         or a built-in model ({})",
+        built_in::names().collect::<Vec<_>>().join(", ")
+    );
     match (HubName::parse(model), cache) {
         (Some(name), Some(cache)) if name.folder(cache).is_dir() => name.find(cache),
         (Some(name), Some(cache)) => {

@@ -21,6 +21,7 @@ pub use tokenizer::{Glue, Tokenizer};
 pub use weights::Weights;
 
 use crate::error::{Error, Result};
+use crate::files::{self, built_in};
 
 const CONFIG_FILE: &str = "config.json";
 const PICKLED_FILE: &str = "pytorch_model.bin";
@@ -42,7 +43,7 @@ impl ModelDirectory {
     /// A missing directory or file, by name; a directory with pickled weights only, with the way to convert them;
     /// everything that [`Config::open`] and [`Weights::open`] refuse.
     pub fn open(path: &Path) -> Result<Self> {
-        if !path.is_dir() {
+        if !path.is_dir() && built_in::name_of(path).is_none() {
             let message = if path.exists() {
                 "is not a directory; name the directory that holds config.json, model.safetensors and the tokenizer"
             } else {
@@ -51,7 +52,7 @@ impl ModelDirectory {
             return Err(Error::file(path, message));
         }
         let config_file = path.join(CONFIG_FILE);
-        if !config_file.exists() {
+        if !files::exists(&config_file) {
             return Err(Error::file(path, "holds no config.json, so it is not a Hugging Face model directory"));
         }
         if !Weights::present(path) {
@@ -63,6 +64,17 @@ impl ModelDirectory {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its path from the root of the file system, which finds it again from anywhere; a built-in one is everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Read`] when the directory is gone.
+    pub fn place(&self) -> Result<PathBuf> {
+        match built_in::name_of(&self.path) {
+            Some(_) => Ok(self.path.clone()),
+            None => std::fs::canonicalize(&self.path).map_err(|source| Error::read(&self.path, source)),
+        }
     }
 
     /// The checked `config.json`.

@@ -4,7 +4,8 @@
 //! JSON `{"name": {"dtype", "shape", "data_offsets": [begin, end]}, ...}`; then the tensors' bytes without gaps.
 //! The `safetensors` crate parses the header and checks that offsets are contiguous and agree with shape and dtype.
 //! Here it is checked that the header fits into the file *before* it is read, and that the file ends where the header
-//! says. Nothing is mapped into memory: a mapped file that shrinks kills the process, a read reports an error.
+//! says. Nothing is mapped into memory: a mapped file that shrinks kills the process, a read reports an error. The bytes of a
+//! built-in model are in memory already and are copied from there.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::Metadata;
 
 use crate::error::{Error, Result};
+use crate::files::built_in;
 
 /// The format's own limit, which the `safetensors` crate enforces as well.
 const LARGEST_HEADER: u64 = 100_000_000;
@@ -22,25 +24,25 @@ const LENGTH_BYTES: u64 = 8;
 #[derive(Debug)]
 pub(crate) struct Shard {
     path: PathBuf,
-    file: File,
+    source: Source,
     header_bytes: u64,
+}
+
+/// Where its bytes are.
+#[derive(Debug)]
+enum Source {
+    File(File),
+    Memory(&'static [u8]),
 }
 
 impl Shard {
     /// Opens a file and reads its header; tensors are left where they are.
     pub(crate) fn open(path: &Path) -> Result<(Shard, Metadata)> {
-        let failed = |source| Error::read(path, source);
-        // Before opening: to open a pipe that nobody writes to would wait for ever.
-        let about = path.metadata().map_err(failed)?;
-        if !about.is_file() {
-            return Err(Error::file(path, "is not a file; safetensors weights were expected"));
-        }
-        let file = File::open(path).map_err(failed)?;
-        let about = file.metadata().map_err(failed)?;
-        let mut shard = Shard { path: path.into(), file, header_bytes: 0 };
-        shard.header_bytes = shard.header_length(about.len())?;
+        let (source, bytes) = Source::open(path)?;
+        let mut shard = Shard { path: path.into(), source, header_bytes: 0 };
+        shard.header_bytes = shard.header_length(bytes)?;
         let metadata = shard.parse_header()?;
-        shard.check_end(&metadata, about.len())?;
+        shard.check_end(&metadata, bytes)?;
         Ok((shard, metadata))
     }
 
@@ -64,17 +66,21 @@ impl Shard {
 
     /// Fills `buffer` with the file's bytes from `offset`. Threads may read at the same time.
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.read_exact_at(offset, buffer).map_err(|source| Error::read(&self.path, source))
+        let read = match &self.source {
+            Source::File(file) => self.read_exact_at(file, offset, buffer),
+            Source::Memory(bytes) => copy_at(bytes, offset, buffer),
+        };
+        read.map_err(|source| Error::read(&self.path, source))
     }
 
     #[cfg(unix)]
-    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset)
+    fn read_exact_at(&self, file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
     }
 
     /// Without positioned reads every read opens the file again, so that no position is shared between threads.
     #[cfg(not(unix))]
-    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+    fn read_exact_at(&self, _: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
         use std::io::{Read, Seek, SeekFrom};
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(offset))?;
@@ -131,4 +137,30 @@ impl Shard {
             format!("the header describes {described} bytes of tensors but {held} are there: {message}"),
         ))
     }
+}
+
+impl Source {
+    /// Opens a file; how many bytes it has.
+    fn open(path: &Path) -> Result<(Source, u64)> {
+        if let Some(bytes) = built_in::bytes(path) {
+            return Ok((Source::Memory(bytes), bytes.len() as u64));
+        }
+        let failed = |source| Error::read(path, source);
+        // Before opening: to open a pipe that nobody writes to would wait for ever.
+        let about = path.metadata().map_err(failed)?;
+        if !about.is_file() {
+            return Err(Error::file(path, "is not a file; safetensors weights were expected"));
+        }
+        let file = File::open(path).map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        Ok((Source::File(file), bytes))
+    }
+}
+
+/// As a positioned read of a file.
+fn copy_at(bytes: &[u8], offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+    let start = usize::try_from(offset).ok();
+    let part = start.and_then(|start| bytes.get(start..start.checked_add(buffer.len())?));
+    buffer.copy_from_slice(part.ok_or(std::io::ErrorKind::UnexpectedEof)?);
+    Ok(())
 }

@@ -85,16 +85,16 @@ impl Tokenizer {
         let settings = read_settings(model_dir)?;
         let [file, text, vocab, merges] =
             ["tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"].map(|name| model_dir.join(name));
-        if file.exists() {
+        if files::exists(&file) {
             let bytes = files::read_bytes(&file, LARGEST_FILE)?;
             let growth = limits::check(&bytes).map_err(|e| Error::file(&file, e))?;
             let inner = contained(|| tokenizers::Tokenizer::from_bytes(&bytes))
                 .map_err(|e| Error::file(&file, format!("this is not a tokenizer of the tokenizers library: {e}")))?;
             Tokenizer::new(file, inner, growth, &settings)
-        } else if text.exists() {
+        } else if files::exists(&text) {
             let inner = bert_tokenizer(&text, &settings[0])?;
             Tokenizer::new(text, inner, 1, &settings)
-        } else if vocab.exists() && merges.exists() {
+        } else if files::exists(&vocab) && files::exists(&merges) {
             let inner = byte_level_tokenizer(&vocab, &merges, &settings[0])?;
             Tokenizer::new(vocab, inner, 1, &settings)
         } else {

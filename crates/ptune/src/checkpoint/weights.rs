@@ -56,7 +56,7 @@ struct Tensor {
 impl Weights {
     /// Whether a directory holds safetensors weights.
     pub fn present(directory: &Path) -> bool {
-        directory.join(SINGLE_FILE).exists() || directory.join(INDEX_FILE).exists()
+        files::exists(&directory.join(SINGLE_FILE)) || files::exists(&directory.join(INDEX_FILE))
     }
 
     /// Opens `model.safetensors`, or else the shards of `model.safetensors.index.json`, and checks every header.
@@ -67,7 +67,7 @@ impl Weights {
     pub fn open(directory: &Path) -> Result<Self> {
         let single = directory.join(SINGLE_FILE);
         let index = directory.join(INDEX_FILE);
-        if !single.exists() && index.exists() {
+        if !files::exists(&single) && files::exists(&index) {
             return Self::open_sharded(directory, &index);
         }
         Self::open_file(&single)

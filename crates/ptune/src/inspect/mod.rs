@@ -20,7 +20,7 @@ pub use run::{BestFacts, RunFacts};
 
 use crate::checkpoint::hub;
 use crate::tensor::Device;
-use crate::{Error, Result, spelling};
+use crate::{Error, Result, files, spelling};
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -34,7 +34,7 @@ pub enum Inspection {
     Run(Box<RunFacts>),
 }
 
-/// Looks at a directory, or at a model by its name in the Hugging Face cache. `model` is where an adapter's base is, when it has moved. `progress(loaded, total)` counts the
+/// Looks at a directory, or at a model by its name. `model` is where an adapter's base is, when it has moved. `progress(loaded, total)` counts the
 /// tensors of a model, which is loaded to find out whether it can be.
 ///
 /// # Errors
@@ -53,10 +53,10 @@ pub fn inspect(
     } else if model.is_some() {
         let message = "holds neither an adapter nor a run, and --model says where the model of those is";
         Err(Error::file(path, message))
-    } else if path.join("config.json").exists() {
+    } else if files::exists(&path.join("config.json")) {
         Ok(Inspection::Model(ModelFacts::read(path, device, progress)))
     } else {
-        // Not here; a name may stand for a model in the cache.
+        // Not here; a name may stand for a built-in model or one in the cache.
         match hub::locate(path, Path::new("")) {
             Ok(found) if found != path => Ok(Inspection::Model(ModelFacts::read(&found, device, progress))),
             _ => Err(unknown(path)),

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::checkpoint::{Config, ModelDirectory, Tokenizer};
+use crate::files::built_in;
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
 use crate::tensor::Device;
@@ -126,7 +127,7 @@ impl ModelShape {
         ModelShape {
             causal: spec.causal,
             width: spec.hidden,
-            blocks: spec.blocks.len(),
+            blocks: spec.layers.len(),
             heads: first.map_or(0, |block| block.attention.heads),
             inner: first.map_or(0, |block| block.mlp.up.outputs),
             vocabulary: spec.vocabulary,
@@ -176,11 +177,12 @@ impl TokenizerFacts {
 
 /// The files of a directory with their sizes; hidden ones are left out, and links count as what they lead to.
 fn files(path: &Path) -> BTreeMap<String, u64> {
+    let built_in = built_in::files_of(path).iter().map(|(name, bytes)| ((*name).into(), bytes.len() as u64));
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     let file = |entry: std::fs::DirEntry| {
         let about = entry.path().metadata().ok().filter(|about| about.is_file())?;
         let name = entry.file_name().to_string_lossy().into_owned();
         (!name.starts_with('.')).then_some((name, about.len()))
     };
-    entries.filter_map(file).collect()
+    entries.filter_map(file).chain(built_in).collect()
 }

@@ -12,8 +12,6 @@ use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
 pub(super) struct Attention {
-    /// Names the probabilities that dropout drops.
-    layer: u32,
     shape: AttentionShape,
     query: Linear,
     key: Linear,
@@ -42,7 +40,7 @@ impl AttentionSaved {
 }
 
 impl Attention {
-    pub(super) fn load(loader: &mut Loader<'_>, spec: &AttentionSpec, layer: u32) -> Result<Self> {
+    pub(super) fn load(loader: &mut Loader<'_>, spec: &AttentionSpec) -> Result<Self> {
         let shape = AttentionShape {
             heads: spec.heads,
             kv_heads: spec.kv_heads,
@@ -52,7 +50,6 @@ impl Attention {
             window: None,
         };
         Ok(Attention {
-            layer,
             shape,
             query: loader.linear(&spec.query)?,
             key: loader.linear(&spec.key)?,
@@ -62,10 +59,11 @@ impl Attention {
     }
 
     /// `x [rows, hidden]`; queries `x_queries [queries, hidden]` stand in the rows `query_rows` -> `[queries, hidden]`.
-    /// `past` is what stands before the batch's rows.
+    /// `past` is what stands before the batch's rows; `layer` names the probabilities that dropout drops.
     pub(super) fn forward(
         &self,
         device: &Device,
+        layer: usize,
         x: &Tensor,
         x_queries: &Tensor,
         past: Option<&KeysValues>,
@@ -74,7 +72,7 @@ impl Attention {
     ) -> (Tensor, AttentionSaved) {
         let q = self.project(device, &self.query, x_queries);
         let (k, v) = (self.project(device, &self.key, x), self.project(device, &self.value, x));
-        let (heads, rows) = device.attention((q, k, v), past, layout, query_rows, &self.shape, self.layer);
+        let (heads, rows) = device.attention((q, k, v), past, layout, query_rows, &self.shape, layer as u32);
         let y = self.output.forward(device, &heads);
         (y, AttentionSaved { rows, heads: self.output.needs_input().then_some(heads) })
     }
@@ -84,6 +82,7 @@ impl Attention {
     pub(super) fn backward(
         &self,
         device: &Device,
+        layer: usize,
         d_out: &Tensor,
         (saved, inputs): (&AttentionSaved, Option<&AttentionInputs>),
         past: Option<&KeysValues>,
@@ -95,7 +94,7 @@ impl Attention {
         let back = if self.has_whole_pairs() { Linear::backward_narrow } else { Linear::backward };
         let d_heads = back(&self.output, device, d_out, saved.heads.as_ref(), parameters);
         let (d_q, mut d_k, mut d_v) =
-            device.attention_backward(&d_heads, &saved.rows, past, layout, query_rows, &self.shape, self.layer);
+            device.attention_backward(&d_heads, &saved.rows, past, layout, query_rows, &self.shape, layer as u32);
         let x = inputs.map(|inputs| &inputs.x);
         let x_queries = inputs.map(|inputs| inputs.queries.as_ref().unwrap_or(&inputs.x));
         self.key.backward_weight(device, &d_k, x, parameters);

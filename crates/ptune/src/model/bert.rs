@@ -29,6 +29,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("max_position_embeddings")?,
         embeddings,
+        layers: (0..blocks.len()).collect(),
         blocks,
         final_norm: None,
         head: HeadSpec {
@@ -93,6 +94,7 @@ pub(super) fn encoder(config: &Config, model: &str, first_position: usize) -> Re
         }
     };
     let embeddings = EmbeddingSpec {
+        width: hidden,
         words: format!("{model}.embeddings.word_embeddings.weight"),
         position_table: format!("{model}.embeddings.position_embeddings.weight"),
         first_position,
@@ -101,6 +103,7 @@ pub(super) fn encoder(config: &Config, model: &str, first_position: usize) -> Re
             config.usize("type_vocab_size")?,
         )),
         norm: Some(norm(format!("{model}.embeddings.LayerNorm"))),
+        projection: None,
     };
     let blocks = (0..config.usize_in("num_hidden_layers", 1..=MOST_LAYERS)?).map(block).collect();
     Ok(Encoder { hidden, eps, embeddings, blocks })

@@ -4,6 +4,8 @@
 //! MLP and output for the answer rows alone, and the first block's backward gives the gradient of the pseudo-token
 //! rows alone. What attention and MLP add to the residual goes through dropout, when the batch asks for it.
 
+use std::ops::Range;
+
 use super::attention::{Attention, AttentionInputs, AttentionSaved};
 use super::layer::Norm;
 use super::load::Loader;
@@ -17,8 +19,8 @@ use crate::tensor::{Device, Tensor};
 
 pub(super) struct Block {
     join: Join,
-    /// Dropout's names of what the attention and the MLP give.
-    sites: [u32; 2],
+    /// Its places among the model's parameters: none of a frozen one without low-rank additions.
+    parameters: Range<usize>,
     attention: Attention,
     attention_norm: Norm,
     mlp: Mlp,
@@ -44,23 +46,26 @@ impl BlockSaved {
 }
 
 impl Block {
-    /// Block `index` of the model.
-    pub(super) fn load(loader: &mut Loader<'_>, spec: &BlockSpec, index: usize, hidden: usize) -> Result<Self> {
-        let index = index as u32;
-        Ok(Block {
+    pub(super) fn load(loader: &mut Loader<'_>, spec: &BlockSpec, hidden: usize) -> Result<Self> {
+        let first = loader.parameters.len();
+        let mut block = Block {
             join: spec.join,
-            sites: [1 + 2 * index, 2 + 2 * index], // 0 is the embedding's
-            attention: Attention::load(loader, &spec.attention, index)?,
+            parameters: first..first,
+            attention: Attention::load(loader, &spec.attention)?,
             attention_norm: loader.norm(&spec.attention_norm, hidden)?,
             mlp: Mlp::load(loader, &spec.mlp)?,
             mlp_norm: loader.norm(&spec.mlp_norm, hidden)?,
-        })
+        };
+        block.parameters.end = loader.parameters.len();
+        Ok(block)
     }
 
-    /// `x [rows, hidden]`, behind the rows of `past` -> the block's output at `queries` (at all rows when `None`).
+    /// As layer `layer` of the model: `x [rows, hidden]`, behind the rows of `past` -> the block's output at `queries` (at
+    /// all rows when `None`).
     pub(super) fn forward(
         &self,
         device: &Device,
+        layer: usize,
         x: Hidden,
         past: Option<&KeysValues>,
         layout: &Layout,
@@ -68,13 +73,14 @@ impl Block {
         queries: Option<&[u32]>,
     ) -> (Hidden, BlockSaved) {
         let query_rows = queries.unwrap_or(all_rows);
+        let sites = sites(layer);
         match self.join {
             Join::Post => {
                 let chosen = queries.map(|rows| device.gather_hidden(&x, rows));
                 let x_queries = chosen.as_ref().unwrap_or(&x);
                 let (mut a, attention) =
-                    self.attention.forward(device, x.factor(), x_queries.factor(), past, layout, query_rows);
-                device.dropout(&mut a, query_rows, layout, self.sites[0]);
+                    self.attention.forward(device, layer, x.factor(), x_queries.factor(), past, layout, query_rows);
+                device.dropout(&mut a, query_rows, layout, sites[0]);
                 let (h, attention_norm) = self.attention_norm.forward(device, &a, Some(&x_queries.exact));
                 drop(a);
                 let inputs = self.attention.needs_inputs().then(|| {
@@ -82,7 +88,7 @@ impl Block {
                     AttentionInputs { x: x.into_factor(), queries }
                 });
                 let (mut m, mlp) = self.mlp.forward(device, h.factor());
-                device.dropout(&mut m, query_rows, layout, self.sites[1]);
+                device.dropout(&mut m, query_rows, layout, sites[1]);
                 let (y, mlp_norm) = self.mlp_norm.forward(device, &m, Some(&h.exact));
                 let mlp = mlp.with_input(self.mlp.needs_input().then(|| h.into_factor()));
                 let queries = queries.map(<[u32]>::to_vec);
@@ -94,14 +100,14 @@ impl Block {
                 let (n, attention_norm) = self.attention_norm.forward_narrow(device, &x);
                 let n_chosen = gathered(&n);
                 let n_queries = n_chosen.as_ref().unwrap_or(&n);
-                let (mut h, attention) = self.attention.forward(device, &n, n_queries, past, layout, query_rows);
-                device.dropout(&mut h, query_rows, layout, self.sites[0]);
+                let (mut h, attention) = self.attention.forward(device, layer, &n, n_queries, past, layout, query_rows);
+                device.dropout(&mut h, query_rows, layout, sites[0]);
                 device.add(&mut h, gathered(&x).as_ref().unwrap_or(&x));
                 drop(x);
                 let inputs = self.attention.needs_inputs().then_some(AttentionInputs { x: n, queries: n_chosen });
                 let (n, mlp_norm) = self.mlp_norm.forward_narrow(device, &h);
                 let (mut y, mlp) = self.mlp.forward(device, &n);
-                device.dropout(&mut y, query_rows, layout, self.sites[1]);
+                device.dropout(&mut y, query_rows, layout, sites[1]);
                 device.add(&mut y, &h);
                 let mlp = mlp.with_input(self.mlp.needs_input().then_some(n));
                 let queries = queries.map(<[u32]>::to_vec);
@@ -115,6 +121,7 @@ impl Block {
     pub(super) fn backward(
         &self,
         device: &Device,
+        layer: usize,
         d_y: Hidden,
         saved: &BlockSaved,
         past: Option<&KeysValues>,
@@ -125,9 +132,10 @@ impl Block {
     ) -> Hidden {
         let queries = saved.queries.as_deref();
         let query_rows = queries.unwrap_or(all_rows);
+        let sites = sites(layer);
         // The gradient of what was dropped out, where it is not the same.
         let through_dropout =
-            |d: &Hidden, site: usize| device.dropout_backward(&d.exact, query_rows, layout, self.sites[site]);
+            |d: &Hidden, site: usize| device.dropout_backward(&d.exact, query_rows, layout, sites[site]);
         let mlp_backward = |d_m: &Hidden, parameters: &mut [Parameter]| {
             let d_dropped = through_dropout(d_m, 1);
             self.mlp.backward(device, d_dropped.as_ref().unwrap_or(d_m.factor()), &saved.mlp, parameters)
@@ -136,7 +144,7 @@ impl Block {
             let d_dropped = through_dropout(d_a, 0);
             let d_a = d_dropped.as_ref().unwrap_or(d_a.factor());
             let kept = (&saved.attention, saved.inputs.as_ref());
-            self.attention.backward(device, d_a, kept, past, layout, query_rows, wanted, parameters)
+            self.attention.backward(device, layer, d_a, kept, past, layout, query_rows, wanted, parameters)
         };
         match self.join {
             Join::Post => {
@@ -177,10 +185,30 @@ impl Block {
         }
     }
 
-    /// Gives the linear layers their low-rank additions.
+    /// Gives the linear layers their low-rank additions, which become its parameters.
     pub(super) fn add_low_rank(&mut self, additions: &mut Additions<'_>, spec: &BlockSpec) -> Result<()> {
+        self.parameters.start = additions.parameters();
         self.attention.add_low_rank(additions, &spec.attention)?;
-        self.mlp.add_low_rank(additions, &spec.mlp)
+        self.mlp.add_low_rank(additions, &spec.mlp)?;
+        self.parameters.end = additions.parameters();
+        Ok(())
+    }
+
+    /// Takes the gradients that a layer above left for the weights that it shares with the next one: a backward
+    /// overwrites.
+    pub(super) fn take_gradients(&self, device: &Device, parameters: &mut [Parameter]) -> Vec<Tensor> {
+        let take = |parameter: &mut Parameter| {
+            let empty = device.uninitialised(parameter.value.rows(), parameter.value.columns());
+            std::mem::replace(&mut parameter.gradient, empty)
+        };
+        parameters[self.parameters.clone()].iter_mut().map(take).collect()
+    }
+
+    /// Adds what [`Block::take_gradients`] took.
+    pub(super) fn add_gradients(&self, device: &Device, taken: &[Tensor], parameters: &mut [Parameter]) {
+        for (parameter, taken) in parameters[self.parameters.clone()].iter_mut().zip(taken) {
+            device.add(&mut parameter.gradient, taken);
+        }
     }
 
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
@@ -189,6 +217,12 @@ impl Block {
         self.mlp.repack(device, parameters);
         self.mlp_norm.repack(device, parameters);
     }
+}
+
+/// Dropout's names of what the attention and the MLP of a layer give; 0 is the embedding's.
+fn sites(layer: usize) -> [u32; 2] {
+    let layer = layer as u32;
+    [1 + 2 * layer, 2 + 2 * layer]
 }
 
 /// Adds `d_queries`, which stand at `queries`, to `d_x`, which stands at `wanted`; `None` means all of the `rows` rows.

@@ -1,6 +1,7 @@
-//! The embedding layer: word (or, at pseudo tokens, prompt) + position + token type, then perhaps a norm.
+//! The embedding layer: word (or, at pseudo tokens, prompt) + position + token type, then perhaps a norm and a projection
+//! to the width of the blocks.
 
-use super::layer::{Norm, Table};
+use super::layer::{Linear, Norm, Table};
 use super::load::Loader;
 use super::spec::ModelSpec;
 use super::{Inject, InjectGradients};
@@ -19,18 +20,27 @@ pub(super) struct Embedding {
     first_position: usize,
     token_types: Option<Table>,
     norm: Option<Norm>,
+    projection: Option<Linear>,
+}
+
+/// What the backward needs.
+pub(super) struct EmbeddingSaved {
+    norm: Option<NormSaved>,
+    /// The input of a trained projection.
+    projected: Option<Tensor>,
 }
 
 impl Embedding {
     pub(super) fn load(loader: &mut Loader<'_>, spec: &ModelSpec) -> Result<Self> {
-        let (hidden, names) = (spec.hidden, &spec.embeddings);
+        let (names, width) = (&spec.embeddings, spec.embeddings.width);
         let token_types = names.token_types.as_ref();
         Ok(Embedding {
-            token_types: token_types.map(|(name, types)| loader.table(name, &[*types, hidden])).transpose()?,
-            words: loader.table(&names.words, &[spec.vocabulary, hidden])?,
-            positions: loader.table(&names.position_table, &[names.first_position + spec.positions, hidden])?,
+            token_types: token_types.map(|(name, types)| loader.table(name, &[*types, width])).transpose()?,
+            words: loader.table(&names.words, &[spec.vocabulary, width])?,
+            positions: loader.table(&names.position_table, &[names.first_position + spec.positions, width])?,
             first_position: names.first_position,
-            norm: names.norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?,
+            norm: names.norm.as_ref().map(|norm| loader.norm(norm, width)).transpose()?,
+            projection: names.projection.as_ref().map(|projection| loader.linear(projection)).transpose()?,
         })
     }
 
@@ -42,7 +52,7 @@ impl Embedding {
         all_rows: &[u32],
         inject: &Inject<'_>,
         parameters: &[Parameter],
-    ) -> (Hidden, Option<NormSaved>) {
+    ) -> (Hidden, EmbeddingSaved) {
         let tables = EmbeddingTables {
             words: self.words.value(parameters),
             positions: self.positions.value(parameters),
@@ -50,13 +60,16 @@ impl Embedding {
             token_types: self.token_types.as_ref().map(|table| table.value(parameters)),
         };
         let x = device.embed(layout, &tables, inject.prompt_embeds);
-        let (mut x, saved) = normed(device, x, self.norm.as_ref());
+        let (mut x, norm) = normed(device, x, self.norm.as_ref());
         if layout.dropout.is_some() {
             device.dropout(&mut x.exact, all_rows, layout, DROPOUT_SITE);
             // What the norm rounded was not dropped.
             x.rounded = None;
         }
-        (x, saved)
+        let Some(projection) = &self.projection else { return (x, EmbeddingSaved { norm, projected: None }) };
+        let y = projection.forward(device, x.factor());
+        let projected = projection.trained.is_some().then_some(x.exact);
+        (y.into(), EmbeddingSaved { norm, projected })
     }
 
     /// The rows whose gradient is needed: all of them when the tables are trained (`None`), else the pseudo tokens.
@@ -73,16 +86,20 @@ impl Embedding {
         &self,
         device: &Device,
         mut d_x: Tensor,
-        saved: Option<&NormSaved>,
+        saved: &EmbeddingSaved,
         layout: &Layout,
         all_rows: &[u32],
         wanted: Option<&[u32]>,
         inject: &Inject<'_>,
         parameters: &mut [Parameter],
     ) -> InjectGradients {
+        if let Some(projection) = &self.projection {
+            d_x = projection.backward(device, &d_x, saved.projected.as_ref(), parameters);
+        }
         device.dropout(&mut d_x, wanted.unwrap_or(all_rows), layout, DROPOUT_SITE);
-        let chosen = wanted.and_then(|rows| saved.map(|norm| device.gather_saved(norm, rows)));
-        let mut d_x = normed_backward(device, d_x, chosen.as_ref().or(saved), self.norm.as_ref(), parameters).exact;
+        let norm = saved.norm.as_ref();
+        let chosen = wanted.and_then(|rows| norm.map(|norm| device.gather_saved(norm, rows)));
+        let mut d_x = normed_backward(device, d_x, chosen.as_ref().or(norm), self.norm.as_ref(), parameters).exact;
         if wanted.is_none() {
             self.backward_tables(device, &d_x, layout, parameters);
             let pseudo: Vec<u32> = layout.pseudo.iter().map(|(row, _)| *row).collect();
@@ -108,6 +125,9 @@ impl Embedding {
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
         if let Some(norm) = &mut self.norm {
             norm.repack(device, parameters);
+        }
+        if let Some(projection) = &mut self.projection {
+            projection.repack(device, parameters);
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
 
     let prefix = if weights.contains("transformer.wte.weight") { "transformer." } else { "" };
     let norm = |name: &str| NormSpec { name: format!("{prefix}{name}"), eps };
-    let blocks = (0..config.usize_in("n_layer", 1..=MOST_LAYERS)?).map(|i| block(config, prefix, i, eps));
+    let layers = 0..config.usize_in("n_layer", 1..=MOST_LAYERS)?;
     Ok(ModelSpec {
         family: "gpt2",
         causal: true,
@@ -44,13 +44,16 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("n_positions")?,
         embeddings: EmbeddingSpec {
+            width: hidden,
             words: format!("{prefix}wte.weight"),
             position_table: format!("{prefix}wpe.weight"),
             first_position: 0,
             token_types: None,
             norm: None,
+            projection: None,
         },
-        blocks: blocks.collect::<Result<_>>()?,
+        blocks: layers.clone().map(|i| block(config, prefix, i, eps)).collect::<Result<_>>()?,
+        layers: layers.collect(),
         final_norm: Some(norm("ln_f")),
         head: HeadSpec { transform: None, decoder: decoder(directory)?, decoder_bias: None },
     })

@@ -53,11 +53,16 @@ impl Head {
         let transform = match &spec.transform {
             Some(part) => {
                 let dense = loader.linear(&part.dense)?;
-                Some(Transform { dense, activation: part.activation, norm: loader.norm(&part.norm, model.hidden)? })
+                Some(Transform {
+                    dense,
+                    activation: part.activation,
+                    norm: loader.norm(&part.norm, part.dense.outputs)?,
+                })
             }
             None => None,
         };
-        let decoder = spec.decoder.as_ref().map(|name| loader.table(name, &[model.vocabulary, model.hidden]));
+        let inputs = spec.transform.as_ref().map_or(model.hidden, |part| part.dense.outputs);
+        let decoder = spec.decoder.as_ref().map(|name| loader.table(name, &[model.vocabulary, inputs]));
         let decoder = decoder.transpose()?;
         let bias = spec.decoder_bias.as_ref().map(|name| loader.bias(name, model.vocabulary)).transpose()?;
         Ok(Head { transform, decoder, decoder_bias: bias })

@@ -20,9 +20,9 @@ pub struct Inject<'a> {
 }
 
 impl Inject<'_> {
-    /// The past of one block.
-    pub(super) fn past_of(&self, block: usize) -> Option<&KeysValues> {
-        self.past.map(|past| past.block(block))
+    /// The past of one layer.
+    pub(super) fn past_of(&self, layer: usize) -> Option<&KeysValues> {
+        self.past.map(|past| past.block(layer))
     }
 }
 

@@ -191,6 +191,11 @@ pub(super) struct Additions<'a> {
 }
 
 impl Additions<'_> {
+    /// Parameters so far.
+    pub(super) fn parameters(&self) -> usize {
+        self.parameters.len()
+    }
+
     /// Gives a layer its addition, if it is to have one.
     pub(super) fn add(&mut self, projection: Projection, layer: &mut Linear, spec: &LinearSpec) -> Result<()> {
         if !self.lora.targets.contains(&projection) {

@@ -39,7 +39,7 @@ use crate::ops::{Activation, Layout, NormSaved};
 use crate::parameter::{Group, Parameter};
 use crate::tensor::{Device, Precision, Tensor};
 use block::{Block, BlockSaved};
-use embedding::{Embedding, normed_backward};
+use embedding::{Embedding, EmbeddingSaved, normed_backward};
 use head::Head;
 use layer::Norm;
 use load::Loader;
@@ -77,7 +77,8 @@ pub struct Model {
 
 /// What a model's backward needs from its forward.
 pub struct ModelSaved {
-    embedding_norm: Option<NormSaved>,
+    embedding: EmbeddingSaved,
+    /// Of every layer.
     blocks: Vec<BlockSaved>,
     final_norm: Option<NormSaved>,
     head: HeadSaved,
@@ -106,7 +107,7 @@ impl Model {
         let loaded = AtomicUsize::new(0);
         let mut loader = Loader::new(device, directory.weights(), tuned, gradients, &loaded, Some(progress));
         let embedding = Embedding::load(&mut loader, &spec)?;
-        let load = |loader: &mut Loader<'_>, i: usize| Block::load(loader, &spec.blocks[i], i, hidden);
+        let load = |loader: &mut Loader<'_>, i: usize| Block::load(loader, &spec.blocks[i], hidden);
         let blocks = loader.each(spec.blocks.len(), load)?;
         let final_norm = spec.final_norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?;
         loader.group = Group::Head;
@@ -178,11 +179,13 @@ impl Model {
     fn run(&self, layout: &Layout, inject: &Inject<'_>, columns: &Columns, keep: bool) -> (Tensor, ModelSaved) {
         let device = &self.device;
         let all_rows: Vec<u32> = (0..layout.rows() as u32).collect();
-        let (mut x, embedding_norm) = self.embedding.forward(device, layout, &all_rows, inject, &self.parameters);
-        let mut blocks = Vec::with_capacity(self.blocks.len());
-        for (i, block) in self.blocks.iter().enumerate() {
-            let queries = (i + 1 == self.blocks.len()).then_some(layout.targets.as_slice());
-            let (y, saved) = block.forward(device, x, inject.past_of(i), layout, &all_rows, queries);
+        let (mut x, embedding) = self.embedding.forward(device, layout, &all_rows, inject, &self.parameters);
+        let layers = &self.spec.layers;
+        let mut blocks = Vec::with_capacity(layers.len());
+        for (layer, &block) in layers.iter().enumerate() {
+            let (block, past) = (&self.blocks[block], inject.past_of(layer));
+            let queries = (layer + 1 == layers.len()).then_some(layout.targets.as_slice());
+            let (y, saved) = block.forward(device, layer, x, past, layout, &all_rows, queries);
             blocks.extend(keep.then_some(saved));
             x = y;
         }
@@ -194,7 +197,7 @@ impl Model {
             None => (x.into_factor(), None),
         };
         let (logits, head) = self.head.forward(device, x, columns, keep && self.gradients == Gradients::Weights);
-        (logits, ModelSaved { embedding_norm, blocks, final_norm, head, all_rows })
+        (logits, ModelSaved { embedding, blocks, final_norm, head, all_rows })
     }
 
     /// The gradients of what was injected, from that of the logits, and those of the weights where they are trained.
@@ -207,7 +210,7 @@ impl Model {
         inject: &Inject<'_>,
         columns: &Columns,
     ) -> InjectGradients {
-        let Model { device, embedding, blocks, final_norm, head, parameters, .. } = self;
+        let Model { spec, device, embedding, blocks, final_norm, head, parameters, .. } = self;
         if inject.prompt_embeds.is_none() && parameters.is_empty() {
             return InjectGradients { prompt_embeds: None };
         }
@@ -215,12 +218,17 @@ impl Model {
         let d_h = head.backward(device, d_logits, &saved.head, columns, &embedding.words, parameters);
         let mut d_x = normed_backward(device, d_h, saved.final_norm.as_ref(), final_norm.as_ref(), parameters);
         let lowest = embedding.wanted(layout);
-        for (i, (block, saved)) in blocks.iter().zip(&saved.blocks).enumerate().rev() {
-            let wanted = lowest.as_deref().filter(|_| i == 0);
-            d_x = block.backward(device, d_x, saved, inject.past_of(i), layout, all_rows, wanted, parameters);
+        for (layer, saved) in saved.blocks.iter().enumerate().rev() {
+            let (block, past) = (&blocks[spec.layers[layer]], inject.past_of(layer));
+            let shared = spec.layers[layer + 1..].contains(&spec.layers[layer]);
+            let from_above = shared.then(|| block.take_gradients(device, parameters));
+            let wanted = lowest.as_deref().filter(|_| layer == 0);
+            d_x = block.backward(device, layer, d_x, saved, past, layout, all_rows, wanted, parameters);
+            if let Some(from_above) = from_above {
+                block.add_gradients(device, &from_above, parameters);
+            }
         }
-        let norm = saved.embedding_norm.as_ref();
-        embedding.backward(device, d_x.exact, norm, layout, all_rows, lowest.as_deref(), inject, parameters)
+        embedding.backward(device, d_x.exact, &saved.embedding, layout, all_rows, lowest.as_deref(), inject, parameters)
     }
 
     /// Takes over what the optimiser made of the parameters, here and in `columns`. Nothing of a frozen model.

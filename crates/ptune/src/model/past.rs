@@ -7,7 +7,7 @@ use super::{Inject, Model};
 use crate::ops::{KeysValues, Layout};
 use crate::tensor::Device;
 
-/// Keys and values of the same rows in every block.
+/// Keys and values of the same rows in every layer.
 pub struct Past {
     blocks: Vec<KeysValues>,
 }
@@ -31,8 +31,8 @@ impl Past {
         self.blocks.iter().map(KeysValues::bytes_of_row).sum()
     }
 
-    pub(super) fn block(&self, index: usize) -> &KeysValues {
-        &self.blocks[index]
+    pub(super) fn block(&self, layer: usize) -> &KeysValues {
+        &self.blocks[layer]
     }
 }
 
@@ -43,14 +43,14 @@ impl Model {
         let device = &self.device;
         let all_rows: Vec<u32> = (0..layout.rows() as u32).collect();
         let (mut x, _) = self.embedding.forward(device, layout, &all_rows, &Inject::default(), &self.parameters);
-        let mut blocks = Vec::with_capacity(self.blocks.len());
-        let Some((last, others)) = self.blocks.split_last() else { return Past { blocks } };
-        for block in others {
-            let (y, saved) = block.forward(device, x, None, layout, &all_rows, None);
+        let mut blocks = Vec::with_capacity(self.spec.layers.len());
+        let Some((last, others)) = self.spec.layers.split_last() else { return Past { blocks } };
+        for (layer, block) in others.iter().enumerate() {
+            let (y, saved) = self.blocks[*block].forward(device, layer, x, None, layout, &all_rows, None);
             blocks.push(saved.into_keys_values());
             x = y;
         }
-        blocks.push(last.keys_values(device, &x));
+        blocks.push(self.blocks[*last].keys_values(device, &x));
         Past { blocks }
     }
 }

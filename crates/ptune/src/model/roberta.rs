@@ -37,6 +37,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         vocabulary,
         positions: table - first_position,
         embeddings,
+        layers: (0..blocks.len()).collect(),
         blocks,
         final_norm: None,
         head: HeadSpec {

@@ -23,27 +23,33 @@ pub struct ModelSpec {
     pub positions: usize,
     /// The embedding layer.
     pub embeddings: EmbeddingSpec,
-    /// The blocks, in order.
+    /// The blocks' weights.
     pub blocks: Vec<BlockSpec>,
+    /// The layers, from the input up: each the index of its weights among `blocks`. Several may have the same.
+    pub layers: Vec<usize>,
     /// The norm behind the last block, where norms stand in front of attention and MLP.
     pub final_norm: Option<NormSpec>,
     /// The language-model head.
     pub head: HeadSpec,
 }
 
-/// Word + position + token-type embedding, then perhaps a norm. Names are those of the tensors.
+/// Word + position + token-type embedding, then perhaps a norm and a projection. Names are those of the tensors.
 #[derive(Clone, Debug)]
 pub struct EmbeddingSpec {
-    /// `[vocabulary, hidden]`
+    /// Width of the tables, and so of the vectors that may replace a word's.
+    pub width: usize,
+    /// `[vocabulary, width]`
     pub words: String,
-    /// `[first_position + positions, hidden]`
+    /// `[first_position + positions, width]`
     pub position_table: String,
     /// The entry of the position table for the first row of an example; those before it are never read.
     pub first_position: usize,
-    /// `[token types, hidden]` and how many there are; row 0 is added to every row.
+    /// `[token types, width]` and how many there are; row 0 is added to every row.
     pub token_types: Option<(String, usize)>,
     /// The norm after the sum.
     pub norm: Option<NormSpec>,
+    /// `width -> hidden`, behind the norm; `None` where they are equal.
+    pub projection: Option<LinearSpec>,
 }
 
 /// A transformer block: attention and MLP, each with its residual and norm, joined in one of a few ways.
@@ -157,7 +163,7 @@ pub struct NormSpec {
 pub struct HeadSpec {
     /// What stands in front of the decoder, if anything.
     pub transform: Option<TransformSpec>,
-    /// The decoder `[vocabulary, hidden]`; `None` when it is the word table.
+    /// The decoder `[vocabulary, inputs]`, which reads what stands in front of it; `None` when it is the word table.
     pub decoder: Option<String>,
     /// The decoder's bias `[vocabulary]`, if it has one.
     pub decoder_bias: Option<String>,
@@ -166,7 +172,7 @@ pub struct HeadSpec {
 /// `norm(activation(dense(h)))`.
 #[derive(Clone, Debug)]
 pub struct TransformSpec {
-    /// `hidden -> hidden`
+    /// `hidden ->` the decoder's inputs
     pub dense: LinearSpec,
     /// The activation.
     pub activation: Activation,

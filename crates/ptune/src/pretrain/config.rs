@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::train::config::ScheduleKind;
@@ -71,7 +72,7 @@ pub struct ModelConfig {
     /// The family whose shape the model has. Required unless there is a checkpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
-    /// A Hugging Face directory to begin from, tokenizer included, in place of a shape.
+    /// A Hugging Face directory, or a model by name, to begin from, tokenizer included, in place of a shape.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<PathBuf>,
     /// Blocks.
@@ -252,7 +253,8 @@ impl PretrainConfig {
             Ok(())
         };
         self.data.text.iter_mut().try_for_each(absolute)?;
-        for path in [&mut self.tokenizer.words, &mut self.model.checkpoint].into_iter().flatten() {
+        let checkpoint = self.model.checkpoint.as_mut().filter(|path| !hub::is_name(path, directory));
+        for path in [self.tokenizer.words.as_mut(), checkpoint].into_iter().flatten() {
             absolute(path)?;
         }
         let (steps, model) = (self.train.steps, &mut self.model);

@@ -23,7 +23,7 @@ use super::config::PretrainConfig;
 use super::rows::{Form, Row};
 use super::text::Text;
 use super::{Event, initial, tokenizer};
-use crate::checkpoint::{ModelDirectory, Tokenizer};
+use crate::checkpoint::{ModelDirectory, Tokenizer, hub};
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
 use crate::prompt::read_words;
@@ -79,7 +79,7 @@ pub fn run(
     let text = Text::read(&config.data, config.seed)?;
     let words = config.tokenizer.words.as_ref().map(|path| read_words(path, None)).transpose()?;
     let began_from = match &config.model.checkpoint {
-        Some(checkpoint) => checkpoint.clone(),
+        Some(checkpoint) => hub::locate(checkpoint, file.parent().unwrap_or(Path::new("")))?,
         None => {
             if matches!(former, Former::Nothing) {
                 lock = Some(begin(config, file, out, &text, words.as_deref().unwrap_or_default(), observe)?);

@@ -50,7 +50,7 @@ pub(super) fn write_trained(directory: &Path, began_from: &Path, model: &Model, 
         _ => return Err(Error::file(&config_file, "is no JSON object any more")),
     };
     let mut tokenizer = Vec::new();
-    for name in TOKENIZER_FILES.iter().filter(|name| began_from.join(name).exists()) {
+    for name in TOKENIZER_FILES.iter().filter(|name| files::exists(&began_from.join(name))) {
         tokenizer.push(((*name).to_owned(), files::read_bytes(&began_from.join(name), LARGEST_FILE)?));
     }
     let trained: Vec<_> =

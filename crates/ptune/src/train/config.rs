@@ -41,7 +41,7 @@ pub const LARGEST_SEED: u64 = i64::MAX as u64;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
-    /// The Hugging Face model directory, or the model's name in the Hugging Face cache. Required.
+    /// The Hugging Face model directory, or the name of a built-in model or of one in the Hugging Face cache. Required.
     pub model: PathBuf,
     /// The precision of the frozen model; never `auto` after reading.
     pub compute: Compute,

@@ -116,11 +116,11 @@ fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunCon
 }
 
 pub(super) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
-    let path = std::fs::canonicalize(directory.path()).map_err(|e| Error::read(directory.path(), e))?;
+    let path = directory.place()?;
     Ok(Base {
         fingerprint: directory.fingerprint(&spec.embeddings.words)?,
         model_type: spec.family.into(),
-        width: spec.hidden,
+        width: spec.embeddings.width,
         name: hub::name_of(&path),
         path: path.to_string_lossy().into_owned(),
     })

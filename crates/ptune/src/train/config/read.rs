@@ -25,7 +25,7 @@ impl RunConfig {
     /// Reads a run file, applies `overrides` (`--set key=value`: a dotted key, and a value as TOML or else a text) as
     /// if they stood in the file, and checks everything. `train.steps` and `train.epochs` replace each other.
     /// Relative paths are taken from the run file's directory; `model` (unless there is no such
-    /// path and it can be a name in the Hugging Face cache), `data.*` and `task.vocabulary` come back absolute, `compute` and `train.select` decided.
+    /// path and it can be a name), `data.*` and `task.vocabulary` come back absolute, `compute` and `train.select` decided.
     ///
     /// # Errors
     /// Syntax and unknown keys with the file, the line and the closest key; a wrong type or value with its key; a
