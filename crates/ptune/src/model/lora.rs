@@ -50,14 +50,8 @@ pub enum Projection {
 
 impl Projection {
     /// All of them, in the order of their parameters.
-    pub const ALL: [Projection; 6] = [
-        Projection::Query,
-        Projection::Key,
-        Projection::Value,
-        Projection::Output,
-        Projection::Up,
-        Projection::Down,
-    ];
+    pub const ALL: [Projection; 6] =
+        [Projection::Query, Projection::Key, Projection::Value, Projection::Output, Projection::Up, Projection::Down];
 
     /// The name in run files and adapters.
     pub fn name(self) -> &'static str {
@@ -211,7 +205,8 @@ impl Additions<'_> {
             self.saved_as.push(SavedAs::whole(name, &shape));
         }
         let [a, b] = at.map(|at| &self.parameters[at].value);
-        layer.low_rank = Some(LowRank { packed: self.device.pack_low_rank(a, b, self.lora.scale(), self.gradient), at });
+        layer.low_rank =
+            Some(LowRank { packed: self.device.pack_low_rank(a, b, self.lora.scale(), self.gradient), at });
         Ok(())
     }
 }

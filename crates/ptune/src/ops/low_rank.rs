@@ -43,7 +43,12 @@ impl Device {
     pub(crate) fn low_rank_add(&self, y: &mut Tensor, x: &Tensor, layer: &LowRank) {
         let wide = self.widened(x);
         let u = self.inner(wide.as_ref().unwrap_or(x), layer);
-        kernels::matmul_add(&self.rank_product(Operation::Products, u.rows(), &layer.b), y.data_mut(), u.view(), &layer.b);
+        kernels::matmul_add(
+            &self.rank_product(Operation::Products, u.rows(), &layer.b),
+            y.data_mut(),
+            u.view(),
+            &layer.b,
+        );
     }
 
     /// `d_x += s (d_y B) A`, d_x in f32.

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    BACKBONE_LEARNING_RATE, BackboneConfig, BackboneMode, Compute, DataConfig, LORA_LEARNING_RATE, Metric, PromptConfig,
-    RunConfig, TaskConfig, TrainConfig,
+    BACKBONE_LEARNING_RATE, BackboneConfig, BackboneMode, Compute, DataConfig, LORA_LEARNING_RATE, Metric,
+    PromptConfig, RunConfig, TaskConfig, TrainConfig,
 };
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
