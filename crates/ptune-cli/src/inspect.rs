@@ -186,9 +186,13 @@ fn of_adapter(adapter: &AdapterFacts) -> Vec<String> {
     for part in &adapter.trained {
         lines.push(line("trained", format!("{}: {} numbers in {} tensors", part.file, part.numbers, part.tensors)));
     }
-    match &adapter.prompt {
-        Some(prompt) => lines.extend(of_prompt(prompt)),
-        None => lines.push(line("prompt", "none: a manual template")),
+    lines.extend(adapter.prefix.as_ref().map(|prefix| {
+        line("prefix", format!("{} rows of keys and values, {} numbers each", prefix.rows, prefix.width))
+    }));
+    match (&adapter.prompt, &adapter.prefix) {
+        (Some(prompt), _) => lines.extend(of_prompt(prompt)),
+        (None, Some(_)) => {}
+        (None, None) => lines.push(line("prompt", "none: a manual template")),
     }
     lines
 }

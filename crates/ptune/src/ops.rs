@@ -27,6 +27,7 @@ mod low_rank;
 mod parts;
 mod weights;
 
+pub(crate) use attention::AttentionGradients;
 pub use attention::{AttentionSaved, KeysValues};
 pub use dropout::Dropout;
 pub(crate) use embedding::EmbeddingTables;
@@ -57,6 +58,17 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The same behind the first `rows` rows of the past, which every row of it sees: positions go on from there, as in
+    /// transformers, whatever the family.
+    pub fn behind(mut self, rows: usize) -> Layout {
+        for span in &mut self.spans {
+            assert!(span.past.is_empty(), "these rows stand behind others already");
+            span.past = 0..rows;
+        }
+        self.positions.iter_mut().for_each(|position| *position += rows as u32);
+        self
+    }
+
     /// Rows of the batch.
     pub fn rows(&self) -> usize {
         self.ids.len()

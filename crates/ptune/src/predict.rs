@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::adapter::{Adapter, Base};
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Encoder, Example};
-use crate::method::Head;
+use crate::method::{Head, Injection};
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Model};
-use crate::tensor::{Device, Precision, Tensor};
+use crate::tensor::{Device, Precision};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::{Metrics, argmax};
@@ -21,7 +21,7 @@ pub struct Predictor {
     device: Device,
     model: Model,
     columns: Columns,
-    prompt: Option<Tensor>,
+    prompt: Injection,
 }
 
 /// The metrics of a file.
@@ -77,7 +77,7 @@ impl Predictor {
         });
         let (task, model) = (task?, model?);
         let columns = model.columns(task.head.columns(false), false);
-        let prompt = (loaded.rows > 0).then(|| device.upload(loaded.rows, loaded.width, &loaded.prompt));
+        let prompt = loaded.injection(device, &model);
         Ok(Predictor { task, device: device.clone(), model, columns, prompt })
     }
 
@@ -161,7 +161,7 @@ impl Predictor {
             columns: &self.columns,
             column_ids: self.task.head.columns(false),
             head: &self.task.head,
-            prompt: self.prompt.as_ref(),
+            prompt: &self.prompt,
         }
     }
 }
@@ -175,6 +175,12 @@ fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &
         let (needs, has) = (task.template.pseudo_rows(), loaded.rows);
         let message = format!("the template needs {needs} prompt rows, the adapter has {has}");
         return Err(Error::key(&file, "task.template", message));
+    }
+    if loaded.prefix.rows > 0 && loaded.prefix.width != spec.past_width() {
+        let (needs, has) = (spec.past_width(), loaded.prefix.width);
+        let message =
+            format!("a prefix row has {has} numbers; keys and values of every block of the model are {needs}");
+        return Err(Error::key(&file, "prompt.prefix_width", message));
     }
     task.encoder()?;
     Ok(task)

@@ -280,7 +280,7 @@ fn check_case(case: &Case) {
 
     // Ten steps. A causal model computes what the template begins with once for all examples.
     let (recipe, schedule) = recipe(case);
-    let prompt = Prompt::Encoder(encoder);
+    let prompt = Prompt::from(encoder);
     let (mut trainer, mut learners) = Trainer::new(model, vec![(prompt, &head, recipe)], &device);
     let learner = &mut learners[0];
     let mut buffers = None;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ptune::checkpoint::ModelDirectory;
 use ptune::data::{Encoded, Token, pack};
-use ptune::method::{Head, Prompt};
+use ptune::method::Head;
 use ptune::model::{Gradients, Inject, Model};
 use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
@@ -118,13 +118,13 @@ fn trained(family: &str, device: &Device) -> Vec<f32> {
     let mut rng = Rng::new(5, Purpose::PromptInitialisation);
     let (rows, width) = (PROMPT_ROWS as usize, model.embedding_width());
     let encoder = PromptEncoder::new(device, &EncoderShape::lama(EncoderKind::Lstm), rows, width, 1.0, &mut rng);
-    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::Encoder(encoder), &head, recipe())], device);
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(encoder.into(), &head, recipe())], device);
     let learner = &mut learners[0];
     for _ in 0..5 {
         let batch = Batch { layout: pack(&examples()), targets: (7..16).collect(), share: 1.0 };
         trainer.step(&mut [&mut *learner], vec![batch], None);
     }
-    learner.prompt.parameters().iter().flat_map(|p| p.value.read().to_vec()).collect()
+    learner.prompt.parameters().flat_map(|p| p.value.read().to_vec()).collect()
 }
 
 #[test]

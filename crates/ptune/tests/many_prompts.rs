@@ -90,9 +90,9 @@ fn trained(device: &Device, model: &Path, cases: &[Case], which: &[usize], dropo
         let shape = EncoderShape::lama(cases[i].encoder);
         let width = model.embedding_width();
         if rows == 0 {
-            return Prompt::Manual;
+            return Prompt::manual();
         }
-        Prompt::Encoder(PromptEncoder::new(device, &shape, rows, width, 0.1, &mut rng))
+        Prompt::from(PromptEncoder::new(device, &shape, rows, width, 0.1, &mut rng))
     };
     let prompts = which.iter().map(|&i| (prompt(i), &cases[i].task.head, cases[i].recipe)).collect();
     let (mut trainer, mut learners) = Trainer::new(model, prompts, device);
@@ -128,7 +128,7 @@ fn trained(device: &Device, model: &Path, cases: &[Case], which: &[usize], dropo
     }
     let bits = |(learner, losses): (&ptune::train::Learner<'_>, Vec<u64>)| {
         let parameters = learner.prompt.parameters();
-        (losses, parameters.iter().flat_map(|p| p.value.read().iter().map(|x| x.to_bits())).collect())
+        (losses, parameters.flat_map(|p| p.value.read().iter().map(|x| x.to_bits())).collect())
     };
     learners.iter().zip(losses).map(bits).collect()
 }
@@ -172,7 +172,7 @@ fn in_the_steady_state_a_step_of_several_makes_no_buffers() {
     let shape = EncoderShape::lama(EncoderKind::Mlp);
     let prompt = |case: &Case| {
         let (rows, mut rng) = (case.task.template.pseudo_rows(), Rng::new(0, Purpose::PromptInitialisation));
-        Prompt::Encoder(PromptEncoder::new(&device, &shape, rows, backbone.embedding_width(), 0.1, &mut rng))
+        Prompt::from(PromptEncoder::new(&device, &shape, rows, backbone.embedding_width(), 0.1, &mut rng))
     };
     let prompts = cases[..3].iter().map(|case| (prompt(case), &case.task.head, case.recipe)).collect();
     let (mut trainer, mut learners) = Trainer::new(backbone, prompts, &device);

@@ -134,6 +134,15 @@ fn low_rank_additions_go_on_too() {
     Whole::new(&[&lora[..], &[("task.template", "{text} it was [MASK]")]].concat()).stopped_again_and_again();
 }
 
+/// A prefix is state as the rows of pseudo tokens are, plain or projected, with them or without.
+#[test]
+fn a_prefix_goes_on_too() {
+    let projected = [("prompt.prefix_tokens", "3"), ("prompt.prefix_hidden_size", "5")];
+    Whole::new(&[&projected[..], &[("train.save_every", "2")]].concat()).stopped_once(9);
+    let alone = [("prompt.prefix_tokens", "4"), ("task.template", "{text} it was [MASK]")];
+    Whole::new(&alone).stopped_again_and_again();
+}
+
 #[test]
 fn a_finished_run_says_what_it_came_to_and_leaves_its_files() {
     let directory = tempfile::tempdir().unwrap();

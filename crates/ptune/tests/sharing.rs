@@ -96,7 +96,7 @@ impl Scene {
 
     /// Logits of the loss's columns, loss, and the prompt's gradient.
     fn step(&mut self, layout: &Layout, past: Option<&Past>) -> (Vec<f32>, f64, Vec<f32>) {
-        let inject = Inject { prompt_embeds: Some(&self.prompt), past };
+        let inject = Inject { prompt_embeds: Some(&self.prompt), past, ..Inject::default() };
         let columns = self.model.columns(self.head.columns(true), true);
         let (logits, saved) = self.model.forward(layout, &inject, &columns);
         let examples = layout.targets.len() / self.rows[0].answers.len();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ptune::checkpoint::ModelDirectory;
 use ptune::data::{Encoded, Token, pack};
-use ptune::method::{Head, Prompt};
+use ptune::method::Head;
 use ptune::model::{Columns, Gradients, Inject, Model};
 use ptune::ops::Layout;
 use ptune::parameter::{Group, Parameter};
@@ -152,7 +152,7 @@ fn trained(family: &str, device: &Device) -> Vec<f32> {
     // Three columns, so that packing them anew is seen.
     let candidates = Some(Vocabulary::from_tokens(vec![7, 9, 30]));
     let head = Head::Vocabulary { candidates, restrict_loss: true };
-    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::Encoder(encoder), &head, recipe)], device);
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(encoder.into(), &head, recipe)], device);
     let learner = &mut learners[0];
     let mut made = None;
     for step in 0..4 {

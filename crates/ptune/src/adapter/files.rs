@@ -7,10 +7,10 @@
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, Description, Tuned};
+use super::{Adapter, Description, Matrix, Tuned};
 use crate::checkpoint::sha256;
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
@@ -20,6 +20,7 @@ pub(super) const ADAPTER_FILE: &str = "adapter.toml";
 const PROMPT_FILE: &str = "prompt.safetensors";
 const VOCABULARY_FILE: &str = "vocabulary.bin";
 const PROMPT_TENSOR: &str = "prompt";
+const PREFIX_TENSOR: &str = "prefix";
 
 /// The version that this release writes, and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -54,6 +55,10 @@ struct Manifest {
 struct PromptFile {
     rows: usize,
     width: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prefix_rows: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prefix_width: Option<usize>,
     sha256: String,
 }
 
@@ -69,7 +74,7 @@ struct VocabularyFile {
 pub(super) fn save(adapter: &Adapter, directory: &Path) -> Result<()> {
     let file = directory.join(ADAPTER_FILE);
     check_description(&file, &adapter.description)?;
-    let prompt = prompt_bytes(adapter, &file)?;
+    let (prompt, has_prefix) = (prompt_bytes(adapter, &file)?, adapter.prefix.rows > 0);
     let vocabulary = vocabulary_bytes(&adapter.description, &file)?;
     let manifest = Manifest {
         format: FORMAT,
@@ -77,6 +82,8 @@ pub(super) fn save(adapter: &Adapter, directory: &Path) -> Result<()> {
         prompt: prompt.as_ref().map(|bytes| PromptFile {
             rows: adapter.rows,
             width: adapter.width,
+            prefix_rows: has_prefix.then_some(adapter.prefix.rows),
+            prefix_width: has_prefix.then_some(adapter.prefix.width),
             sha256: sha256(bytes),
         }),
         vocabulary: vocabulary
@@ -130,17 +137,21 @@ pub(super) fn load(directory: &Path) -> Result<Adapter> {
     }
     let description = manifest.task;
     check_description(&file, &description)?;
-    let (rows, prompt) = match &manifest.prompt {
+    let width = description.base.width;
+    let (rows, (prompt, prefix)) = match &manifest.prompt {
         Some(about) => {
             check_prompt_sizes(&file, &description, about.rows, about.width)?;
+            let (rows, width) = (about.prefix_rows.unwrap_or(0), about.prefix_width.unwrap_or(0));
+            check_prefix_sizes(&file, &description, rows, width)?;
             (about.rows, read_prompt(&directory.join(PROMPT_FILE), about)?)
         }
         None => {
-            check_prompt_sizes(&file, &description, 0, description.base.width)?;
-            (0, Vec::new())
+            check_prompt_sizes(&file, &description, 0, width)?;
+            check_prefix_sizes(&file, &description, 0, 0)?;
+            (0, (Vec::new(), Matrix::default()))
         }
     };
-    Ok(Adapter { width: description.base.width, description, prompt, rows, tuned: manifest.tuned })
+    Ok(Adapter { width, description, prompt, rows, prefix, tuned: manifest.tuned })
 }
 
 /// The trained weights of the adapter in a directory, if there is one.
@@ -229,54 +240,92 @@ fn check_prompt_sizes(file: &Path, task: &Description, rows: usize, width: usize
     Ok(())
 }
 
+/// Whether the sizes of the prefix agree with the description.
+fn check_prefix_sizes(file: &Path, task: &Description, rows: usize, width: usize) -> Result<()> {
+    if rows != task.prefix_tokens.unwrap_or(0) {
+        let message = format!("{rows}: task.prefix_tokens is {}", task.prefix_tokens.unwrap_or(0));
+        return Err(Error::key(file, "prompt.prefix_rows", message));
+    }
+    if rows > MOST_TOKENS || width > LARGEST_PROMPT / rows.max(1) || (rows > 0) != (width > 0) {
+        let message = format!("{rows} rows of width {width} are no prefix; at most {LARGEST_PROMPT} numbers are");
+        return Err(Error::key(file, "prompt.prefix_rows", message));
+    }
+    Ok(())
+}
+
 /// The bytes of `prompt.safetensors`; none for a manual prompt.
 fn prompt_bytes(adapter: &Adapter, file: &Path) -> Result<Option<Vec<u8>>> {
     check_prompt_sizes(file, &adapter.description, adapter.rows, adapter.width)?;
-    let wrong = |message: String| Error::tensor(&file.with_file_name(PROMPT_FILE), PROMPT_TENSOR, message);
-    if adapter.prompt.len() != adapter.rows * adapter.width {
-        let (values, rows, width) = (adapter.prompt.len(), adapter.rows, adapter.width);
-        return Err(wrong(format!("has {values} values for {rows} rows of width {width}")));
+    check_prefix_sizes(file, &adapter.description, adapter.prefix.rows, adapter.prefix.width)?;
+    let file = file.with_file_name(PROMPT_FILE);
+    let Matrix { values, rows, width } = &adapter.prefix;
+    let parts = [(PREFIX_TENSOR, values, *rows, *width), (PROMPT_TENSOR, &adapter.prompt, adapter.rows, adapter.width)];
+    let mut tensors = Vec::new();
+    for (name, values, rows, width) in parts {
+        if values.len() != rows * width {
+            let message = format!("has {} values for {rows} rows of width {width}", values.len());
+            return Err(Error::tensor(&file, name, message));
+        }
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            return Err(Error::tensor(&file, name, format!("value {at} is {}; it must be finite", values[at])));
+        }
+        if rows > 0 {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            tensors.push((name, vec![rows, width], bytes));
+        }
     }
-    if let Some(at) = adapter.prompt.iter().position(|value| !value.is_finite()) {
-        return Err(wrong(format!("value {at} is {}; it must be finite", adapter.prompt[at])));
-    }
-    if adapter.rows == 0 {
+    if tensors.is_empty() {
         return Ok(None);
     }
-    let bytes: Vec<u8> = adapter.prompt.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let view = TensorView::new(Dtype::F32, vec![adapter.rows, adapter.width], &bytes);
-    let whole = view.and_then(|view| safetensors::serialize([(PROMPT_TENSOR, view)], None));
-    whole.map(Some).map_err(|refused| wrong(refused.to_string()))
+    let views =
+        tensors.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));
+    let whole = views.collect::<std::result::Result<Vec<_>, SafeTensorError>>();
+    let whole = whole.and_then(|views| safetensors::serialize(views, None));
+    whole.map(Some).map_err(|refused| Error::file(&file, refused.to_string()))
 }
 
-/// Reads `prompt.safetensors`, which must be exactly what `adapter.toml` says.
-fn read_prompt(file: &Path, about: &PromptFile) -> Result<Vec<f32>> {
-    let wrong = |message: String| Error::tensor(file, PROMPT_TENSOR, message);
-    // Both are at most 65,536, so nothing overflows.
-    let limit = (about.rows * about.width * 4) as u64 + LARGEST_PROMPT_HEADER;
+/// Reads `prompt.safetensors`, which must be exactly what `adapter.toml` says: the rows of the pseudo tokens, and those of
+/// a prefix.
+fn read_prompt(file: &Path, about: &PromptFile) -> Result<(Vec<f32>, Matrix)> {
+    // Checked to be at most `LARGEST_PROMPT` each, so nothing overflows.
+    let (rows, width) = (about.prefix_rows.unwrap_or(0), about.prefix_width.unwrap_or(0));
+    let limit = ((about.rows * about.width + rows * width) * 4) as u64 + LARGEST_PROMPT_HEADER;
     let bytes = read_part(file, limit, &about.sha256)?;
     let tensors = SafeTensors::deserialize(&bytes)
         .map_err(|refused| Error::file(file, format!("is no safetensors file: {refused}")))?;
-    if tensors.len() != 1 {
-        return Err(Error::file(file, format!("holds {} tensors; one, 'prompt', was expected", tensors.len())));
+    let expected: Vec<&str> = [(PROMPT_TENSOR, about.rows), (PREFIX_TENSOR, rows)]
+        .iter()
+        .filter(|part| part.1 > 0)
+        .map(|part| part.0)
+        .collect();
+    if tensors.len() != expected.len() {
+        let expected = expected.join("' and '");
+        return Err(Error::file(file, format!("holds {} tensors; '{expected}' was expected", tensors.len())));
     }
-    let tensor = tensors.tensor(PROMPT_TENSOR).map_err(|_| wrong("is missing".into()))?;
+    let prompt = read_tensor(file, &tensors, PROMPT_TENSOR, about.rows, about.width)?;
+    let prefix = read_tensor(file, &tensors, PREFIX_TENSOR, rows, width)?;
+    Ok((prompt, Matrix { values: prefix, rows, width }))
+}
+
+/// The numbers of a tensor `[rows, width]`; none where there are no rows.
+fn read_tensor(file: &Path, tensors: &SafeTensors<'_>, name: &str, rows: usize, width: usize) -> Result<Vec<f32>> {
+    let wrong = |message: String| Error::tensor(file, name, message);
+    if rows == 0 {
+        return Ok(Vec::new());
+    }
+    let tensor = tensors.tensor(name).map_err(|_| wrong("is missing".into()))?;
     if tensor.dtype() != Dtype::F32 {
         return Err(wrong(format!("has dtype {:?}; F32 was expected", tensor.dtype())));
     }
-    if tensor.shape() != [about.rows, about.width] {
-        let (rows, width) = (about.rows, about.width);
+    if tensor.shape() != [rows, width] {
         return Err(wrong(format!("has shape {:?}; adapter.toml makes it [{rows}, {width}]", tensor.shape())));
     }
-    let prompt: Vec<f32> = tensor.data().as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
-    match prompt.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(wrong(format!(
-            "the value at [{}, {}] is {}; it must be finite",
-            at / about.width,
-            at % about.width,
-            prompt[at]
-        ))),
-        None => Ok(prompt),
+    let values: Vec<f32> = tensor.data().as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => {
+            Err(wrong(format!("the value at [{}, {}] is {}; it must be finite", at / width, at % width, values[at])))
+        }
+        None => Ok(values),
     }
 }
 

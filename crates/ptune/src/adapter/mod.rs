@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `adapter.toml` | format version, task, labels with their words in order, base, metrics; sizes and SHA-256 of the others |
-//! | `prompt.safetensors` | one f32 tensor `prompt` `[rows, width]`: the computed rows of the pseudo tokens; none for a manual prompt |
+//! | `prompt.safetensors` | f32 tensors: `prompt` `[rows, width]`, the computed rows of the pseudo tokens, and `prefix` `[rows, 2 x blocks x key width]`, those of a prefix in the layout of PEFT; none for a manual prompt |
 //! | `backbone.safetensors`, `head.safetensors` | the trained weights of the base, with `backbone.mode = "full"`, or the matrices of its low-rank additions with `"lora"`; none over a frozen one (`tuned.rs`) |
 //! | `vocabulary.bin` | the candidate answers of a probing task, one bit a token id; none without a vocabulary |
 //!
@@ -23,7 +23,10 @@ use serde::{Deserialize, Serialize};
 pub use tuned::Tuned;
 
 use crate::error::{Error, Result};
+use crate::method::Injection;
+use crate::model::Model;
 use crate::prompt::CausalTail;
+use crate::tensor::{Device, Tensor};
 
 /// A trained task: what it asks, and the rows that stand in for its pseudo tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +39,34 @@ pub struct Adapter {
     pub rows: usize,
     /// Width of a row: that of the base's word embeddings.
     pub width: usize,
+    /// The rows of a prefix: keys and values for every block, layer-major (as `Past::to_rows`); none without.
+    pub prefix: Matrix,
     /// The weights that were trained with it; none over a frozen model. They stay in their files.
     pub tuned: Tuned,
+}
+
+/// Numbers of a prompt, row-major.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Matrix {
+    /// `rows * width` of them.
+    pub values: Vec<f32>,
+    /// Rows.
+    pub rows: usize,
+    /// Numbers of a row.
+    pub width: usize,
+}
+
+impl Matrix {
+    /// Those of a tensor; none of nothing.
+    pub fn of(tensor: Option<&Tensor>) -> Matrix {
+        let Some(tensor) = tensor else { return Matrix::default() };
+        Matrix { values: tensor.read().to_vec(), rows: tensor.rows(), width: tensor.columns() }
+    }
+
+    /// On a device; `None` without rows.
+    fn upload(&self, device: &Device) -> Option<Tensor> {
+        (self.rows > 0).then(|| device.upload(self.rows, self.width, &self.values))
+    }
 }
 
 /// The words of an adapter, `[task]` in `adapter.toml`.
@@ -61,6 +90,9 @@ pub struct Description {
     /// The shapes of that encoder; none for a manual prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shapes: Option<String>,
+    /// Rows of the prefix; none without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_tokens: Option<usize>,
     /// Probing: what the training loss compared the answer with; none with labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<String>,
@@ -107,6 +139,12 @@ pub struct Metrics {
 }
 
 impl Adapter {
+    /// What it puts into its model.
+    pub fn injection(&self, device: &Device, model: &Model) -> Injection {
+        let rows = (self.rows > 0).then(|| device.upload(self.rows, self.width, &self.prompt));
+        Injection::new(model, rows, self.prefix.upload(device))
+    }
+
     /// Writes the adapter into `directory`, which is created if need be, replacing an older adapter.
     ///
     /// All files are written and synced before the first is renamed, so that a full disk damages nothing, and

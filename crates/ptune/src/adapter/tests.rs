@@ -21,6 +21,7 @@ fn classifier() -> Adapter {
             compute: "f32".into(),
             encoder: Some("lstm".into()),
             shapes: Some("lama".into()),
+            prefix_tokens: None,
             loss: None,
             labels: vec![("zebra".into(), vec!["z".into(), "y".into()]), ("a b".into(), vec!["a".into()])],
             vocabulary: None,
@@ -36,6 +37,7 @@ fn classifier() -> Adapter {
         prompt: vec![0.1, -2.0, 3e-30, f32::MAX, 0.0, 1.0],
         rows: 2,
         width: 3,
+        prefix: Matrix::default(),
     }
 }
 
@@ -52,6 +54,13 @@ fn manual() -> Adapter {
     (adapter.description.encoder, adapter.description.shapes) = (None, None);
     (adapter.prompt, adapter.rows) = (Vec::new(), 0);
     adapter.description.causal_tail = CausalTail::Drop;
+    adapter
+}
+
+/// A prefix, with pseudo tokens or without.
+fn prefixed(mut adapter: Adapter) -> Adapter {
+    adapter.description.prefix_tokens = Some(2);
+    adapter.prefix = Matrix { values: (0..16).map(|i| i as f32 / 3.0).collect(), rows: 2, width: 8 };
     adapter
 }
 
@@ -123,7 +132,8 @@ fn every_kind_of_adapter_comes_back_as_it_was() {
 
 #[test]
 fn the_same_adapter_has_the_same_bytes() {
-    for adapter in [classifier(), probe(), manual()] {
+    for adapter in [classifier(), probe(), manual(), prefixed(classifier()), prefixed(manual())] {
+        assert_eq!(Adapter::load(saved(&adapter).path()).unwrap(), adapter);
         assert_eq!(contents(saved(&adapter).path()), contents(saved(&adapter.clone()).path()));
     }
 }
@@ -140,11 +150,20 @@ fn saving_over_an_older_adapter_leaves_nothing_of_it() {
 #[test]
 fn an_adapter_that_could_not_be_loaded_is_not_saved() {
     type Damage = fn(&mut Adapter);
-    let cases: [(Damage, &str); 8] = [
+    let cases: [(Damage, &str); 11] = [
         (|adapter| adapter.prompt[1] = f32::NAN, "NaN"),
         (|adapter| adapter.prompt.truncate(5), "5 values for 2 rows"),
         (|adapter| adapter.width = 2, "prompt.width"),
         (|adapter| adapter.description.encoder = None, "task.encoder"),
+        (|adapter| adapter.description.prefix_tokens = Some(2), "prompt.prefix_rows"),
+        (
+            |adapter| {
+                *adapter =
+                    Adapter { prefix: Matrix { width: 7, ..prefixed(classifier()).prefix }, ..prefixed(classifier()) }
+            },
+            "16 values for 2 rows",
+        ),
+        (|adapter| adapter.prefix = prefixed(classifier()).prefix, "task.prefix_tokens is 0"),
         (|adapter| adapter.description.labels.truncate(1), "task.labels"),
         (|adapter| adapter.description.base.fingerprint.truncate(8), "task.base.fingerprint"),
         (|adapter| adapter.description.compute = "f64".into(), "task.compute"),

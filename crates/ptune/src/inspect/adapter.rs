@@ -44,8 +44,10 @@ pub struct AdapterFacts {
     pub loss: Option<String>,
     /// Probing: how many candidate answers; none for the whole vocabulary.
     pub candidates: Option<usize>,
-    /// The trained prompt; none for a manual one.
+    /// The trained pseudo tokens; none for a manual prompt.
     pub prompt: Option<PromptFacts>,
+    /// The trained prefix; none without one.
+    pub prefix: Option<PrefixFacts>,
     /// The weights of the model that were trained with it, by their files; none over a frozen model.
     pub trained: Vec<TrainedFacts>,
     /// The model.
@@ -78,6 +80,15 @@ pub struct PromptFacts {
     pub width: usize,
     /// The pseudo tokens.
     pub tokens: Vec<PseudoFacts>,
+}
+
+/// A trained prefix.
+#[derive(Clone, Debug, Serialize)]
+pub struct PrefixFacts {
+    /// Rows before those of the text.
+    pub rows: usize,
+    /// Numbers of a row: keys and values of every block.
+    pub width: usize,
 }
 
 /// A pseudo token.
@@ -154,7 +165,7 @@ impl AdapterFacts {
             Some(Err(wrong)) => (None, Some(wrong.to_string())),
             None => (None, Some("is not there any more; --model DIR says where it is".into())),
         };
-        let place = place.as_deref().unwrap_or(former);
+        let (place, prefix) = (place.as_deref().unwrap_or(former), adapter.prefix.rows > 0);
         let base = base.as_ref();
         Ok(AdapterFacts {
             path: path.to_string_lossy().into_owned(),
@@ -168,6 +179,7 @@ impl AdapterFacts {
             loss: described.loss.clone(),
             candidates: described.vocabulary.as_ref().map(Vec::len),
             prompt: (adapter.rows > 0).then(|| PromptFacts::of(&adapter, base)),
+            prefix: prefix.then(|| PrefixFacts { rows: adapter.prefix.rows, width: adapter.prefix.width }),
             trained: trained(path)?,
             base: BaseFacts {
                 name: described.base.name.clone(),

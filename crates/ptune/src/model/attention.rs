@@ -1,13 +1,14 @@
 //! Multi-head attention: `out = output(softmax(scale q k^T) v)`, each row over the rows that it sees.
 
-use ptune_kernels::AttentionShape;
+use ptune_kernels::{AttentionShape, Dtype};
 
 use super::layer::Linear;
 use super::load::Loader;
 use super::lora::{Additions, Projection};
+use super::past::BlockPast;
 use super::spec::AttentionSpec;
 use crate::Result;
-use crate::ops::{self, KeysValues, Layout};
+use crate::ops::{self, AttentionGradients, KeysValues, Layout};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
@@ -37,6 +38,12 @@ impl AttentionSaved {
     pub(super) fn into_keys_values(self) -> KeysValues {
         self.rows.into_keys_values()
     }
+}
+
+/// The dtype of queries, keys and values. In bf16 each head begins with a pair of numbers; one of an odd width does not:
+/// then all is f32 between the projections.
+pub(super) fn attention_dtype(device: &Device, head_dim: usize) -> Dtype {
+    if head_dim.is_multiple_of(2) { device.narrow() } else { Dtype::F32 }
 }
 
 impl Attention {
@@ -78,34 +85,39 @@ impl Attention {
     }
 
     /// The gradients of `x_queries [queries, hidden]` and of `x` through keys and values, the latter only at
-    /// `wanted` (all rows when `None`).
+    /// `wanted` (all rows when `None`; neither where no row is wanted), and that of the past when it is trained.
     pub(super) fn backward(
         &self,
         device: &Device,
         layer: usize,
         d_out: &Tensor,
         (saved, inputs): (&AttentionSaved, Option<&AttentionInputs>),
-        past: Option<&KeysValues>,
+        past: BlockPast<'_>,
         layout: &Layout,
         query_rows: &[u32],
         wanted: Option<&[u32]>,
         parameters: &mut [Parameter],
-    ) -> (Tensor, Tensor) {
-        let back = if self.has_whole_pairs() { Linear::backward_narrow } else { Linear::backward };
+    ) -> (Option<(Tensor, Tensor)>, Option<KeysValues>) {
+        let back = if self.is_narrow(device) { Linear::backward_narrow } else { Linear::backward };
         let d_heads = back(&self.output, device, d_out, saved.heads.as_ref(), parameters);
-        let (d_q, mut d_k, mut d_v) =
-            device.attention_backward(&d_heads, &saved.rows, past, layout, query_rows, &self.shape, layer as u32);
+        let (shape, layer) = (&self.shape, layer as u32);
+        let AttentionGradients { d_q, mut d_k, mut d_v, d_past } =
+            device.attention_backward(&d_heads, &saved.rows, past.rows, past.trained, layout, query_rows, shape, layer);
         let x = inputs.map(|inputs| &inputs.x);
         let x_queries = inputs.map(|inputs| inputs.queries.as_ref().unwrap_or(&inputs.x));
+        self.query.backward_weight(device, &d_q, x_queries, parameters);
         self.key.backward_weight(device, &d_k, x, parameters);
         self.value.backward_weight(device, &d_v, x, parameters);
         if let Some(rows) = wanted {
+            if rows.is_empty() {
+                return (None, d_past);
+            }
             d_k = device.gather_rows(&d_k, rows);
             d_v = device.gather_rows(&d_v, rows);
         }
         let mut d_x = self.key.backward_input(device, &d_k);
         self.value.backward_input_add(device, &mut d_x, &d_v);
-        (self.query.backward(device, &d_q, x_queries, parameters), d_x)
+        (Some((self.query.backward_input(device, &d_q), d_x)), d_past)
     }
 
     /// The keys and values of `x [rows, hidden]` alone.
@@ -114,13 +126,12 @@ impl Attention {
     }
 
     fn project(&self, device: &Device, layer: &Linear, x: &Tensor) -> Tensor {
-        if self.has_whole_pairs() { layer.forward_narrow(device, x) } else { layer.forward(device, x) }
+        if self.is_narrow(device) { layer.forward_narrow(device, x) } else { layer.forward(device, x) }
     }
 
-    /// Whether each head begins with a pair of bf16 numbers. One of an odd width does not: then all is f32 between the
-    /// projections.
-    fn has_whole_pairs(&self) -> bool {
-        self.shape.head_dim.is_multiple_of(2)
+    /// Whether queries, keys and values are bf16.
+    fn is_narrow(&self, device: &Device) -> bool {
+        attention_dtype(device, self.shape.head_dim) == Dtype::Bf16
     }
 
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {

@@ -11,6 +11,7 @@ use super::layer::Norm;
 use super::load::Loader;
 use super::lora::Additions;
 use super::mlp::{Mlp, MlpSaved};
+use super::past::BlockPast;
 use super::spec::{BlockSpec, Join};
 use crate::Result;
 use crate::ops::{Hidden, KeysValues, Layout, NormSaved};
@@ -116,23 +117,23 @@ impl Block {
         }
     }
 
-    /// `d_y [queries, hidden]` -> `d_x` at the rows `wanted` (at all rows when `None`), and the gradients of trained
-    /// weights.
+    /// `d_y [queries, hidden]` -> `d_x` at the rows `wanted` (at all rows when `None`) and that of a trained past, and the
+    /// gradients of trained weights.
     pub(super) fn backward(
         &self,
         device: &Device,
         layer: usize,
         d_y: Hidden,
         saved: &BlockSaved,
-        past: Option<&KeysValues>,
+        past: BlockPast<'_>,
         layout: &Layout,
         all_rows: &[u32],
         wanted: Option<&[u32]>,
         parameters: &mut [Parameter],
-    ) -> Hidden {
+    ) -> (Hidden, Option<KeysValues>) {
         let queries = saved.queries.as_deref();
         let query_rows = queries.unwrap_or(all_rows);
-        let sites = sites(layer);
+        let (sites, hidden) = (sites(layer), d_y.exact.columns());
         // The gradient of what was dropped out, where it is not the same.
         let through_dropout =
             |d: &Hidden, site: usize| device.dropout_backward(&d.exact, query_rows, layout, sites[site]);
@@ -146,6 +147,8 @@ impl Block {
             let kept = (&saved.attention, saved.inputs.as_ref());
             self.attention.backward(device, layer, d_a, kept, past, layout, query_rows, wanted, parameters)
         };
+        // Where no row is wanted.
+        let none = || device.zeros(0, hidden).into();
         match self.join {
             Join::Post => {
                 let d_m = self.mlp_norm.backward(device, &d_y.exact, None, &saved.mlp_norm, parameters);
@@ -156,23 +159,25 @@ impl Block {
                 // The gradient of the attention's output and of the residual x.
                 let d_a = self.attention_norm.backward(device, &d_h, None, &saved.attention_norm, parameters);
                 drop(d_h);
-                let (mut d_queries, mut d_x) = attention_backward(&d_a, parameters);
+                let (gradients, d_past) = attention_backward(&d_a, parameters);
+                let Some((mut d_queries, mut d_x)) = gradients else { return (none(), d_past) };
                 device.add(&mut d_queries, &d_a.exact);
                 add_queries(device, &mut d_x, &d_queries, queries, wanted, layout.rows());
-                d_x.into()
+                (d_x.into(), d_past)
             }
             Join::Pre => {
                 let d_n = mlp_backward(&d_y, parameters);
                 let d_h = self.mlp_norm.backward(device, &d_n, Some(&d_y.exact), &saved.mlp_norm, parameters);
                 drop((d_n, d_y));
-                let (d_queries, mut d_n) = attention_backward(&d_h, parameters);
+                let (gradients, d_past) = attention_backward(&d_h, parameters);
+                let Some((d_queries, mut d_n)) = gradients else { return (none(), d_past) };
                 add_queries(device, &mut d_n, &d_queries, queries, wanted, layout.rows());
                 drop(d_queries);
                 let chosen = wanted.map(|rows| device.gather_saved(&saved.attention_norm, rows));
                 let norm = chosen.as_ref().unwrap_or(&saved.attention_norm);
                 let residual = at_wanted(device, &d_h.exact, queries, wanted, layout.rows());
                 let residual = residual.as_ref().unwrap_or(&d_h.exact);
-                self.attention_norm.backward(device, &d_n, Some(residual), norm, parameters)
+                (self.attention_norm.backward(device, &d_n, Some(residual), norm, parameters), d_past)
             }
         }
     }

@@ -1,10 +1,10 @@
 //! The embedding layer: word (or, at pseudo tokens, prompt) + position + token type, then perhaps a norm and a projection
 //! to the width of the blocks.
 
+use super::Inject;
 use super::layer::{Linear, Norm, Table};
 use super::load::Loader;
 use super::spec::ModelSpec;
-use super::{Inject, InjectGradients};
 use crate::Result;
 use crate::ops::{EmbeddingTables, Hidden, Layout, NormSaved};
 use crate::parameter::Parameter;
@@ -80,7 +80,7 @@ impl Embedding {
         }
     }
 
-    /// From the gradient of the rows `wanted`, that of what was injected, and those of trained tables. The word table's
+    /// From the gradient of the rows `wanted`, that of the injected prompt, and those of trained tables. The word table's
     /// is added to what a tied decoder has left there.
     pub(super) fn backward(
         &self,
@@ -92,7 +92,7 @@ impl Embedding {
         wanted: Option<&[u32]>,
         inject: &Inject<'_>,
         parameters: &mut [Parameter],
-    ) -> InjectGradients {
+    ) -> Option<Tensor> {
         if let Some(projection) = &self.projection {
             d_x = projection.backward(device, &d_x, saved.projected.as_ref(), parameters);
         }
@@ -105,9 +105,7 @@ impl Embedding {
             let pseudo: Vec<u32> = layout.pseudo.iter().map(|(row, _)| *row).collect();
             d_x = device.gather_rows(&d_x, &pseudo);
         }
-        InjectGradients {
-            prompt_embeds: inject.prompt_embeds.map(|prompt| device.embed_backward(&d_x, layout, prompt.rows())),
-        }
+        inject.prompt_embeds.map(|prompt| device.embed_backward(&d_x, layout, prompt.rows()))
     }
 
     fn backward_tables(&self, device: &Device, d_x: &Tensor, layout: &Layout, parameters: &mut [Parameter]) {

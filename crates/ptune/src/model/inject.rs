@@ -3,11 +3,12 @@
 //! Models know this struct and no method; methods fill it and know no model. Each field is one way in:
 //! `prompt_embeds` are vectors for the batch's pseudo-token rows, wherever they stand (P-tuning, prompt tuning).
 //! They replace the *word embedding* of the row; position and type embedding and the norm follow as for any token
-//! (spec: P-tuning section 2, the reference's `embed_input`). `past` are rows that stand before those of the batch and were
-//! run already; the layout says which span sees which of them.
+//! (spec: P-tuning section 2, the reference's `embed_input`). `past` are keys and values, in every block, of rows that stand
+//! before those of the batch: run already, or a trained prefix, which no row ever gave; the layout says which span sees
+//! which of them.
 
 use super::Past;
-use crate::ops::KeysValues;
+use super::past::BlockPast;
 use crate::tensor::Tensor;
 
 /// What a method supplies for one pass.
@@ -15,14 +16,16 @@ use crate::tensor::Tensor;
 pub struct Inject<'a> {
     /// `[prompt rows, embedding width]`; the layout says which row of the batch shows which prompt row.
     pub prompt_embeds: Option<&'a Tensor>,
-    /// Keys and values that are not rows of the batch; they have no gradient.
+    /// Keys and values that are not rows of the batch.
     pub past: Option<&'a Past>,
+    /// Whether the past is trained: then it has a gradient.
+    pub past_gradient: bool,
 }
 
 impl Inject<'_> {
     /// The past of one layer.
-    pub(super) fn past_of(&self, layer: usize) -> Option<&KeysValues> {
-        self.past.map(|past| past.block(layer))
+    pub(super) fn past_of(&self, layer: usize) -> BlockPast<'_> {
+        BlockPast { rows: self.past.map(|past| past.block(layer)), trained: self.past_gradient }
     }
 }
 
@@ -30,4 +33,6 @@ impl Inject<'_> {
 pub struct InjectGradients {
     /// The gradient of `prompt_embeds`, of its shape; `None` when there was none.
     pub prompt_embeds: Option<Tensor>,
+    /// The gradient of `past`, where it was asked for.
+    pub past: Option<Past>,
 }

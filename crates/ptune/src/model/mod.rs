@@ -183,7 +183,7 @@ impl Model {
         let layers = &self.spec.layers;
         let mut blocks = Vec::with_capacity(layers.len());
         for (layer, &block) in layers.iter().enumerate() {
-            let (block, past) = (&self.blocks[block], inject.past_of(layer));
+            let (block, past) = (&self.blocks[block], inject.past_of(layer).rows);
             let queries = (layer + 1 == layers.len()).then_some(layout.targets.as_slice());
             let (y, saved) = block.forward(device, layer, x, past, layout, &all_rows, queries);
             blocks.extend(keep.then_some(saved));
@@ -211,24 +211,36 @@ impl Model {
         columns: &Columns,
     ) -> InjectGradients {
         let Model { spec, device, embedding, blocks, final_norm, head, parameters, .. } = self;
-        if inject.prompt_embeds.is_none() && parameters.is_empty() {
-            return InjectGradients { prompt_embeds: None };
+        let past_gradient = inject.past_gradient && inject.past.is_some();
+        if inject.prompt_embeds.is_none() && !past_gradient && parameters.is_empty() {
+            return InjectGradients { prompt_embeds: None, past: None };
         }
         let all_rows = &saved.all_rows;
         let d_h = head.backward(device, d_logits, &saved.head, columns, &embedding.words, parameters);
         let mut d_x = normed_backward(device, d_h, saved.final_norm.as_ref(), final_norm.as_ref(), parameters);
-        let lowest = embedding.wanted(layout);
+        let (lowest, mut d_past) = (embedding.wanted(layout), Vec::new());
         for (layer, saved) in saved.blocks.iter().enumerate().rev() {
             let (block, past) = (&blocks[spec.layers[layer]], inject.past_of(layer));
             let shared = spec.layers[layer + 1..].contains(&spec.layers[layer]);
             let from_above = shared.then(|| block.take_gradients(device, parameters));
             let wanted = lowest.as_deref().filter(|_| layer == 0);
-            d_x = block.backward(device, layer, d_x, saved, past, layout, all_rows, wanted, parameters);
+            let (d_below, d_keys) =
+                block.backward(device, layer, d_x, saved, past, layout, all_rows, wanted, parameters);
+            d_x = d_below;
+            d_past.extend(d_keys);
             if let Some(from_above) = from_above {
                 block.add_gradients(device, &from_above, parameters);
             }
         }
-        embedding.backward(device, d_x.exact, &saved.embedding, layout, all_rows, lowest.as_deref(), inject, parameters)
+        d_past.reverse();
+        let past = past_gradient.then(|| Past::of_blocks(d_past));
+        if inject.prompt_embeds.is_none() && lowest.is_some() {
+            return InjectGradients { prompt_embeds: None, past }; // no row of the embedding has a gradient
+        }
+        let saved = &saved.embedding;
+        let prompt_embeds =
+            embedding.backward(device, d_x.exact, saved, layout, all_rows, lowest.as_deref(), inject, parameters);
+        InjectGradients { prompt_embeds, past }
     }
 
     /// Takes over what the optimiser made of the parameters, here and in `columns`. Nothing of a frozen model.

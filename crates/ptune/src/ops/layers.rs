@@ -160,6 +160,13 @@ impl Device {
         y
     }
 
+    /// A copy of bf16 rows in f32.
+    pub(crate) fn widened(&self, x: &Tensor) -> Tensor {
+        let mut y = self.uninitialised(x.rows(), x.columns());
+        kernels::widen_rows(&self.doing(Operation::Rows), y.data_mut(), x.memory(), x.columns());
+        y
+    }
+
     /// The layer norm of `x + residual`, row by row, for a residual and a product to read.
     pub(crate) fn layer_norm(&self, x: &Tensor, residual: Option<&Tensor>, norm: &LayerNorm) -> (Hidden, NormSaved) {
         let mut y = self.hidden(x.rows(), x.columns());

@@ -33,19 +33,20 @@ impl Part {
 }
 
 impl Layout {
-    /// Batches behind one another, each with the number of its prompt's rows: prompts stand below one another too.
-    /// Panics where one drops numbers and another does not, or not the same share.
-    pub fn join(batches: impl IntoIterator<Item = (Layout, usize)>) -> Layout {
+    /// Batches behind one another, each with the numbers of its prompt's rows and of its prefix's: both stand below one
+    /// another too. Panics where one drops numbers and another does not, or not the same share.
+    pub fn join(batches: impl IntoIterator<Item = (Layout, [usize; 2])>) -> Layout {
         let mut batches = batches.into_iter();
-        let Some((mut all, mut prompt_rows)) = batches.next() else { return Layout::default() };
-        for (batch, its_prompt_rows) in batches {
-            all.append(batch, prompt_rows);
+        let Some((mut all, [mut prompt_rows, mut prefix_rows])) = batches.next() else { return Layout::default() };
+        for (batch, [its_prompt_rows, its_prefix_rows]) in batches {
+            all.append(batch, prompt_rows, prefix_rows);
             prompt_rows += its_prompt_rows;
+            prefix_rows += its_prefix_rows;
         }
         all
     }
 
-    fn append(&mut self, batch: Layout, first_prompt_row: usize) {
+    fn append(&mut self, batch: Layout, first_prompt_row: usize, first_prefix_row: usize) {
         let (first_row, first_span) = (self.rows(), self.spans.len());
         let (rows, prompt_rows) = (first_row as u32, first_prompt_row as u32);
         self.ids.extend(batch.ids);
@@ -55,6 +56,9 @@ impl Layout {
         for mut span in batch.spans {
             span.rows = span.rows.start + first_row..span.rows.end + first_row;
             span.end += first_row;
+            if !span.past.is_empty() {
+                span.past = span.past.start + first_prefix_row..span.past.end + first_prefix_row;
+            }
             span.parent = span.parent.map(|parent| parent + first_span);
             self.spans.push(span);
         }
@@ -122,12 +126,15 @@ mod tests {
             targets: vec![2],
             dropout: Some(Dropout { probability: 0.1, span_keys: vec![SpanKey { seed: key, key }; 2] }),
         };
-        let all = Layout::join([(batch(1), 2), (Layout::default().with_dropout(0.1, 0, &[]), 4), (batch(2), 2)]);
+        let empty = Layout::default().with_dropout(0.1, 0, &[]);
+        let all = Layout::join([(batch(1), [2, 0]), (empty, [4, 7]), (batch(2).behind(3), [2, 3])]);
         assert_eq!(all.ids, [7, 0, 9, 7, 0, 9]);
-        assert_eq!(all.positions, [0, 1, 2, 0, 1, 2]);
+        assert_eq!(all.positions, [0, 1, 2, 3, 4, 5]);
         assert_eq!(all.pseudo, [(1, 1), (4, 7)]);
         assert_eq!(all.targets, [2, 5]);
-        assert_eq!(all.spans[2..], [span(3..5, None, 6), span(5..6, Some(2), 6)]);
+        let behind = |span: Span| Span { past: 7..10, ..span };
+        assert_eq!(all.spans[..2], batch(1).spans);
+        assert_eq!(all.spans[2..], [behind(span(3..5, None, 6)), behind(span(5..6, Some(2), 6))]);
         let keys: Vec<u64> = all.dropout.unwrap().span_keys.iter().map(|key| key.seed).collect();
         assert_eq!(keys, [1, 1, 2, 2]);
     }
@@ -135,7 +142,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "the same share")]
     fn batches_that_drop_another_share_are_not_joined() {
-        Layout::join([(Layout::default(), 0), (Layout::default().with_dropout(0.1, 0, &[]), 0)]);
+        Layout::join([(Layout::default(), [0; 2]), (Layout::default().with_dropout(0.1, 0, &[]), [0; 2])]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Prompt encoders: a small trainable network that computes the prompt, one vector a pseudo token.
+//! Prompt encoders: a small trainable network that computes the prompt, one vector a pseudo token or a row of a prefix.
 //!
 //! ```text
 //! embedding   E [L, d]
 //! mlp         E [L, d] -> linear (-> relu -> linear)+
 //! lstm        E [L, d] -> bidirectional LSTM -> linear -> relu -> linear
+//! prefix      E [L, w], or E [L, d] -> linear -> tanh -> linear [L, w]      encoder/prefix.rs
 //! ```
 //! L prompt rows of the model's embedding width d; whose sizes the layers have stands in `encoder/shape.rs`.
 //! Parameters have the names of the LAMA code and of PEFT (`lstm_head.weight_ih_l0`, `mlp_head.0.weight`) and PyTorch's
@@ -11,10 +12,12 @@
 //! linear weights and biases ~ U(+-1/sqrt(inputs)). There is no dropout between the layers of an LSTM: all sources
 //! have it off by default. The encoder runs once a step; after training only its output is kept.
 
+mod prefix;
 mod shape;
 
 use ptune_kernels::{LstmCell, LstmCellGradient, LstmShape};
 
+pub use prefix::PrefixShape;
 pub use shape::{EncoderKind, EncoderShape, Shapes};
 
 use crate::ops::{Activation, LstmSaved};
@@ -28,6 +31,8 @@ pub struct PromptEncoder {
     lstm: Option<LstmShape>,
     /// How many linear layers.
     linears: usize,
+    /// What stands between two of them.
+    activation: Activation,
     /// In the order: table; LSTM cells (layer by layer, forward before reverse) of four each; linear layers of two.
     parameters: Vec<Parameter>,
 }
@@ -36,7 +41,7 @@ pub struct PromptEncoder {
 #[derive(Default)]
 pub struct EncoderSaved {
     lstm: Option<(Tensor, LstmSaved)>,
-    /// The outputs of all linear layers but the last, before the relu.
+    /// The outputs of all linear layers but the last, before the activation.
     hidden: Vec<Tensor>,
 }
 
@@ -81,7 +86,7 @@ impl PromptEncoder {
             add(format!("mlp_head.{}.weight", 2 * i), outputs, inputs, &mut || rng.symmetric(bound));
             add(format!("mlp_head.{}.bias", 2 * i), 1, outputs, &mut || rng.symmetric(bound));
         }
-        PromptEncoder { rows, lstm, linears: linears.len(), parameters }
+        PromptEncoder { rows, lstm, linears: linears.len(), activation: Activation::Relu, parameters }
     }
 
     /// Prompt rows.
@@ -118,7 +123,7 @@ impl PromptEncoder {
             prompt = Some(match prompt {
                 None => device.dense(saved.lstm.as_ref().map_or(&table.value, |(y, _)| y), weight, bias),
                 Some(hidden) => {
-                    let y = device.dense(&device.activation(&hidden, Activation::Relu), weight, bias);
+                    let y = device.dense(&device.activation(&hidden, self.activation), weight, bias);
                     saved.hidden.push(hidden);
                     y
                 }
@@ -138,9 +143,9 @@ impl PromptEncoder {
             let (d_weight, d_bias) = (&mut weight.gradient, &mut bias.gradient);
             d_y = if i > 0 {
                 let hidden = &saved.hidden[i - 1];
-                let x = device.activation(hidden, Activation::Relu);
+                let x = device.activation(hidden, self.activation);
                 let d_x = device.dense_backward(&d_y, &x, &weight.value, d_weight, d_bias);
-                device.activation_backward(d_x, hidden, Activation::Relu)
+                device.activation_backward(d_x, hidden, self.activation)
             } else {
                 let x = saved.lstm.as_ref().map_or(&table[0].value, |(y, _)| y);
                 device.dense_backward(&d_y, x, &weight.value, d_weight, d_bias)

@@ -22,6 +22,17 @@ pub enum Init {
     Words,
 }
 
+/// How a prefix starts where it is not started from a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrefixInit {
+    /// Random.
+    #[default]
+    Random,
+    /// Keys and values of zero, as PEFT's `init_weights = "zero"`.
+    Zero,
+}
+
 impl Init {
     /// Refuses a template that does not give what this start needs: nothing, or words in every piece.
     ///

@@ -106,12 +106,15 @@ fn about(facts: &RunFacts, model: &str) -> Vec<String> {
         (0, None) => "probing among all words".into(),
         (labels, _) => format!("{labels} labels"),
     };
+    let prefix = config.prompt.prefix_tokens.map(|rows| format!("a prefix of {rows} rows"));
     let prompt = match adapter.and_then(|adapter| adapter.prompt.as_ref()) {
         Some(prompt) => format!("{} pseudo tokens from the {} encoder", prompt.rows, config.prompt.encoder.name()),
+        None if prefix.is_some() => String::new(),
         None if adapter.is_some() => "a manual prompt, nothing trained".into(),
         None => format!("{} encoder", config.prompt.encoder.name()),
     };
-    vec![format!("{model}{family}"), task, prompt]
+    let about = [Some(format!("{model}{family}")), Some(task), Some(prompt), prefix];
+    about.into_iter().flatten().filter(|line| !line.is_empty()).collect()
 }
 
 fn cards(facts: &RunFacts, peak_rss_mb: Option<u64>) -> Vec<Card> {

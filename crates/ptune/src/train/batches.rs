@@ -16,6 +16,8 @@ pub(super) struct Batches<'a> {
     examples: &'a [Labelled],
     /// Where the rows begin with what can be kept.
     kept: Option<Kept>,
+    /// Rows of the prefix that the rows stand behind.
+    prefix: usize,
 }
 
 /// The rows that a run takes at a step.
@@ -36,11 +38,13 @@ impl<'a> Batches<'a> {
         runs: usize,
     ) -> Self {
         // Not where the weights move, or what is dropped; pseudo tokens in front are shared by a batch instead.
-        let still = config.backbone.mode.is_frozen() && config.backbone.dropout == 0.0;
+        // Behind a prefix every row moves with it.
+        let prefix = task.prefix_tokens().unwrap_or(0);
+        let still = config.backbone.mode.is_frozen() && config.backbone.dropout == 0.0 && prefix == 0;
         let keeps = still && model.spec().causal && task.template.begins_with_frozen_text();
         let most = config.train.batch_size.saturating_mul(runs);
         let kept = keeps.then(|| Kept::new(examples, most, config.train.keep_mb << 20));
-        Batches { config, examples, kept }
+        Batches { config, examples, kept, prefix }
     }
 
     /// The batches of these rows, each with its targets.
@@ -51,7 +55,7 @@ impl<'a> Batches<'a> {
                 let numbers: Vec<&[usize]> = wanted.iter().map(|rows| rows.numbers).collect();
                 kept.pack(model, device, examples, &numbers)
             }
-            None => wanted.iter().map(|rows| self.with_dropout(rows)).collect(),
+            None => wanted.iter().map(|rows| self.with_dropout(rows).behind(self.prefix)).collect(),
         };
         let targets = wanted.iter().map(|rows| rows.numbers.iter().map(|&row| examples[row].target).collect());
         layouts.into_iter().zip(targets).collect()

@@ -80,11 +80,11 @@ pub fn bench(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Bench> {
     let prepared = Prepared::read(config, file, observe)?;
-    let Prepared { directory, config, task, initial_words, data, gradients, .. } = prepared;
+    let Prepared { directory, config, task, start, data, gradients, .. } = prepared;
     let trains = gradients != Gradients::None;
     let device = &device.with_precision(config.compute.precision());
     let model = load_model(&config, &directory, device, gradients, observe)?;
-    let prompt = new_prompt(&config, file, device, &model, &initial_words)?;
+    let prompt = new_prompt(&config, file, device, &model, &start)?;
     let head = &task.head;
     let batches = Batches::new(&config, &task, &model, &data.train.examples, 1);
     let (mut trainer, mut learners) = Trainer::new(model, vec![(prompt, head, Recipe::of(&config.train))], device);
@@ -94,9 +94,9 @@ pub fn bench(
     } else {
         None
     };
-    let prompt = learner.prompt.forward(device);
     let (model, columns) = (&trainer.model, &trainer.columns);
-    let scorer = Scorer { device, model, columns, column_ids: head.columns(true), head, prompt: prompt.rows() };
+    let prompt = &learner.prompt.forward(device, model);
+    let scorer = Scorer { device, model, columns, column_ids: head.columns(true), head, prompt };
     let rows = data.test.as_ref().or(data.dev.as_ref()).unwrap_or(&data.train);
     let evaluation = evaluation(&scorer, rows, epochs, observe)?;
     Ok(Bench { training, evaluation, model_parameters: model.count() })

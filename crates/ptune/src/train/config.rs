@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::model::{Lora, Projection};
 use crate::prompt::CausalTail;
 use crate::prompt::encoder::{EncoderKind, EncoderShape, Shapes};
-use crate::prompt::initial::Init;
+use crate::prompt::initial::{Init, PrefixInit};
 
 /// Adam's decay rates of the gradient's first and second moments. They are no keys: nobody tunes them for prompts.
 pub const ADAM_BETAS: (f64, f64) = (0.9, 0.999);
@@ -120,6 +120,18 @@ pub struct PromptConfig {
     pub layers: Option<usize>,
     /// Where the rows of the pseudo tokens start.
     pub init: Init,
+    /// Rows of a prefix: trained keys and values in every block, before those of the text. Without it there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_tokens: Option<usize>,
+    /// The hidden width of what the prefix is computed with; without it, it is a plain table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_hidden_size: Option<usize>,
+    /// Where the prefix starts; without it, at random.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_init: Option<PrefixInit>,
+    /// A text whose keys and values the prefix starts from; it has as many tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_text: Option<String>,
 }
 
 /// `[backbone]`.
@@ -238,6 +250,10 @@ impl Default for PromptConfig {
             hidden_size: None,
             layers: None,
             init: Init::Random,
+            prefix_tokens: None,
+            prefix_hidden_size: None,
+            prefix_init: None,
+            prefix_text: None,
         }
     }
 }

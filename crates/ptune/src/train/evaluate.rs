@@ -5,9 +5,9 @@
 use std::ops::Range;
 
 use crate::data::{Dataset, Encoded, pack};
-use crate::method::Head;
-use crate::model::{Columns, Inject, Model};
-use crate::tensor::{Device, Tensor};
+use crate::method::{Head, Injection};
+use crate::model::{Columns, Model};
+use crate::tensor::Device;
 use crate::train::metrics::{self, Metrics};
 use crate::{Error, Result};
 
@@ -31,8 +31,8 @@ pub struct Scorer<'a> {
     pub column_ids: Option<&'a [u32]>,
     /// What turns logits into answers.
     pub head: &'a Head,
-    /// The prompt `[rows, width]`; `None` for a manual template.
-    pub prompt: Option<&'a Tensor>,
+    /// The prompt.
+    pub prompt: &'a Injection,
 }
 
 impl Scorer<'_> {
@@ -49,9 +49,9 @@ impl Scorer<'_> {
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        let inject = Inject { prompt_embeds: self.prompt, ..Inject::default() };
+        let (inject, prefix) = (self.prompt.inject(), self.prompt.prefix_rows());
         for range in packs(examples) {
-            let layout = pack(examples[range.clone()].iter().copied());
+            let layout = pack(examples[range.clone()].iter().copied()).behind(prefix);
             let logits = self.model.logits(&layout, &inject, self.columns);
             let scores = self.head.scores(self.device, &logits, self.column_ids);
             for (i, row) in scores.read().chunks_exact(scores.columns()).enumerate() {

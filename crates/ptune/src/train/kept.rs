@@ -137,7 +137,7 @@ mod tests {
             let logits = batches.map(|batch| {
                 let layout = kept.pack(&model, &device, &examples, &[&batch]).remove(0);
                 assert_eq!(layout.rows(), 3 * 2);
-                let inject = Inject { prompt_embeds: Some(&prompt), past: kept.past() };
+                let inject = Inject { prompt_embeds: Some(&prompt), past: kept.past(), ..Inject::default() };
                 model.forward(&layout, &inject, &columns).0.read().to_vec()
             });
             (logits, kept.there)
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(there, [false, true, false, false, false, false]); // where there is nothing, nothing is to do
         assert!(none == all);
         // And nearly those of rows of their own.
-        let inject = Inject { prompt_embeds: Some(&prompt), past: None };
+        let inject = Inject { prompt_embeds: Some(&prompt), ..Inject::default() };
         let own = model.forward(&pack(batches[0].map(|i| &examples[i].encoded)), &inject, &columns).0;
         assert!(own.read().iter().zip(&all[0]).all(|(a, b)| (a - b).abs() < 1e-4));
     }

@@ -43,7 +43,7 @@ pub(super) struct Losses {
 impl Learner<'_> {
     /// Everything that it trains, in the optimiser's order; `model` is the trainer's.
     pub fn parameters<'s>(&'s self, model: &'s Model) -> impl Iterator<Item = &'s Parameter> {
-        self.prompt.parameters().iter().chain(model.parameters())
+        self.prompt.parameters().chain(model.parameters())
     }
 
     /// Everything that training changes, by name: each parameter and its two moments. Equal names in equal order are all
@@ -58,7 +58,7 @@ impl Learner<'_> {
 
     /// The same, to fill them.
     pub(super) fn tensors_mut<'s>(&'s mut self, model: &'s mut Model) -> Vec<(String, &'s mut Tensor)> {
-        let parameters = self.prompt.parameters_mut().iter_mut().chain(model.parameters_mut());
+        let parameters = self.prompt.parameters_mut().chain(model.parameters_mut());
         let named = parameters.zip(self.optimizer.moments_mut()).flat_map(|(parameter, [first, second])| {
             names(&parameter.name).into_iter().zip([&mut parameter.value, first, second])
         });
@@ -67,7 +67,7 @@ impl Learner<'_> {
 
     /// One step of the optimiser, from the gradients of the last backward.
     pub(super) fn optimize(&mut self, device: &Device, model: &mut Model, share: f64) {
-        let parameters = self.prompt.parameters_mut().iter_mut().chain(model.parameters_mut());
+        let parameters = self.prompt.parameters_mut().chain(model.parameters_mut());
         self.optimizer.step(device, parameters, share);
     }
 }
@@ -112,7 +112,8 @@ pub(super) fn join(learners: &[&mut Learner<'_>], batches: &mut [Batch]) -> (Lay
         part.columns = learner.columns.clone();
     }
     let layouts = batches.iter_mut().map(|batch| std::mem::take(&mut batch.layout));
-    (Layout::join(layouts.zip(learners.iter().map(|learner| learner.prompt.rows()))), parts)
+    let rows = learners.iter().map(|learner| [learner.prompt.rows(), learner.prompt.prefix_rows()]);
+    (Layout::join(layouts.zip(rows)), parts)
 }
 
 /// The loss of each learner on its part of the logits.

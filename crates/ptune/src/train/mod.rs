@@ -3,7 +3,7 @@
 //! One step is six calls, all downwards:
 //!
 //! ```text
-//! prompts.forward   the encoder computes the pseudo tokens' vectors                     method/, prompt/encoder.rs
+//! prompts.forward   the encoder computes the pseudo tokens' vectors, or a prefix        method/, prompt/encoder.rs
 //! model.forward     embeddings with the prompt in place, blocks, head                   model/
 //! losses            cross-entropy over labels or words, and its gradient                learner.rs, method/head.rs
 //! model.backward    the gradient of the prompt's rows, and of the weights if trained    model/
@@ -39,7 +39,7 @@ pub(crate) use task::open_tokenizer;
 
 use crate::Error;
 use crate::method::{Head, Prompt, StepPrompts};
-use crate::model::{Columns, Inject, Model, Past};
+use crate::model::{Columns, Model, Past};
 use crate::tensor::Device;
 use learner::{columns_of, join, losses};
 use metrics::Metrics;
@@ -109,12 +109,12 @@ impl<'a> Trainer<'a> {
     pub fn new(model: Model, prompts: Vec<(Prompt, &'a Head, Recipe)>, device: &'a Device) -> (Self, Vec<Learner<'a>>) {
         assert!(prompts.len() == 1 || model.parameters().is_empty(), "a trained model belongs to one prompt");
         let (ids, places) = columns_of(prompts.iter().map(|(_, head, _)| *head), model.spec().vocabulary);
-        let trains = |(prompt, _, _): &(Prompt, &Head, Recipe)| !prompt.parameters().is_empty();
+        let trains = |(prompt, _, _): &(Prompt, &Head, Recipe)| prompt.is_trained();
         let gradient = !model.parameters().is_empty() || prompts.iter().any(trains);
         let columns = model.columns(ids.as_deref(), gradient);
         let each = prompts.into_iter().zip(places);
         let learners = each.map(|((prompt, head, recipe), columns)| {
-            let parameters = prompt.parameters().iter().chain(model.parameters());
+            let parameters = prompt.parameters().chain(model.parameters());
             let optimizer = Optimizer::new(device, recipe, parameters);
             Learner { prompt, head, columns, optimizer }
         });
@@ -122,22 +122,22 @@ impl<'a> Trainer<'a> {
         (Trainer { model, columns, device }, learners)
     }
 
-    /// One training step of learners on a batch each; the mean loss of each before the step. `past` is what the past rows
-    /// of all their layouts are rows of.
+    /// One training step of learners on a batch each; the mean loss of each before the step. `kept` is what the past rows
+    /// of all their layouts are rows of, unless they are those of the learner's own prefix.
     pub fn step(
         &mut self,
         learners: &mut [&mut Learner<'_>],
         mut batches: Vec<Batch>,
-        past: Option<&Past>,
+        kept: Option<&Past>,
     ) -> Vec<f64> {
         let Trainer { model, columns, device } = self;
         let (layout, parts) = join(learners, &mut batches);
-        let prompts = StepPrompts::forward(device, learners.iter().map(|learner| &learner.prompt));
-        let inject = Inject { past, ..prompts.inject() };
+        let prompts = StepPrompts::forward(device, model, learners.iter().map(|learner| &learner.prompt));
+        let inject = prompts.inject(kept);
         let (logits, saved) = model.forward(&layout, &inject, columns);
         let losses = losses(device, logits, &parts, learners, &batches);
         let gradients = model.backward(&losses.d_logits, &saved, &layout, &inject, columns);
-        prompts.backward(device, learners.iter_mut().map(|learner| &mut learner.prompt), gradients.prompt_embeds);
+        prompts.backward(device, learners.iter_mut().map(|learner| &mut learner.prompt), gradients);
         for (learner, batch) in learners.iter_mut().zip(&batches) {
             learner.optimize(device, model, batch.share);
         }

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use crate::adapter::Base;
 use crate::checkpoint::{Glue, ModelDirectory, hub};
-use crate::data::Dataset;
+use crate::data::{Dataset, Encoded, Token, pack};
 use crate::method::{Head, Prompt};
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
-use crate::prompt::encoder::PromptEncoder;
+use crate::prompt::encoder::{PrefixShape, PromptEncoder};
 use crate::rng::{Purpose, Rng};
 use crate::tensor::Device;
-use crate::train::config::{BackboneMode, RunConfig};
+use crate::train::config::{BackboneMode, PromptConfig, RunConfig};
 use crate::train::{Event, Task};
 use crate::{Error, Result};
 
@@ -74,6 +74,14 @@ impl Data {
     }
 }
 
+/// The tokens that a prompt starts from.
+pub(super) struct Start {
+    /// Of each prompt row for which the template gives a word.
+    initial_words: Vec<Option<u32>>,
+    /// Of the text that the prefix starts from.
+    prefix_text: Option<Vec<u32>>,
+}
+
 /// Everything that a run file names, read and checked; only the model's weights are not read yet.
 pub(super) struct Prepared {
     pub(super) directory: ModelDirectory,
@@ -81,8 +89,7 @@ pub(super) struct Prepared {
     pub(super) config: RunConfig,
     pub(super) spec: ModelSpec,
     pub(super) task: Task,
-    /// The words that prompt rows start from.
-    pub(super) initial_words: Vec<Option<u32>>,
+    pub(super) start: Start,
     pub(super) data: Data,
     pub(super) gradients: Gradients,
 }
@@ -100,9 +107,10 @@ impl Prepared {
         tell_long_words(&task, observe)?;
         let initial_words = task.encoder()?.initial_words()?;
         config.prompt.init.check(&task.template, &initial_words)?;
+        let start = Start { initial_words, prefix_text: prefix_text(&config, file, &task)? };
         let data = Data::read(&config, &task, observe)?;
         let gradients = gradients(&config, &task);
-        Ok(Prepared { directory, config, spec, task, initial_words, data, gradients })
+        Ok(Prepared { directory, config, spec, task, start, data, gradients })
     }
 }
 
@@ -142,17 +150,72 @@ pub(super) fn load_model(
     Ok(model)
 }
 
+/// The tokens of the text that the prefix starts from.
+fn prefix_text(config: &RunConfig, file: &Path, task: &Task) -> Result<Option<Vec<u32>>> {
+    let PromptConfig { prefix_tokens: Some(rows), prefix_text: Some(text), .. } = &config.prompt else {
+        return Ok(None);
+    };
+    let ids = task.tokenizer.encode(text, Glue::Start)?;
+    if ids.len() != *rows {
+        let message = format!(
+            "the text is {} tokens here ({}), so prompt.prefix_tokens should be {}, not {rows}",
+            ids.len(),
+            task.tokenizer.shown_tokens(&ids),
+            ids.len()
+        );
+        return Err(Error::key(file, "prompt.prefix_text", message));
+    }
+    Ok(Some(ids))
+}
+
 /// The prompt at step 0.
 pub(super) fn new_prompt(
     config: &RunConfig,
     file: &Path,
     device: &Device,
     model: &Model,
-    initial_words: &[Option<u32>],
+    start: &Start,
 ) -> Result<Prompt> {
+    let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
+    let rows = new_rows(config, file, device, model, &start.initial_words, &mut rng)?;
+    let prefix = new_prefix(&config.prompt, device, model, start.prefix_text.as_deref(), &mut rng);
+    Ok(Prompt { rows, prefix })
+}
+
+/// The prefix at step 0, if the run has one.
+fn new_prefix(
+    config: &PromptConfig,
+    device: &Device,
+    model: &Model,
+    text: Option<&[u32]>,
+    rng: &mut Rng,
+) -> Option<PromptEncoder> {
+    let rows = config.prefix_tokens?;
+    let spec = model.spec();
+    let table = spec.blocks.first().map_or(0, |block| block.attention.kv_heads * block.attention.head_dim);
+    let projected = config.prefix_hidden_size.map(|hidden| (table, hidden));
+    let shape = PrefixShape { rows, width: spec.past_width(), projected };
+    let mut prefix = PromptEncoder::prefix(device, &shape, config.prefix_init.unwrap_or_default(), rng);
+    if let Some(text) = text {
+        let text = Encoded::row(text.iter().map(|id| Token::Id(*id)).collect(), 0);
+        let past = model.run_past(&pack([&text]));
+        prefix.table_mut().copy_from_slice(past.to_rows(device).read());
+    }
+    Some(prefix)
+}
+
+/// What computes the rows of the pseudo tokens at step 0, if the template has any.
+fn new_rows(
+    config: &RunConfig,
+    file: &Path,
+    device: &Device,
+    model: &Model,
+    initial_words: &[Option<u32>],
+    rng: &mut Rng,
+) -> Result<Option<PromptEncoder>> {
     let (rows, width, shape) = (initial_words.len(), model.embedding_width(), config.prompt.shape());
     if rows == 0 {
-        return Ok(Prompt::Manual);
+        return Ok(None);
     }
     if !shape.fits(width) {
         let message = format!(
@@ -161,11 +224,10 @@ pub(super) fn new_prompt(
         );
         return Err(Error::key(file, "prompt.encoder", message));
     }
-    let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
     let deviation = deviation(model.word_table().read());
-    let mut encoder = PromptEncoder::new(device, &shape, rows, width, deviation, &mut rng);
-    config.prompt.init.fill(encoder.table_mut(), initial_words, model.word_table(), &mut rng);
-    Ok(Prompt::Encoder(encoder))
+    let mut encoder = PromptEncoder::new(device, &shape, rows, width, deviation, rng);
+    config.prompt.init.fill(encoder.table_mut(), initial_words, model.word_table(), rng);
+    Ok(Some(encoder))
 }
 
 /// The standard deviation of a table's numbers.
@@ -177,7 +239,7 @@ fn deviation(table: &[f32]) -> f32 {
 
 /// The gradients that a run needs of its model.
 fn gradients(config: &RunConfig, task: &Task) -> Gradients {
-    match (config.backbone.mode, task.template.has_pseudo_tokens()) {
+    match (config.backbone.mode, task.template.has_pseudo_tokens() || task.prefix_tokens().is_some()) {
         (BackboneMode::Full, _) => Gradients::Weights,
         (BackboneMode::Lora, _) | (BackboneMode::Frozen, true) => Gradients::Inputs,
         (BackboneMode::Frozen, false) => Gradients::None,

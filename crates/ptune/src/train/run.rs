@@ -32,7 +32,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use progress::Progress;
 
 use crate::adapter::Base;
-use crate::tensor::{Device, Tensor};
+use crate::method::Injection;
+use crate::tensor::Device;
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
@@ -125,7 +126,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// What scores rows with a prompt in place.
-    fn scorer<'s>(&'s self, trainer: &'s Trainer<'_>, prompt: Option<&'s Tensor>) -> Scorer<'s> {
+    fn scorer<'s>(&'s self, trainer: &'s Trainer<'_>, prompt: &'s Injection) -> Scorer<'s> {
         let (Trainer { model, columns, .. }, head) = (trainer, &self.task.head);
         Scorer { device: self.device, model, columns, column_ids: head.columns(true), head, prompt }
     }

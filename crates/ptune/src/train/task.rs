@@ -26,6 +26,7 @@ pub struct Task {
     /// The field with the gold label or answer.
     target: String,
     max_tokens: usize,
+    prefix_tokens: Option<usize>,
     answer: AnswerForm,
     /// Whether the family puts its class and separator tokens around a text.
     enclosed: bool,
@@ -37,10 +38,12 @@ impl Task {
     /// # Errors
     /// Everything that is wrong with the template, the label words, the vocabulary file or the tokenizer.
     pub fn from_run(config: &RunConfig, file: &Path, directory: &ModelDirectory, spec: &ModelSpec) -> Result<Task> {
-        let task = &config.task;
-        let max_tokens = config.data.max_tokens.unwrap_or(MAX_TOKENS.min(spec.positions));
-        if max_tokens > spec.positions {
-            let message = format!("{max_tokens} is more than the {} positions of this model", spec.positions);
+        let (task, prefix_tokens) = (&config.task, config.prompt.prefix_tokens);
+        let positions = positions_behind(prefix_tokens, file, "prompt.prefix_tokens", spec)?;
+        let max_tokens = config.data.max_tokens.unwrap_or(MAX_TOKENS.min(positions));
+        if max_tokens > positions {
+            let behind = prefix_tokens.map_or(String::new(), |rows| format!(" behind a prefix of {rows}"));
+            let message = format!("{max_tokens} is more than the {positions} positions of this model{behind}");
             return Err(Error::key(file, "data.max_tokens", message));
         }
         let template = template_for(&task.template, task.causal_tail, file, spec)?;
@@ -54,7 +57,7 @@ impl Task {
             Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue, spec.causal)?)
         };
         let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
-        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, answer, enclosed })
+        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, prefix_tokens, answer, enclosed })
     }
 
     /// The task of an adapter. `file` is its description, for messages.
@@ -67,8 +70,10 @@ impl Task {
         directory: &ModelDirectory,
         spec: &ModelSpec,
     ) -> Result<Task> {
-        if description.max_tokens > spec.positions {
-            let message = format!("more than the {} positions of this model", spec.positions);
+        let prefix_tokens = description.prefix_tokens;
+        let positions = positions_behind(prefix_tokens, file, "task.prefix_tokens", spec)?;
+        if description.max_tokens > positions {
+            let message = format!("more than the {positions} positions of this model");
             return Err(Error::key(file, "task.max_tokens", message));
         }
         let template = template_for(&description.template, description.causal_tail, file, spec)?;
@@ -87,12 +92,17 @@ impl Task {
         };
         let (target, max_tokens) = (description.target.clone(), description.max_tokens);
         let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
-        Ok(Task { template, tokenizer, head, target, max_tokens, answer, enclosed })
+        Ok(Task { template, tokenizer, head, target, max_tokens, prefix_tokens, answer, enclosed })
     }
 
     /// The longest row that it accepts.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
+    }
+
+    /// Rows of the prefix that every row stands behind; `None` without one.
+    pub fn prefix_tokens(&self) -> Option<usize> {
+        self.prefix_tokens
     }
 
     /// Turns examples into rows of tokens.
@@ -117,6 +127,18 @@ impl Task {
             Head::Verbalizer(verbalizer) => verbalizer.target(text).map(Some),
             Head::Vocabulary { candidates, .. } => gold_token(candidates.as_ref(), &self.tokenizer, glue, text),
         })
+    }
+}
+
+/// The positions of the model that a prefix leaves to a text: positions of the text go on behind it.
+fn positions_behind(prefix: Option<usize>, file: &Path, key: &str, spec: &ModelSpec) -> Result<usize> {
+    match spec.positions.checked_sub(prefix.unwrap_or(0)) {
+        Some(left @ 1..) => Ok(left),
+        _ => {
+            let message =
+                format!("takes all of the {} positions of this model; nothing is left for a text", spec.positions);
+            Err(Error::key(file, key, message))
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::prompt::encoder::{EncoderKind, Shapes};
 
-use super::{BackboneConfig, BackboneMode, Compute, LARGEST_SEED, Loss, Metric, RunConfig};
+use super::{BackboneConfig, BackboneMode, Compute, LARGEST_SEED, Loss, Metric, PromptConfig, RunConfig};
 use crate::error::{Error, Result};
 use crate::keys::{Checked, check, optionally_within, required, within};
 
@@ -20,6 +20,8 @@ const MOST_THREADS: usize = 1024;
 /// An LSTM this wide has a thousand million numbers a layer.
 const LARGEST_ENCODER: usize = 8192;
 const MOST_ENCODER_LAYERS: usize = 16;
+/// As of the pseudo tokens of one piece.
+const MOST_PREFIX_TOKENS: usize = 1000;
 /// No optimiser survives more; it is far inside f32, in which the training computes.
 const LARGEST_RATE: f64 = 1000.0;
 /// With more there is hardly a model left.
@@ -124,7 +126,28 @@ impl RunConfig {
         let message = format!("is for the lstm; prompt.encoder is \"{}\"", kind.name());
         check(prompt.layers.is_none() || kind == EncoderKind::Lstm, "prompt.layers", message)?;
         optionally_within("prompt.hidden_size", prompt.hidden_size, LARGEST_ENCODER)?;
-        optionally_within("prompt.layers", prompt.layers, MOST_ENCODER_LAYERS)
+        optionally_within("prompt.layers", prompt.layers, MOST_ENCODER_LAYERS)?;
+        self.check_prefix()
+    }
+
+    fn check_prefix(&self) -> Checked {
+        let PromptConfig { prefix_tokens, prefix_hidden_size, prefix_init, prefix_text, .. } = &self.prompt;
+        optionally_within("prompt.prefix_tokens", *prefix_tokens, MOST_PREFIX_TOKENS)?;
+        let needs_prefix = [
+            ("prompt.prefix_hidden_size", prefix_hidden_size.is_some()),
+            ("prompt.prefix_init", prefix_init.is_some()),
+            ("prompt.prefix_text", prefix_text.is_some()),
+        ];
+        for (key, given) in needs_prefix {
+            check(!given || prefix_tokens.is_some(), key, "is for a prefix; give prompt.prefix_tokens or remove it")?;
+        }
+        optionally_within("prompt.prefix_hidden_size", *prefix_hidden_size, LARGEST_ENCODER)?;
+        let message = "and prompt.prefix_init both say where the prefix starts; keep one of them";
+        check(prefix_text.is_none() || prefix_init.is_none(), "prompt.prefix_text", message)?;
+        let message = "starts a plain table, not one that is projected; remove prompt.prefix_hidden_size";
+        check(prefix_text.is_none() || prefix_hidden_size.is_none(), "prompt.prefix_text", message)?;
+        let empty = prefix_text.as_ref().is_some_and(|text| text.trim().is_empty());
+        check(!empty, "prompt.prefix_text", "is empty; give a text or remove the key")
     }
 
     fn check_backbone(&self) -> Checked {

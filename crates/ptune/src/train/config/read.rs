@@ -11,6 +11,7 @@ use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::model::Projection;
+use crate::prompt::initial::PrefixInit;
 
 /// Keys that are designed but whose feature is not built, and what to do.
 pub(super) const LATER_KEYS: &[(&str, &str)] = &[
@@ -65,7 +66,15 @@ impl RunConfig {
                 verbalizer: vec![(String::new(), Vec::new())],
                 ..TaskConfig::default()
             },
-            prompt: PromptConfig { hidden_size: Some(1), layers: Some(1), ..PromptConfig::default() },
+            prompt: PromptConfig {
+                hidden_size: Some(1),
+                layers: Some(1),
+                prefix_tokens: Some(1),
+                prefix_hidden_size: Some(1),
+                prefix_init: Some(PrefixInit::Zero),
+                prefix_text: Some(String::new()),
+                ..PromptConfig::default()
+            },
             backbone: BackboneConfig {
                 lora_rank: Some(1),
                 lora_alpha: Some(1.0),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::progress::Progress;
 use super::training::Training;
 use super::{Run, Summary};
-use crate::adapter::{Adapter, Description, Metrics as AdapterMetrics, Tuned};
+use crate::adapter::{Adapter, Description, Matrix, Metrics as AdapterMetrics, Tuned};
 use crate::checkpoint::ModelDirectory;
 use crate::method::{Head, Prompt};
 use crate::model::Model;
@@ -59,16 +59,18 @@ impl Training<'_> {
 impl Run<'_> {
     /// Keeps what is trained: writes the adapter, replacing an older one.
     pub(super) fn keep(&self, model: &Model, prompt: &Prompt, step: usize, dev: Option<&Metrics>) -> Result<()> {
-        let rows = prompt.forward(self.device).rows().map_or(Vec::new(), |rows| rows.read().to_vec());
+        let injection = prompt.forward(self.device, model);
+        let [rows, prefix] = [injection.rows(), injection.prefix()].map(Matrix::of);
         let weights = model.parameters().iter().flat_map(|parameter| parameter.value.read());
-        if rows.iter().chain(weights).any(|value| !value.is_finite()) {
+        if rows.values.iter().chain(&prefix.values).chain(weights).any(|value| !value.is_finite()) {
             return Err(diverged(step));
         }
-        let (directory, width) = (self.adapter(), self.base.width);
-        let description = self.describe(!rows.is_empty(), dev);
+        let directory = self.adapter();
+        let description = self.describe(rows.rows > 0, dev);
         let trained = !model.parameters().is_empty();
         let tuned = if trained { Tuned::write(&directory, model)? } else { Tuned::default() };
-        let adapter = Adapter { description, rows: rows.len() / width, width, prompt: rows, tuned };
+        let width = self.base.width;
+        let adapter = Adapter { description, rows: rows.rows, width, prompt: rows.values, prefix, tuned };
         adapter.save(&directory)
     }
 
@@ -88,12 +90,12 @@ impl Run<'_> {
         }
         let trainer = self.kept_model(trainer, &kept.tuned)?;
         let step = progress.step;
-        let prompt = (kept.rows > 0).then(|| self.device.upload(kept.rows, kept.width, &kept.prompt));
+        let prompt = kept.injection(self.device, &trainer.model);
         let mut progress = |done, total| {
             observe(Event::Evaluating { done, total });
             self.check_stop(step)
         };
-        let metrics = self.scorer(&trainer, prompt.as_ref()).evaluate(test, &mut progress)?;
+        let metrics = self.scorer(&trainer, &prompt).evaluate(test, &mut progress)?;
         kept.description.metrics.test = metrics.to_map();
         kept.save(&directory)?;
         Ok((Some(metrics), trainer))
@@ -131,6 +133,7 @@ impl Run<'_> {
             compute: config.compute.name().into(),
             encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),
             shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
+            prefix_tokens: self.task.prefix_tokens(),
             loss,
             labels,
             vocabulary,

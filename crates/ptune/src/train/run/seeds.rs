@@ -14,7 +14,7 @@ use crate::model::{Gradients, Model};
 use crate::tensor::Device;
 use crate::train::batches::Batches;
 use crate::train::config::RunConfig;
-use crate::train::prepare::{Prepared, describe_base, load_model, new_prompt};
+use crate::train::prepare::{Prepared, Start, describe_base, load_model, new_prompt};
 use crate::train::state::Identity;
 use crate::train::{Event, Recipe, Trainer};
 use crate::{Error, Result, files};
@@ -97,7 +97,7 @@ fn run_all(
     let former: Vec<_> = places.iter().map(|place| Former::find(&place.out, options.resume)).collect::<Result<_>>()?;
     config.to_toml()?; // a path that TOML cannot name is refused before the others are opened
     let prepared = Prepared::read(config, file, observe)?;
-    let Prepared { directory, config, spec, task, initial_words, data, gradients } = prepared;
+    let Prepared { directory, config, spec, task, start, data, gradients } = prepared;
     let base = describe_base(&directory, &spec)?;
     if gradients != Gradients::None {
         config.require_length(file)?;
@@ -128,7 +128,7 @@ fn run_all(
         let (group, places): (Vec<_>, Vec<_>) = open.drain(..together).unzip();
         let (first, _) = &group[0];
         let model = load_model(&first.config, &directory, device, gradients, observe)?;
-        let come_to = train_over(model, group, file, &initial_words, observe)?;
+        let come_to = train_over(model, group, file, &start, observe)?;
         places.into_iter().zip(come_to).for_each(|(place, summary)| *place = Some(summary));
     }
     Ok(summaries.into_iter().flatten().collect())
@@ -139,14 +139,14 @@ fn train_over(
     model: Model,
     runs: Vec<(&Run<'_>, (Former, Option<Lock>))>,
     file: &Path,
-    initial_words: &[Option<u32>],
+    start: &Start,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Vec<Summary>> {
     let Run { device, config, task, data, .. } = runs[0].0;
     let mut batches = Batches::new(config, task, &model, &data.train.examples, runs.len());
     let mut prompts = Vec::new();
     for (run, _) in &runs {
-        let prompt = new_prompt(&run.config, file, device, &model, initial_words)?;
+        let prompt = new_prompt(&run.config, file, device, &model, start)?;
         prompts.push((prompt, &run.task.head, Recipe::of(&run.config.train)));
     }
     let (mut locks, mut trainings) = (Vec::new(), Vec::new());

@@ -101,8 +101,8 @@ impl<'a> Training<'a> {
         let steps_per_epoch = Order::batches_per_epoch(rows, config.batch_size);
         let schedule = Schedule {
             kind: config.schedule,
-            learning_rate: match (&learner.prompt, config.backbone_learning_rate) {
-                (Prompt::Manual, Some(rate)) => rate,
+            learning_rate: match (learner.prompt.is_trained(), config.backbone_learning_rate) {
+                (false, Some(rate)) => rate,
                 _ => config.learning_rate,
             },
             warmup_steps: config.warmup_steps,
@@ -212,12 +212,12 @@ impl<'a> Training<'a> {
     }
 
     fn score(&self, trainer: &Trainer<'_>, data: &Dataset, observe: &mut dyn FnMut(Event<'_>)) -> Result<Metrics> {
-        let prompt = self.learner.prompt.forward(trainer.device);
+        let prompt = self.learner.prompt.forward(trainer.device, &trainer.model);
         let mut progress = |done, total| {
             observe(Event::Evaluating { done, total });
             self.run.check_stop(self.progress.step)
         };
-        self.run.scorer(trainer, prompt.rows()).evaluate(data, &mut progress)
+        self.run.scorer(trainer, &prompt).evaluate(data, &mut progress)
     }
 
     /// Saves the state, unless it is on disk already.
@@ -236,7 +236,7 @@ impl<'a> Training<'a> {
 impl Run<'_> {
     /// Steps of the run: none where there is nothing to train.
     fn steps(&self, prompt: &Prompt, steps_per_epoch: usize) -> usize {
-        let trains = !self.config.backbone.mode.is_frozen() || matches!(prompt, Prompt::Encoder(_));
+        let trains = !self.config.backbone.mode.is_frozen() || prompt.is_trained();
         match (self.config.train.steps, self.config.train.epochs) {
             _ if !trains => 0,
             (Some(steps), _) => steps,
