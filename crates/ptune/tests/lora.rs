@@ -174,7 +174,7 @@ fn a_new_addition_changes_no_bit_and_a_trained_one_leaves_the_model_as_it_was() 
 fn train(model: Model, device: &Device) -> Model {
     let group = GroupRecipe { learning_rate: 1e-2, weight_decay: 0.1 };
     let recipe = Recipe { kind: OptimizerKind::AdamW, clip_norm: 1.0, prompt: group, backbone: group, head: group };
-    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::Manual, &HEAD, recipe)], device);
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::manual(), &HEAD, recipe)], device);
     for _ in 0..5 {
         let layout = pack(&examples(0));
         let batch = Batch { targets: targets(&layout), layout, share: 1.0 };
@@ -304,7 +304,7 @@ fn check_losses(name: &str, case: Case, device: &Device) {
     let number = |key: &str| case.about[key].as_f64().expect("a number");
     let group = GroupRecipe { learning_rate: number("learning_rate"), weight_decay: number("weight_decay") };
     let recipe = Recipe { kind: OptimizerKind::AdamW, clip_norm: 0.0, prompt: group, backbone: group, head: group };
-    let (mut trainer, mut learners) = Trainer::new(case.model, vec![(Prompt::Manual, &HEAD, recipe)], device);
+    let (mut trainer, mut learners) = Trainer::new(case.model, vec![(Prompt::manual(), &HEAD, recipe)], device);
     for (step, want) in case.about["losses"].as_array().expect("losses").iter().enumerate() {
         let want = want.as_f64().expect("a loss");
         let batch = Batch { layout: case.layout.clone(), targets: case.gold.clone(), share: 1.0 };

@@ -41,7 +41,7 @@ impl Device {
 
     /// `y += s (x A^T) B^T`, y in f32.
     pub(crate) fn low_rank_add(&self, y: &mut Tensor, x: &Tensor, layer: &LowRank) {
-        let wide = self.widened(x);
+        let wide = self.as_f32(x);
         let u = self.inner(wide.as_ref().unwrap_or(x), layer);
         kernels::matmul_add(
             &self.rank_product(Operation::Products, u.rows(), &layer.b),
@@ -53,7 +53,7 @@ impl Device {
 
     /// `d_x += s (d_y B) A`, d_x in f32.
     pub(crate) fn low_rank_backward_add(&self, d_x: &mut Tensor, d_y: &Tensor, layer: &LowRank) {
-        let wide = self.widened(d_y);
+        let wide = self.as_f32(d_y);
         let g = self.inner_backward(wide.as_ref().unwrap_or(d_y), layer);
         let doing = self.rank_product(Operation::ProductsBackward, g.rows(), &layer.a);
         kernels::matmul_backward_input_add(&doing, d_x.data_mut(), g.view(), &layer.a);
@@ -68,7 +68,7 @@ impl Device {
         d_a: &mut Tensor,
         d_b: &mut Tensor,
     ) {
-        let (wide_y, wide_x) = (self.widened(d_y), self.widened(x));
+        let (wide_y, wide_x) = (self.as_f32(d_y), self.as_f32(x));
         let (d_y, x) = (wide_y.as_ref().unwrap_or(d_y), wide_x.as_ref().unwrap_or(x));
         self.linear_backward_weight(d_y, &self.inner(x, layer), d_b);
         self.linear_backward_weight(&self.inner_backward(d_y, layer), x, d_a);
@@ -96,12 +96,8 @@ impl Device {
     }
 
     /// A copy in f32 of rows in bf16.
-    fn widened(&self, x: &Tensor) -> Option<Tensor> {
-        (x.dtype() == Dtype::Bf16).then(|| {
-            let mut y = self.uninitialised(x.rows(), x.columns());
-            kernels::widen_rows(&self.doing(Operation::Rows), y.data_mut(), x.memory(), x.columns());
-            y
-        })
+    fn as_f32(&self, x: &Tensor) -> Option<Tensor> {
+        (x.dtype() == Dtype::Bf16).then(|| self.widened(x))
     }
 
     /// `factor x`
