@@ -20,6 +20,9 @@ use crate::report::{print, visible};
 ///   en/answers.txt           every answer, a word a line: a vocabulary for task.vocabulary
 ///   ko/...                   the same in Korean, the same facts in the same part
 ///   prompts.jsonl            prompts that a person would think equal, as templates
+///   answers.txt              the answers of both languages
+///   world-mlm.toml           run files for `ptune pretrain`: they make the models world-mlm and
+///   world-gpt.toml           world-gpt that are part of this program
 ///
 /// The corpus says all facts, those for testing too: a prompt is trained on the training facts
 /// only, and asked for others that the model has read about.
@@ -45,6 +48,7 @@ Examples:
   ptune world world                          200,000 sentences, about 9 MB
   ptune world small --sentences 10000        little more than every fact once
   ptune world other --seed 1                 other sentences, other facts for testing
+  ptune world world && ptune pretrain world/world-mlm.toml --out world-mlm
 
 A task in a run file:
   [data]

@@ -24,6 +24,24 @@ fn the_files_hold_what_the_library_makes_of_the_seed() {
     assert_eq!(scene.read("out/prompts.jsonl").lines().count() as u64, said["prompts"].as_u64().unwrap());
 }
 
+/// Its run files work on what stands beside them, and every answer is a token of the tokenizer that they make.
+#[test]
+fn the_run_files_make_the_models_in_the_binary() {
+    let scene = Scene::new();
+    scene.run(&["world", "out", "--sentences", "6000", "--json"]).object();
+    let answers = scene.read("out/answers.txt");
+    for name in ["world-mlm", "world-gpt"] {
+        let file = format!("out/{name}.toml");
+        let short = ["--set", "train.steps=1", "--set", "train.batch_tokens=64", "--set", "data.held_out=0.0"];
+        scene.run(&[&["pretrain", &file, "--out", name, "--json"][..], &short].concat()).object();
+        let tokenizer: serde_json::Value = scene.read(&format!("{name}/model/tokenizer.json")).parse().unwrap();
+        let vocabulary = tokenizer["model"]["vocab"].as_object().unwrap();
+        assert_eq!(vocabulary.len(), 4000);
+        let cut: Vec<_> = answers.lines().filter(|word| !vocabulary.contains_key(*word)).collect();
+        assert!(cut.is_empty(), "{name} has no token for {cut:?}");
+    }
+}
+
 fn json(fact: &Fact) -> String {
     serde_json::to_string(&row(fact, Language::Korean)).unwrap()
 }

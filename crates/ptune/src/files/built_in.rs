@@ -18,8 +18,10 @@ macro_rules! model {
     };
 }
 
-static MODELS: &[Model] =
-    &[model!("world-mlm", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")];
+static MODELS: &[Model] = &[
+    model!("world-mlm", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+    model!("world-gpt", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+];
 
 /// The names of the models.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -6,14 +6,23 @@
 //! en/capital/train.jsonl         rows of the probing task; dev.jsonl, test.jsonl
 //! ko/...                         the same in Korean
 //! prompts.jsonl                  the prompts written by hand: relation, language, template, kind, of
+//! answers.txt                    the answers in both languages: words that a tokenizer keeps whole
+//! world-mlm.toml, world-gpt.toml the run files that pre-train the two models in the binary on these files
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::{Language, World, corpus, row, split};
 use crate::{Result, files};
+
+/// The run files of the models in the binary: `ptune pretrain` reads them beside the text.
+const PRETRAINING: [(&str, &str); 2] = [
+    ("world-mlm.toml", include_str!("../../assets/models/world-mlm.toml")),
+    ("world-gpt.toml", include_str!("../../assets/models/world-gpt.toml")),
+];
 
 /// What was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +53,15 @@ pub fn write(world: &World, directory: &Path, seed: u64, sentences: usize) -> Re
                 files::write_atomically(&directory.join(format!("{part}.jsonl")), json_lines(rows).as_bytes())?;
             }
         }
-        let answers: String = world.answers(language).iter().map(|answer| format!("{answer}\n")).collect();
-        files::write_atomically(&directory.join("answers.txt"), answers.as_bytes())?;
+        let answers = world.answers(language);
+        files::write_atomically(&directory.join("answers.txt"), lines(&answers).as_bytes())?;
+    }
+    let mut seen = BTreeSet::new(); // symbols and numbers are the same words in both
+    let words = Language::ALL.into_iter().flat_map(|language| world.answers(language));
+    let words: Vec<&str> = words.filter(|word| seen.insert(*word)).collect();
+    files::write_atomically(&directory.join("answers.txt"), lines(&words).as_bytes())?;
+    for (name, run) in PRETRAINING {
+        files::write_atomically(&directory.join(name), run.as_bytes())?;
     }
     files::write_atomically(&directory.join("corpus.txt"), text.as_bytes())?;
     let written = Written { lines: text.lines().count(), bytes: text.len(), prompts: prompts.len() };
@@ -69,6 +85,10 @@ fn prompts(world: &World) -> Vec<Value> {
         }
     }
     prompts
+}
+
+fn lines<'a>(words: impl IntoIterator<Item = &'a &'a str>) -> String {
+    words.into_iter().map(|word| format!("{word}\n")).collect()
 }
 
 fn json_lines(rows: impl Iterator<Item = Value>) -> String {
