@@ -4,6 +4,7 @@
 //! (a full disk), 2 the request was wrong (a file, a flag, a key). Each command has its own file.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // commands talk to people
 
+mod adapter;
 mod bench;
 mod evaluate;
 mod inspect;
@@ -57,6 +58,7 @@ enum Command {
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
     Inspect(inspect::Arguments),
+    Adapter(adapter::Arguments),
     Bench(bench::Arguments),
     Pretrain(pretrain::Arguments),
     World(world::Arguments),
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
+        Command::Adapter(arguments) => adapter::run(arguments),
         Command::Bench(arguments) => bench::run(arguments, threads),
         Command::Pretrain(arguments) => pretrain::run(arguments, threads),
         Command::World(arguments) => world::run(arguments),

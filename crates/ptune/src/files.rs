@@ -74,6 +74,18 @@ pub fn create_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|source| Error::write(path, source))
 }
 
+/// Creates a directory for something new: one that holds anything already is refused.
+///
+/// # Errors
+/// [`Error::File`] when it is there and not empty; as [`create_directory`].
+pub fn create_new_directory(path: &Path) -> Result<()> {
+    let holds_something = path.is_dir() && fs::read_dir(path).map_err(|e| Error::read(path, e))?.next().is_some();
+    if holds_something {
+        return Err(Error::file(path, "is there already and not empty; name another directory"));
+    }
+    create_directory(path)
+}
+
 /// Renames a file over another and syncs the directory.
 ///
 /// # Errors

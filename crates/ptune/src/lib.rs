@@ -37,6 +37,7 @@ pub mod error;
 pub mod files;
 pub mod inspect;
 mod keys;
+pub mod merge;
 pub mod method;
 pub mod model;
 pub mod ops;

@@ -167,7 +167,7 @@ impl Predictor {
 }
 
 /// The task of an adapter over the model that it was trained on.
-fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &ModelSpec) -> Result<Task> {
+pub(crate) fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &ModelSpec) -> Result<Task> {
     loaded.check_base(&directory.fingerprint(&spec.embeddings.words)?, directory.path())?;
     let file = adapter.join("adapter.toml");
     let task = Task::from_adapter(&loaded.description, &file, directory, spec)?;
@@ -187,7 +187,7 @@ fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &
 }
 
 /// Where the model of an adapter is now.
-fn find_base(adapter: &Path, base: &Base) -> Result<PathBuf> {
+pub(crate) fn find_base(adapter: &Path, base: &Base) -> Result<PathBuf> {
     hub::locate_again(Path::new(&base.path), &base.name).ok_or_else(|| {
         let message =
             format!("its model '{}' is not at {} any more; say where it is with --model", base.name, base.path);

@@ -17,6 +17,7 @@ use super::files::{ADAPTER_FILE, next, tuned_of};
 use crate::checkpoint::{ModelDirectory, Weights};
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
+use crate::keys::check;
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Lora, Model, TrainedTensor};
 use crate::parameter::Group;
@@ -86,16 +87,29 @@ impl Tuned {
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Model> {
+        if self.lora.is_some() {
+            self.check(adapter, &ModelSpec::read(base)?)?;
+        }
         let files = self.open(adapter)?;
-        let Some(lora) = &self.lora else { return Model::load(base, &files, device, Gradients::None, progress) };
-        let manifest = adapter.join(ADAPTER_FILE);
-        let wrong = |(key, message): (String, String)| Error::key(&manifest, key, message);
-        lora.check("tuned.lora.").map_err(wrong)?;
-        lora.check_targets(&ModelSpec::read(base)?, "tuned.lora.targets").map_err(wrong)?;
-        let matrices = files.first().ok_or_else(|| wrong(("tuned.backbone".into(), "is missing".into())))?;
+        let (Some(lora), [matrices, ..]) = (&self.lora, files.as_slice()) else {
+            return Model::load(base, &files, device, Gradients::None, progress);
+        };
         let mut model = Model::load(base, &[], device, Gradients::None, progress)?;
         model.load_lora(lora, matrices)?;
         Ok(model)
+    }
+
+    /// Refuses low-rank additions that the base cannot have.
+    ///
+    /// # Errors
+    /// [`Error::Key`] of `adapter.toml` in `adapter`.
+    pub fn check(&self, adapter: &Path, base: &ModelSpec) -> Result<()> {
+        let Some(lora) = &self.lora else { return Ok(()) };
+        let has_file =
+            check(self.backbone.is_some(), "tuned.backbone", "is missing; it holds the matrices of tuned.lora");
+        let checked = has_file.and_then(|()| lora.check("tuned.lora."));
+        let checked = checked.and_then(|()| lora.check_targets(base, "tuned.lora.targets"));
+        checked.map_err(|(key, message)| Error::key(&adapter.join(ADAPTER_FILE), key, message))
     }
 
     /// Opens the files in `directory`, having checked every byte.

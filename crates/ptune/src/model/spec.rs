@@ -142,6 +142,12 @@ impl LinearSpec {
         LinearSpec { name, outputs, inputs, stored: Stored { transposed: false, outputs, first: 0 } }
     }
 
+    /// Where the file's weight, row by row, has the number of an output and an input of this layer.
+    pub fn place(&self, output: usize, input: usize) -> usize {
+        let Stored { transposed, outputs, first } = self.stored;
+        if transposed { input * outputs + first + output } else { (first + output) * self.inputs + input }
+    }
+
     /// The shape of the weight in the file.
     pub fn stored_shape(&self) -> [usize; 2] {
         let Stored { transposed, outputs, .. } = self.stored;

@@ -33,6 +33,7 @@ pub use config::RunConfig;
 pub use learner::{Batch, Learner};
 pub use optimizer::{GroupRecipe, Optimizer, Recipe, Schedule};
 pub use order::Order;
+pub(crate) use prepare::describe_base;
 pub use run::{Options, Summary, finished, run, run_seeds, run_with, seed_directory};
 pub use task::Task;
 pub(crate) use task::open_tokenizer;

@@ -1,0 +1,4 @@
+//! The combinations of docs/methods.md, over a small model of every family that the golden cases have.
+
+mod merge;
+mod scene;
