@@ -165,9 +165,10 @@ fn of_adapter(adapter: &AdapterFacts) -> Vec<String> {
     if adapter.labels.is_empty() {
         lines.push(line(
             "answers",
-            match adapter.candidates {
-                Some(candidates) => format!("{candidates} candidate words"),
-                None => "any word of the model".into(),
+            match (adapter.answer_tokens, adapter.candidates) {
+                (Some(longest), _) => format!("any text of at most {longest} tokens"),
+                (_, Some(candidates)) => format!("{candidates} candidate words"),
+                _ => "any word of the model".into(),
             },
         ));
     }

@@ -7,7 +7,9 @@
 mod adapter;
 mod bench;
 mod evaluate;
+mod generate;
 mod inspect;
+mod lines;
 mod predict;
 mod pretrain;
 mod progress;
@@ -57,6 +59,7 @@ enum Command {
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
+    Generate(generate::Arguments),
     Inspect(inspect::Arguments),
     Adapter(adapter::Arguments),
     Bench(bench::Arguments),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
+        Command::Generate(arguments) => generate::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
         Command::Adapter(arguments) => adapter::run(arguments),
         Command::Bench(arguments) => bench::run(arguments, threads),

@@ -1,25 +1,19 @@
 //! `ptune predict ADAPTER`: answers with probabilities; JSON lines in, JSON lines out, order kept.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, mpsc};
 
 use anyhow::Result;
-use ptune::data::{Encoded, Example, jsonl};
 use ptune::predict::{Prediction, Predictor};
 use ptune::{Device, Error};
 use serde_json::{Map, Value, json};
 
+use crate::lines::{self, Batch};
 use crate::progress::Progress;
 use crate::report::{print, visible};
 
-/// Lines computed together: at most so many, and so many tokens, as the model computes at once.
-const BATCH_LINES: usize = 128;
-const BATCH_TOKENS: usize = 1024;
-/// Lines read and cut into tokens ahead.
-const AHEAD: usize = 512;
+/// Lines computed together: as the model computes them at once.
+const BATCH: Batch = Batch { lines: 128, tokens: 1024 };
 
 /// Answer with a trained adapter
 ///
@@ -56,130 +50,25 @@ Examples:
   tail -f reviews.jsonl | ptune predict runs/first/adapter --input -";
 
 pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
-    let example = arguments.input.is_none().then(|| example_from(&arguments.fields)).transpose()?;
+    let example = arguments.input.is_none().then(|| lines::example_from(&arguments.fields)).transpose()?;
     let mut progress = Progress::new();
     let predictor = Predictor::open(&arguments.adapter, arguments.model.as_deref(), device, &mut |done, total| {
         progress.update("loading", done, total, "");
     });
     progress.clear();
     let predictor = predictor?;
+    predictor.check_predicts()?;
     let top = usize::from(arguments.top);
     match (&arguments.input, example) {
-        (Some(input), _) => stream(predictor, input, top),
+        (Some(input), _) => lines::stream(predictor, input, BATCH, |predictor, rows, _| {
+            Ok(predictor.answer(rows, top).into_iter().map(|answer| answer.map(|answer| to_json(&answer))).collect())
+        }),
         (None, Some(example)) => {
             let prediction = predictor.predict(&[example], top).remove(0)?;
             print(&if arguments.json { to_json(&prediction).to_string() } else { to_text(&prediction) })?;
             Ok(ExitCode::SUCCESS)
         }
         (None, None) => Err(Error::request("give --field or --input").into()),
-    }
-}
-
-/// `--field name=text`, each once.
-fn example_from(fields: &[String]) -> Result<Example, Error> {
-    let mut named: Vec<(String, String)> = Vec::new();
-    for field in fields {
-        let Some((name, text)) = field.split_once('=') else {
-            return Err(Error::request(format!("--field {field}: write NAME=TEXT, as in --field text=\"good soup\"")));
-        };
-        if named.iter().any(|(known, _)| known == name) {
-            return Err(Error::request(format!("--field {name} is given twice")));
-        }
-        named.push((name.to_owned(), text.to_owned()));
-    }
-    Ok(Example::from_fields(named))
-}
-
-/// A line of the input, cut into tokens. `number` is that of a line that could be read.
-struct Line {
-    number: Option<usize>,
-    row: Result<Encoded, Error>,
-}
-
-/// Answers lines as they come: whatever has been read, up to a batch, is computed together.
-fn stream(predictor: Predictor, input: &Path, top: usize) -> Result<ExitCode> {
-    let source: Box<dyn Read + Send> = if input == Path::new("-") {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(File::open(input).map_err(|e| Error::read(input, e))?)
-    };
-    let predictor = Arc::new(predictor);
-    let lines = read_ahead(source, input, Arc::clone(&predictor));
-    let mut failed = false;
-    let mut waiting = None;
-    while let Some(first) = waiting.take().or_else(|| lines.recv().ok()) {
-        let mut batch = vec![first];
-        let mut tokens = batch[0].tokens();
-        while let Some(line) = (batch.len() < BATCH_LINES).then(|| lines.try_recv().ok()).flatten() {
-            tokens += line.tokens();
-            if tokens > BATCH_TOKENS {
-                waiting = Some(line);
-                break;
-            }
-            batch.push(line);
-        }
-        failed |= answer(&predictor, batch, top)?;
-    }
-    Ok(if failed { ExitCode::from(2) } else { ExitCode::SUCCESS })
-}
-
-/// Prints the answers to a batch, and what is wrong with a line in its place; whether there was any such line.
-fn answer(predictor: &Predictor, batch: Vec<Line>, top: usize) -> Result<bool> {
-    let (numbers, rows): (Vec<_>, Vec<_>) = batch.into_iter().map(|line| (line.number, line.row)).unzip();
-    let mut answers = Vec::with_capacity(numbers.len());
-    let (mut bad_lines, mut failed) = (false, None);
-    for (number, prediction) in numbers.into_iter().zip(predictor.answer(rows, top)) {
-        match prediction.map_err(|error| in_its_place(error, number)) {
-            Ok(prediction) => answers.push(to_json(&prediction).to_string()),
-            Err(Ok(answer)) => {
-                bad_lines = true;
-                answers.push(answer.to_string());
-            }
-            Err(Err(error)) => {
-                failed = Some(error);
-                break;
-            }
-        }
-    }
-    if !answers.is_empty() {
-        print(&answers.join("\n"))?;
-    }
-    failed.map_or(Ok(bad_lines), |error| Err(error.into()))
-}
-
-/// What stands in the place of an answer, where the line is to blame; the other errors end the work.
-fn in_its_place(error: Error, number: Option<usize>) -> Result<Value, Error> {
-    match (error, number) {
-        (Error::Line { line, message, .. }, _) => Ok(json!({"line": line, "error": message})),
-        (error, Some(line)) if error.is_request() => Ok(json!({"line": line, "error": error.to_string()})),
-        (error, _) => Err(error),
-    }
-}
-
-/// The lines of `source`, read and cut into tokens by another thread: a slow pipe is answered line by line, a fast file
-/// in whole batches, and the next batch is ready when one is answered.
-fn read_ahead(source: Box<dyn Read + Send>, name: &Path, predictor: Arc<Predictor>) -> mpsc::Receiver<Line> {
-    let (send, receive) = mpsc::sync_channel(AHEAD);
-    let examples = jsonl::Lines::new(BufReader::new(source), name);
-    std::thread::spawn(move || {
-        let encoder = match predictor.encoder() {
-            Ok(encoder) => encoder,
-            Err(error) => return drop(send.send(Line { number: None, row: Err(error) })),
-        };
-        for example in examples {
-            let number = example.as_ref().ok().and_then(Example::line);
-            let row = example.and_then(|example| encoder.encode(&example));
-            if send.send(Line { number, row }).is_err() {
-                return;
-            }
-        }
-    });
-    receive
-}
-
-impl Line {
-    fn tokens(&self) -> usize {
-        self.row.as_ref().map_or(0, |row| row.tokens.len())
     }
 }
 

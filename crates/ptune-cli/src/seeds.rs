@@ -149,12 +149,14 @@ pub(crate) fn to_text(seeds: &[u64], summaries: &[Summary], out: &Path) -> Strin
         (mean, None) => format!("{mean:.4}"),
     });
     // It compares with the first metric of its rows: accuracy, or P@1.
-    line("majority", &|column| {
-        let first = metrics.iter().find(|other| other.rows == column.rows);
-        let of_rows = all.iter().find(|other| other.rows == column.rows && other.name == "majority");
-        let value = of_rows.filter(|_| first.is_some_and(|first| first.name == column.name));
-        value.and_then(|majority| majority.values.first()).map_or(String::new(), |value| format!("{value:.4}"))
-    });
+    if all.iter().any(|column| column.name == "majority") {
+        line("majority", &|column| {
+            let first = metrics.iter().find(|other| other.rows == column.rows);
+            let of_rows = all.iter().find(|other| other.rows == column.rows && other.name == "majority");
+            let value = of_rows.filter(|_| first.is_some_and(|first| first.name == column.name));
+            value.and_then(|majority| majority.values.first()).map_or(String::new(), |value| format!("{value:.4}"))
+        });
+    }
     let directories = seeds.iter().map(|seed| seed_directory(out, *seed).display().to_string());
     let _ = write!(text, "\n\nin each of {}: adapter/, {}", directories.collect::<Vec<_>>().join(", "), report::FILE);
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")

@@ -28,13 +28,14 @@
 //! Everything is f32 on the processor; results have the same bits for any number of threads. Errors are sentences with
 //! their place ([`Error`]); nothing is printed. The method is that of "GPT Understands, Too" (Liu et al., 2021). The
 //! modules from low to high: [`tensor`] and [`ops`]; [`checkpoint`]; [`model`] and [`prompt`]; [`method`]; [`data`];
-//! [`adapter`]; [`train`], whose first page shows a step; [`predict`].
+//! [`adapter`]; [`train`], whose first page shows a step; [`generate`]; [`predict`].
 
 pub mod adapter;
 pub mod checkpoint;
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod generate;
 pub mod inspect;
 mod keys;
 pub mod merge;

@@ -1,4 +1,4 @@
-//! An adapter over its model: evaluate a file, answer examples.
+//! An adapter over its model: evaluate a file, answer examples, write texts.
 
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::adapter::{Adapter, Base};
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Encoder, Example};
+use crate::generate::{Writer, Writing, Written};
 use crate::method::{Head, Injection};
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Model};
@@ -113,8 +114,70 @@ impl Predictor {
         self.task.encoder()
     }
 
+    /// Refuses a task whose answers are texts: it has no label or word to predict.
+    ///
+    /// # Errors
+    /// [`Error::Request`].
+    pub fn check_predicts(&self) -> Result<()> {
+        match self.task.head {
+            Head::Text { .. } => Err(Error::request("this adapter answers with text: use ptune generate")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a task whose answers are labels or words: its prompt was not trained to write.
+    ///
+    /// # Errors
+    /// [`Error::Request`].
+    pub fn check_generates(&self) -> Result<()> {
+        self.writer().map(drop)
+    }
+
+    /// The most tokens of an answer that is a text, as the task says; none of another task.
+    pub fn answer_tokens(&self) -> Option<usize> {
+        match self.task.head {
+            Head::Text { longest, .. } => Some(longest),
+            _ => None,
+        }
+    }
+
+    /// Writes answers to encoded examples, in their order, an error in the place of an error. `numbers` are those of the
+    /// examples, by which their random numbers are drawn.
+    ///
+    /// # Errors
+    /// A task whose answers are no texts.
+    pub fn generate(
+        &self,
+        encoded: Vec<Result<Encoded>>,
+        numbers: &[usize],
+        writing: &Writing,
+    ) -> Result<Vec<Result<Written>>> {
+        let writer = self.writer()?;
+        let asked = encoded.iter().zip(numbers).filter_map(|(row, number)| Some((row.as_ref().ok()?, *number)));
+        let (rows, numbers): (Vec<&Encoded>, Vec<usize>) = asked.unzip();
+        let mut texts = Vec::with_capacity(rows.len());
+        let mut failed = writer.write(&rows, &numbers, writing, |_, text| texts.push(text)).err();
+        // What was written before the scores stopped being finite is still an answer.
+        let mut texts = texts.into_iter();
+        let mut next = || texts.next().ok_or_else(|| failed.take().unwrap_or_else(unanswered));
+        Ok(encoded.into_iter().map(|row| row.and_then(|_| next())).collect())
+    }
+
+    fn writer(&self) -> Result<Writer<'_>> {
+        let Head::Text { end, .. } = self.task.head else {
+            let message = "this adapter answers with a label or a word: use ptune predict; what is to be generated is \
+                           trained with task.answer = \"text\"";
+            return Err(Error::request(message));
+        };
+        let Predictor { task, device, model, columns, prompt } = self;
+        Ok(Writer { device, model, columns, inject: prompt.inject(), tokenizer: &task.tokenizer, end })
+    }
+
     /// Answers encoded examples, in their order, an error in the place of an error.
     pub fn answer(&self, encoded: Vec<Result<Encoded>>, top: usize) -> Vec<Result<Prediction>> {
+        if self.check_predicts().is_err() {
+            return encoded.into_iter().map(|row| row.and_then(|_| Err(self.check_predicts().unwrap_err()))).collect();
+        }
         let rows: Vec<&Encoded> = encoded.iter().filter_map(|row| row.as_ref().ok()).collect();
         let mut answers = Vec::with_capacity(rows.len());
         let mut answer = |_, scores: &[f32]| answers.push(self.prediction(scores, top));
@@ -139,6 +202,7 @@ impl Predictor {
                 let words = best.iter().map(|&column| self.task.tokenizer.token(token(column)));
                 Prediction::Words(words.zip(self.probabilities(scores, &best)).collect())
             }
+            Head::Text { .. } => unreachable!("`answer` refuses texts"),
         }
     }
 

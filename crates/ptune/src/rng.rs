@@ -26,6 +26,8 @@ pub enum Purpose {
     World(u32),
     /// Which facts of a relation of the small world train, choose and test.
     WorldSplit(u32),
+    /// The tokens of a text that is written, by the number of its example.
+    Sampling(u32),
 }
 
 /// A stream of random numbers.
@@ -51,6 +53,7 @@ impl Rng {
             Purpose::LoraInitialisation => [10, 0],
             Purpose::World(part) => [8, part],
             Purpose::WorldSplit(relation) => [9, relation],
+            Purpose::Sampling(example) => [12, example],
         };
         Rng { key: [seed as u32, (seed >> 32) as u32], counter: 0, stream, block: [0; 4], used: 4 }
     }

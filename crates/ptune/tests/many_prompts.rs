@@ -11,6 +11,7 @@ use ptune::data::{Beginning, Dataset, pack, pack_from};
 use ptune::method::Prompt;
 use ptune::model::spec::ModelSpec;
 use ptune::model::{Gradients, Model};
+use ptune::prompt::AnswerKind;
 use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
 use ptune::train::config::{Loss, OptimizerKind, TaskConfig};
@@ -39,7 +40,7 @@ struct Case {
 }
 
 /// Verbalizers of one token a word, in two orders, and of several; probing over the whole vocabulary and over a few
-/// words of it; a manual prompt; the first again with another recipe.
+/// words of it; a manual prompt; the first again with another recipe; over a causal model, texts.
 fn cases(model: &Path, spec: &ModelSpec, scratch: &TempDir) -> Vec<Case> {
     let rows = scratch.path().join("rows.jsonl");
     let words = scratch.path().join("words.json");
@@ -49,8 +50,9 @@ fn cases(model: &Path, spec: &ModelSpec, scratch: &TempDir) -> Vec<Case> {
         let owned = |(label, word): &(&str, &str)| (label.to_string(), vec![word.to_string()]);
         TaskConfig { target: "label".into(), verbalizer: labels.iter().map(owned).collect(), ..TaskConfig::default() }
     };
+    let text = || TaskConfig { target: "hypothesis".into(), answer: Some(AnswerKind::Text), ..TaskConfig::default() };
     let probing = || TaskConfig { target: "word".into(), ..TaskConfig::default() };
-    let tasks = [
+    let mut tasks = vec![
         ("[P*2] {premise|shorten} [P*1] {hypothesis} [MASK]", labels(&[("a", "yes"), ("b", "maybe")])),
         ("{premise|shorten} [P*4] {hypothesis} [MASK]", labels(&[("b", "maybe"), ("a", "yes")])),
         ("[P*1] {premise|shorten} [P*2] [MASK]", labels(&[("a", "not good"), ("b", "yes")])),
@@ -59,6 +61,9 @@ fn cases(model: &Path, spec: &ModelSpec, scratch: &TempDir) -> Vec<Case> {
         ("{premise} {hypothesis} [MASK]", labels(&[("a", "yes"), ("b", "maybe")])),
         ("[P*2] {premise|shorten} [P*1] {hypothesis} [MASK]", labels(&[("a", "yes"), ("b", "maybe")])),
     ];
+    if spec.causal {
+        tasks.push(("[P*2] {premise|shorten} [P*1] [MASK]", TaskConfig { answer_tokens: Some(24), ..text() }));
+    }
     let encoders = [EncoderKind::Lstm, EncoderKind::Mlp, EncoderKind::Embedding];
     let case = |(i, (template, task)): (usize, (&str, TaskConfig))| {
         let config = RunConfig { task: TaskConfig { template: template.into(), ..task }, ..RunConfig::default() };
@@ -115,7 +120,7 @@ fn trained(device: &Device, model: &Path, cases: &[Case], which: &[usize], dropo
             };
             Batch {
                 layout,
-                targets: rows.iter().map(|&row| examples[row].target).collect(),
+                targets: rows.iter().flat_map(|&row| examples[row].targets.clone()).collect(),
                 share: 1.0 / (i + 1) as f64,
             }
         };
@@ -180,7 +185,7 @@ fn in_the_steady_state_a_step_of_several_makes_no_buffers() {
     for step in 0..4 {
         let batch = |case: &Case| Batch {
             layout: pack(case.data.examples.iter().map(|row| &row.encoded)),
-            targets: case.data.examples.iter().map(|row| row.target).collect(),
+            targets: case.data.examples.iter().flat_map(|row| row.targets.clone()).collect(),
             share: 1.0,
         };
         trainer.step(&mut learners.iter_mut().collect::<Vec<_>>(), cases[..3].iter().map(batch).collect(), None);

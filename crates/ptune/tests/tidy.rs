@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the library may use, beside itself and [`LOW`]. Data flows one way: never upwards.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("checkpoint", &[]),
     ("prompt", &["checkpoint"]),
     ("model", &["checkpoint"]),
@@ -16,7 +16,8 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("inspect", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("report", &["inspect", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("pretrain", &["train", "method", "data", "prompt", "model", "checkpoint"]),
-    ("predict", &["train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
+    ("generate", &["train", "data", "model", "checkpoint"]),
+    ("predict", &["generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("merge", &["predict", "train", "adapter", "model", "checkpoint"]),
     ("world", &[]),
 ];

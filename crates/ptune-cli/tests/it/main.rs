@@ -13,6 +13,7 @@ mod cache;
 mod contract;
 mod families;
 mod full_disk;
+mod generate;
 mod hostile;
 mod inspect;
 mod long_words;

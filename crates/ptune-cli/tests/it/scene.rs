@@ -124,6 +124,14 @@ impl Scene {
         Scene::with("gpt2_lstm", &run.replace(old, &format!("template = \"{template}\"")), ROWS)
     }
 
+    /// A task whose answers are texts, on a GPT-2.
+    pub(crate) fn text() -> Scene {
+        let (from, to) = (RUN.find("[task]").unwrap(), RUN.find("[train]").unwrap());
+        let task = "[task]\ntemplate = \"[P*2] {premise|shorten} ? [P*1] [MASK]\"\ntarget = \"hypothesis\"\n\
+                    answer = \"text\"\nanswer_tokens = 24\n\n";
+        Scene::with("gpt2_embedding", &format!("{}{task}{}", &RUN[..from], &RUN[to..]), ROWS)
+    }
+
     fn with(model: &str, run: &str, rows: &str) -> Scene {
         let scene = Scene { directory: tempfile::tempdir().unwrap() };
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ptune/tests/golden").join(model).join("model");

@@ -214,6 +214,12 @@ fn check_description(file: &Path, task: &Description) -> Result<()> {
     }
     let one_kind = task.labels.is_empty() || (task.vocabulary.is_none() && task.loss.is_none());
     require(one_kind, "task.labels", "exclude a vocabulary and a probing loss")?;
+    if let Some(longest) = task.answer_tokens {
+        let none_else = task.labels.is_empty() && task.vocabulary.is_none() && task.loss.is_none();
+        require(none_else, "task.answer_tokens", "excludes labels, a vocabulary and a probing loss")?;
+        let message = "must be from 1 to below max_tokens";
+        require((1..task.max_tokens).contains(&longest), "task.answer_tokens", message)?;
+    }
     require(hexadecimal(&task.base.fingerprint), "task.base.fingerprint", "must be 64 hexadecimal digits")?;
     require((1..=LARGEST_WIDTH).contains(&task.base.width), "task.base.width", "must be from 1 to 65536")?;
     let mut metrics = task.metrics.dev.values().chain(task.metrics.test.values());

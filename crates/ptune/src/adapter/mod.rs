@@ -96,7 +96,10 @@ pub struct Description {
     /// Probing: what the training loss compared the answer with; none with labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<String>,
-    /// Labels with their words, in the order of the classes; empty in probing.
+    /// Texts: the most tokens of an answer; none where the answer is a label or a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_tokens: Option<usize>,
+    /// Labels with their words, in the order of the classes; empty in probing, and for texts.
     #[serde(with = "labels", default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, Vec<String>)>,
     /// Probing: the token ids of the candidate answers, ascending and distinct, in `vocabulary.bin`.

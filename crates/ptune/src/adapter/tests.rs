@@ -23,6 +23,7 @@ fn classifier() -> Adapter {
             shapes: Some("lama".into()),
             prefix_tokens: None,
             loss: None,
+            answer_tokens: None,
             labels: vec![("zebra".into(), vec!["z".into(), "y".into()]), ("a b".into(), vec!["a".into()])],
             vocabulary: None,
             base: Base {
@@ -46,6 +47,13 @@ fn probe() -> Adapter {
     adapter.description.labels.clear();
     adapter.description.loss = Some("vocabulary".into());
     adapter.description.vocabulary = Some(vec![0, 7, 8, 30_521]);
+    adapter
+}
+
+fn writer() -> Adapter {
+    let mut adapter = classifier();
+    adapter.description.labels.clear();
+    adapter.description.answer_tokens = Some(32);
     adapter
 }
 
@@ -122,6 +130,7 @@ fn every_kind_of_adapter_comes_back_as_it_was() {
         (classifier(), ["adapter.toml", "prompt.safetensors"].as_slice()),
         (probe(), ["adapter.toml", "prompt.safetensors", "vocabulary.bin"].as_slice()),
         (manual(), ["adapter.toml"].as_slice()),
+        (writer(), ["adapter.toml", "prompt.safetensors"].as_slice()),
     ] {
         let directory = saved(&adapter);
         assert_eq!(Adapter::load(directory.path()).unwrap(), adapter);
@@ -132,7 +141,7 @@ fn every_kind_of_adapter_comes_back_as_it_was() {
 
 #[test]
 fn the_same_adapter_has_the_same_bytes() {
-    for adapter in [classifier(), probe(), manual(), prefixed(classifier()), prefixed(manual())] {
+    for adapter in [classifier(), probe(), manual(), writer(), prefixed(classifier()), prefixed(manual())] {
         assert_eq!(Adapter::load(saved(&adapter).path()).unwrap(), adapter);
         assert_eq!(contents(saved(&adapter).path()), contents(saved(&adapter.clone()).path()));
     }
@@ -150,7 +159,7 @@ fn saving_over_an_older_adapter_leaves_nothing_of_it() {
 #[test]
 fn an_adapter_that_could_not_be_loaded_is_not_saved() {
     type Damage = fn(&mut Adapter);
-    let cases: [(Damage, &str); 11] = [
+    let cases: [(Damage, &str); 12] = [
         (|adapter| adapter.prompt[1] = f32::NAN, "NaN"),
         (|adapter| adapter.prompt.truncate(5), "5 values for 2 rows"),
         (|adapter| adapter.width = 2, "prompt.width"),
@@ -165,6 +174,7 @@ fn an_adapter_that_could_not_be_loaded_is_not_saved() {
         ),
         (|adapter| adapter.prefix = prefixed(classifier()).prefix, "task.prefix_tokens is 0"),
         (|adapter| adapter.description.labels.truncate(1), "task.labels"),
+        (|adapter| adapter.description.answer_tokens = Some(8), "task.answer_tokens"),
         (|adapter| adapter.description.base.fingerprint.truncate(8), "task.base.fingerprint"),
         (|adapter| adapter.description.compute = "f64".into(), "task.compute"),
         (|adapter| adapter.description.metrics.dev = [("mrr".into(), f64::NAN)].into(), "task.metrics"),

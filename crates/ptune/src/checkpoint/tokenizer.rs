@@ -16,6 +16,7 @@
 //!
 //! Not read: SentencePiece's `.model`; transformers converts it.
 
+mod bytes;
 mod contained;
 mod kind;
 mod limits;

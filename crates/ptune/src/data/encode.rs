@@ -3,8 +3,8 @@
 //! ```text
 //! masked   start, piece*, end                 start and end are the family's own ([CLS] ... [SEP]); a copy with
 //!                                             k masks for each length k of a label word
-//! causal   start, piece* up to [MASK]         the last row predicts the answer; label words of several tokens go on
-//!                                             behind it ([`AnswerForm`])
+//! causal   start, piece* up to [MASK]         the last row predicts the answer; label words of several tokens, or the
+//!                                             answer itself where it is a text, go on behind it ([`AnswerForm`])
 //! ```
 //!
 //! Each piece is encoded alone. What stands before it decides its first token ([`Glue`]): white space of the template,
@@ -16,9 +16,9 @@
 //! belongs to the label word, as always. What stands before the first field is the same in every row of the task, and no row
 //! of it sees what stands behind: [`Encoded::leading`] counts it, so that a batch can compute it once.
 //!
-//! `max_tokens` counts the whole row, the longest label word included. A row that is too long loses tokens from the end
+//! `max_tokens` counts the whole row, the longest label word, or room for the longest text, included. A row that is too long loses tokens from the end
 //! of its longest `shorten` field, one at a time (of equally long ones the last loses first), until it fits. All copies
-//! of a row are cut alike: words of all lengths are asked about the same text.
+//! of a row are cut alike: words of all lengths are asked about the same text, and a text is asked for as it was trained.
 
 use std::collections::BinaryHeap;
 use std::ops::Range;
@@ -49,7 +49,7 @@ pub struct Encoded {
     /// The spans, a child somewhere behind its parent; they cover the tokens without gaps.
     pub spans: Vec<TokenSpan>,
     /// The indices in `tokens` of the rows that give the answer, ascending: masks, or in a causal model the rows before
-    /// the tokens of the answer. As many for every example of a task.
+    /// the tokens of the answer. As many for every example of a task, unless its answers are texts.
     pub answers: Vec<usize>,
     /// Causal: how many tokens at the beginning the template alone decides. They are the same in every row of the task. 0
     /// where nothing stands behind them, since an answer row belongs to one example.
@@ -129,7 +129,7 @@ impl<'a> Encoder<'a> {
     /// token in the model; in a causal model a piece behind `[MASK]`, or no row before it.
     pub fn new(template: &'a Template, tokenizer: &'a Tokenizer, form: RowForm) -> Result<Encoder<'a>> {
         let special = tokenizer.special();
-        let causal = matches!(form.answer, AnswerForm::Continuations(_));
+        let causal = form.answer.is_causal();
         for piece in template.pieces() {
             let (name, id) = match piece.kind {
                 PieceKind::Mask if causal => continue,
@@ -157,11 +157,19 @@ impl<'a> Encoder<'a> {
         self.template
     }
 
-    /// The rows of an example.
+    /// The rows of an example that is asked.
     ///
     /// Errors: a field is missing or has no text; the row does not fit into `max_tokens`; in a causal model, nothing is
     /// left before the answer.
     pub fn encode(&self, example: &Example) -> Result<Encoded> {
+        self.encode_for(example, &[])
+    }
+
+    /// The rows of an example whose targets are known. Where the answer is a text, these are its tokens and an end token: each
+    /// of them is the target of an answer row, and all but the last are rows too.
+    ///
+    /// Errors: as [`Encoder::encode`].
+    pub fn encode_for(&self, example: &Example, targets: &[u32]) -> Result<Encoded> {
         let (segments, mask) = self.segments(example)?;
         let joined = |segments: &[Segment]| -> Vec<Token> {
             segments.iter().flat_map(|segment| segment.tokens.clone()).collect()
@@ -178,18 +186,31 @@ impl<'a> Encoder<'a> {
                 }
             }
             AnswerForm::Continuations(words) => {
-                let message = "no token of this row stands before [MASK], so nothing can predict the answer";
-                let last = before.len().checked_sub(1).ok_or_else(|| example.error(message))?;
-                let leading = self.start.len() + joined(&segments[..self.template.leading().len()]).len();
-                encoded.leading = if leading <= last { leading } else { 0 };
+                let last = last_before_answer(&before, example)?;
+                encoded.leading = self.leading_of(&segments, last);
                 encoded.push(before, None);
                 for word in words {
                     encoded.push(word.iter().map(|id| Token::Id(*id)), Some(0));
                 }
                 encoded.answers.extend(last..encoded.tokens.len());
             }
+            AnswerForm::Text { .. } => {
+                let last = last_before_answer(&before, example)?;
+                encoded.leading = self.leading_of(&segments, last);
+                let text = targets.split_last().map_or(&[][..], |(_, text)| text);
+                encoded.push(before.into_iter().chain(text.iter().map(|id| Token::Id(*id))), None);
+                encoded.answers.extend(last..encoded.tokens.len());
+            }
         }
         Ok(encoded)
+    }
+
+    /// Tokens that the template alone decides, where a row of the example's own stands behind them: that with the index
+    /// `last` predicts the answer.
+    fn leading_of(&self, segments: &[Segment], last: usize) -> usize {
+        let pieces = &segments[..self.template.leading().len()];
+        let leading = self.start.len() + pieces.iter().map(|segment| segment.tokens.len()).sum::<usize>();
+        if leading <= last { leading } else { 0 }
     }
 
     /// The row of an example part by part, to show it: the family's start tokens, the tokens of each piece of the
@@ -240,7 +261,7 @@ impl<'a> Encoder<'a> {
                     before = Glue::JOINED;
                     match self.answer {
                         AnswerForm::Masks(_) => vec![self.mask; self.answer.longest()],
-                        AnswerForm::Continuations(_) => Vec::new(),
+                        AnswerForm::Continuations(_) | AnswerForm::Text { .. } => Vec::new(),
                     }
                 }
                 PieceKind::Sep | PieceKind::Cls => {
@@ -294,7 +315,7 @@ impl<'a> Encoder<'a> {
     fn shorten(&self, segments: &mut [Segment], example: &Example) -> Result<()> {
         let behind = match &self.answer {
             AnswerForm::Masks(_) => self.end.len(),
-            AnswerForm::Continuations(_) => self.answer.longest(),
+            AnswerForm::Continuations(_) | AnswerForm::Text { .. } => self.answer.longest(),
         };
         let around = self.start.len() + behind;
         let length: usize = around + segments.iter().map(|segment| segment.tokens.len()).sum::<usize>();
@@ -311,15 +332,25 @@ impl<'a> Encoder<'a> {
     }
 
     fn does_not_fit(&self, length: usize, removed: usize, example: &Example) -> Error {
+        let room = match self.answer {
+            AnswerForm::Text { longest } => format!(" with room for an answer of {longest}"),
+            _ => String::new(),
+        };
         let shortened = match removed {
             0 => "no field of the template may be cut; mark one with {field|shorten}".to_string(),
             _ => format!("cutting its shorten fields away leaves {}", length - removed),
         };
         example.error(format!(
-            "this row has {length} tokens, max_tokens is {}, and {shortened}, or raise max_tokens",
+            "this row has {length} tokens{room}, max_tokens is {}, and {shortened}, or raise max_tokens",
             self.max_tokens
         ))
     }
+}
+
+/// The index of the row that predicts the first token of the answer, behind the tokens `before`.
+fn last_before_answer(before: &[Token], example: &Example) -> Result<usize> {
+    let message = "no token of this row stands before [MASK], so nothing can predict the answer";
+    before.len().checked_sub(1).ok_or_else(|| example.error(message))
 }
 
 /// A causal model sees only what stands before: refuses a template that has something behind the answer, or nothing

@@ -26,18 +26,19 @@ pub struct Dataset {
     pub dropped: usize,
 }
 
-/// A row with its target.
+/// A row with its targets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Labelled {
     /// The row.
     pub encoded: Encoded,
-    /// What `gold` of [`Dataset::read`] made of the target field.
-    pub target: u32,
+    /// What `gold` of [`Dataset::read`] made of the target field: one for all its answer rows together, or where the
+    /// answer is a text one for each.
+    pub targets: Vec<u32>,
 }
 
 impl Dataset {
-    /// Reads and encodes a whole file. `target` is the field with the gold label or answer; `gold` turns its text into a
-    /// target, into `None` (drop and count the row), or into a sentence that says what is wrong.
+    /// Reads and encodes a whole file. `target` is the field with the gold label or answer; `gold` turns its text into
+    /// targets, into `None` (drop and count the row), or into a sentence that says what is wrong.
     ///
     /// Errors: as [`jsonl::read`] and [`Encoder::encode`]; a field of the template that the first row lacks (caret); a
     /// line without the target; a sentence of `gold`, with its line; a file of which no row is kept.
@@ -45,7 +46,7 @@ impl Dataset {
         file: &Path,
         encoder: &Encoder<'_>,
         target: &str,
-        gold: impl Fn(&str) -> std::result::Result<Option<u32>, String>,
+        gold: impl Fn(&str) -> std::result::Result<Option<Vec<u32>>, String>,
     ) -> Result<Dataset> {
         let rows = jsonl::read(file)?;
         if let Some(first) = rows.first() {
@@ -53,11 +54,11 @@ impl Dataset {
         }
         let mut examples = Vec::with_capacity(rows.len());
         for example in &rows {
-            let target = gold(&example.text(target)?).map_err(|message| example.error(message))?;
+            let targets = gold(&example.text(target)?).map_err(|message| example.error(message))?;
             // A dropped row is encoded all the same: a file is either right or not, whatever the vocabulary.
-            let encoded = encoder.encode(example)?;
-            if let Some(target) = target {
-                examples.push(Labelled { encoded, target });
+            let encoded = encoder.encode_for(example, targets.as_deref().unwrap_or_default())?;
+            if let Some(targets) = targets {
+                examples.push(Labelled { encoded, targets });
             }
         }
         let (kept, dropped) = (examples.len(), rows.len() - examples.len());

@@ -38,7 +38,9 @@ pub struct AdapterFacts {
     pub max_tokens: usize,
     /// Precision of the model.
     pub compute: String,
-    /// Labels in the order of the classes; none in probing.
+    /// Texts: the most tokens of an answer; none where the answer is a label or a word.
+    pub answer_tokens: Option<usize>,
+    /// Labels in the order of the classes; none in probing, and for texts.
     pub labels: Vec<LabelFacts>,
     /// Probing: what the training loss compared the answer with.
     pub loss: Option<String>,
@@ -175,11 +177,12 @@ impl AdapterFacts {
             target: described.target.clone(),
             max_tokens: described.max_tokens,
             compute: described.compute.clone(),
+            answer_tokens: described.answer_tokens,
             labels: described.labels.iter().map(|label| LabelFacts::of(label, base)).collect::<Result<_>>()?,
             loss: described.loss.clone(),
             candidates: described.vocabulary.as_ref().map(Vec::len),
             prompt: (adapter.rows > 0).then(|| PromptFacts::of(&adapter, base)),
-            prefix: prefix.then(|| PrefixFacts { rows: adapter.prefix.rows, width: adapter.prefix.width }),
+            prefix: prefix.then_some(PrefixFacts { rows: adapter.prefix.rows, width: adapter.prefix.width }),
             trained: trained(path)?,
             base: BaseFacts {
                 name: described.base.name.clone(),

@@ -4,7 +4,9 @@
 //! one token are scored by their raw logits, for which the logits have one column a word (spec: P-tuning section 4.2);
 //! where a word has several tokens, all are scored by log-probabilities over the whole vocabulary
 //! ([`crate::prompt::verbalizer`] says why), and an example has several answer rows. Probing scores the words of the whole
-//! vocabulary; candidates restrict evaluation, and training too with `loss = "vocabulary"`.
+//! vocabulary; candidates restrict evaluation, and training too with `loss = "vocabulary"`. A text is scored token by token
+//! over the whole vocabulary, and the loss is the mean over all tokens of the batch, ends of texts included (the mean that
+//! transformers and PEFT take of labels that are not -100): a long answer weighs more than a short one.
 
 use crate::ops::LogProbabilitiesSaved;
 use crate::prompt::{AnswerForm, Verbalizer, Vocabulary};
@@ -21,11 +23,18 @@ pub enum Head {
         /// Whether the loss sees the candidates only.
         restrict_loss: bool,
     },
+    /// Any text, of a causal model.
+    Text {
+        /// The token that ends it.
+        end: u32,
+        /// Its most tokens, without that one.
+        longest: usize,
+    },
 }
 
 /// A loss and its gradient.
 pub struct Loss {
-    /// Mean over the examples.
+    /// Mean over the examples, or over the tokens of their texts.
     pub mean: f64,
     /// Its gradient `[answer rows, columns]`.
     pub d_logits: Tensor,
@@ -37,6 +46,7 @@ impl Head {
         match self {
             Head::Verbalizer(verbalizer) => verbalizer.form().clone(),
             Head::Vocabulary { .. } => AnswerForm::one_token(causal),
+            Head::Text { longest, .. } => AnswerForm::Text { longest: *longest },
         }
     }
 
@@ -47,11 +57,13 @@ impl Head {
             Head::Verbalizer(verbalizer) => verbalizer.columns(),
             Head::Vocabulary { restrict_loss: false, .. } if training => None,
             Head::Vocabulary { candidates, .. } => candidates.as_ref().map(Vocabulary::tokens),
+            Head::Text { .. } => None,
         }
     }
 
     /// The mean cross-entropy of `logits [answer rows, columns(training)]` against the `targets` of the examples (label
-    /// indices, or token ids which must be candidates where the loss is restricted), and its gradient.
+    /// indices, or token ids which must be candidates where the loss is restricted; of texts one for each answer row), and its
+    /// gradient.
     pub fn loss(&self, device: &Device, logits: &Tensor, targets: &[u32]) -> Loss {
         match self {
             Head::Verbalizer(verbalizer) => {
@@ -71,12 +83,13 @@ impl Head {
                 let column = |token: &u32| vocabulary.column(*token).expect("targets are candidates") as u32;
                 cross_entropy(device, logits, &targets.iter().map(column).collect::<Vec<_>>())
             }
-            Head::Vocabulary { .. } => cross_entropy(device, logits, targets),
+            Head::Vocabulary { .. } | Head::Text { .. } => cross_entropy(device, logits, targets),
         }
     }
 
     /// The scores of the answers: `[examples, labels]` (the mean of each label's words), or `[examples, candidates]`.
-    /// `columns` are the token ids of the logits' columns, `None` for the whole vocabulary.
+    /// `columns` are the token ids of the logits' columns, `None` for the whole vocabulary. Of texts: those of the next
+    /// token.
     pub fn scores(&self, device: &Device, logits: &Tensor, columns: Option<&[u32]>) -> Tensor {
         match self {
             Head::Verbalizer(verbalizer) => {
@@ -88,7 +101,7 @@ impl Head {
                 let chosen: Vec<f32> = rows.flat_map(|row| ids.iter().map(|&id| row[id as usize])).collect();
                 device.upload(logits.rows(), ids.len(), &chosen)
             }
-            Head::Vocabulary { .. } => device.copy(logits),
+            Head::Vocabulary { .. } | Head::Text { .. } => device.copy(logits),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | prompt | manual (a template without pseudo tokens), pseudo tokens with an encoder, a prefix, or both | [`Prompt`], `injection.rs` |
 //! | backbone | frozen, full, or LoRA | [`Model`](crate::model::Model): a trained one is loaded with its weights as parameters, another may be given low-rank additions |
-//! | head | a verbalizer, or the vocabulary | `head.rs` |
+//! | head | a verbalizer, the vocabulary, or any text | `head.rs` |
 //!
 //! Methods fill [`Inject`] and know no model family.
 

@@ -168,25 +168,34 @@ impl Model {
 
     /// The logits `[answer rows, columns]` of a batch.
     pub fn forward(&self, layout: &Layout, inject: &Inject<'_>, columns: &Columns) -> (Tensor, ModelSaved) {
-        self.run(layout, inject, columns, true)
+        let mut blocks = Vec::with_capacity(self.spec.layers.len());
+        let (logits, saved) = self.run(layout, inject, columns, true, &mut |block| blocks.push(block));
+        (logits, ModelSaved { blocks, ..saved })
     }
 
     /// The same bits without what a backward needs: the buffers of a block serve the next one.
     pub fn logits(&self, layout: &Layout, inject: &Inject<'_>, columns: &Columns) -> Tensor {
-        self.run(layout, inject, columns, false).0
+        self.run(layout, inject, columns, false, &mut |_| {}).0
     }
 
-    fn run(&self, layout: &Layout, inject: &Inject<'_>, columns: &Columns, keep: bool) -> (Tensor, ModelSaved) {
+    /// The logits, and what is saved beside that of the blocks, which goes to `each`. `keep` is for a backward.
+    fn run(
+        &self,
+        layout: &Layout,
+        inject: &Inject<'_>,
+        columns: &Columns,
+        keep: bool,
+        each: &mut dyn FnMut(BlockSaved),
+    ) -> (Tensor, ModelSaved) {
         let device = &self.device;
         let all_rows: Vec<u32> = (0..layout.rows() as u32).collect();
         let (mut x, embedding) = self.embedding.forward(device, layout, &all_rows, inject, &self.parameters);
         let layers = &self.spec.layers;
-        let mut blocks = Vec::with_capacity(layers.len());
         for (layer, &block) in layers.iter().enumerate() {
             let (block, past) = (&self.blocks[block], inject.past_of(layer).rows);
             let queries = (layer + 1 == layers.len()).then_some(layout.targets.as_slice());
             let (y, saved) = block.forward(device, layer, x, past, layout, &all_rows, queries);
-            blocks.extend(keep.then_some(saved));
+            each(saved);
             x = y;
         }
         let (x, final_norm) = match &self.final_norm {
@@ -197,7 +206,7 @@ impl Model {
             None => (x.into_factor(), None),
         };
         let (logits, head) = self.head.forward(device, x, columns, keep && self.gradients == Gradients::Weights);
-        (logits, ModelSaved { embedding, blocks, final_norm, head, all_rows })
+        (logits, ModelSaved { embedding, blocks: Vec::new(), final_norm, head, all_rows })
     }
 
     /// The gradients of what was injected, from that of the logits, and those of the weights where they are trained.

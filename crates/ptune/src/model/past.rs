@@ -9,8 +9,9 @@
 use std::ops::Range;
 
 use super::attention::attention_dtype;
+use super::block::BlockSaved;
 use super::spec::{AttentionSpec, BlockSpec, ModelSpec};
-use super::{Inject, Model};
+use super::{Columns, Inject, Model};
 use crate::ops::{KeysValues, Layout};
 use crate::tensor::{Device, Tensor};
 
@@ -38,10 +39,15 @@ impl Past {
         self.blocks.iter().map(KeysValues::bytes_of_row).sum()
     }
 
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.blocks.first().map_or(0, KeysValues::rows)
+    }
+
     /// As a matrix `[rows, ModelSpec::past_width]`, in f32.
     pub fn to_rows(&self, device: &Device) -> Tensor {
         let width = self.blocks.iter().map(|block| 2 * block.columns()).sum();
-        let mut rows = device.zeros(self.blocks.first().map_or(0, KeysValues::rows), width);
+        let mut rows = device.zeros(self.rows(), width);
         let mut at = 0;
         for block in &self.blocks {
             device.put_keys_values(&mut rows, at, block);
@@ -108,5 +114,13 @@ impl Model {
         }
         blocks.push(self.blocks[*last].keys_values(device, &x));
         Past { blocks }
+    }
+
+    /// [`Model::logits`], and the keys and values of the batch's rows, to be the past of others.
+    pub fn logits_and_past(&self, layout: &Layout, inject: &Inject<'_>, columns: &Columns) -> (Tensor, Past) {
+        let mut blocks = Vec::with_capacity(self.spec.layers.len());
+        let each = &mut |block: BlockSaved| blocks.push(block.into_keys_values());
+        let (logits, _) = self.run(layout, inject, columns, false, each);
+        (logits, Past { blocks })
     }
 }

@@ -13,6 +13,13 @@
 //! ```
 //! The answer rows of an example are counted in this order, variants by their number of masks. Their number is the same
 //! for every example of a task. A word of one token is no special case.
+//!
+//! An answer that is any text (causal) is no word of the task but of the example, and an end-of-text token belongs to it:
+//!
+//! ```text
+//! asked    text |                      1 answer row: predicts the first token
+//! trained  text | the big soup         1 + k answer rows: the last predicts the end of the text (teacher forcing)
+//! ```
 
 use std::ops::Range;
 
@@ -25,6 +32,11 @@ pub enum AnswerForm {
     Masks(Vec<usize>),
     /// Causal: the last row of the prefix, and behind the prefix each of these continuations.
     Continuations(Vec<Vec<u32>>),
+    /// Causal: the last row of the prefix, and behind it the example's own answer where it is known.
+    Text {
+        /// Every row leaves room for an answer of so many tokens.
+        longest: usize,
+    },
 }
 
 impl AnswerForm {
@@ -39,12 +51,18 @@ impl AnswerForm {
         if causal { continuations(words) } else { masks(words) }
     }
 
-    /// Answer rows of an example.
+    /// Answer rows of an example that is asked.
     pub fn rows(&self) -> usize {
         match self {
             AnswerForm::Masks(counts) => counts.iter().sum(),
             AnswerForm::Continuations(words) => 1 + words.iter().map(Vec::len).sum::<usize>(),
+            AnswerForm::Text { .. } => 1,
         }
+    }
+
+    /// Whether the answer stands behind all that is read, where nothing else can stand.
+    pub fn is_causal(&self) -> bool {
+        !matches!(self, AnswerForm::Masks(_))
     }
 
     /// The most rows that one answer takes; they count as tokens of the row.
@@ -52,6 +70,7 @@ impl AnswerForm {
         match self {
             AnswerForm::Masks(counts) => counts.last().copied().unwrap_or_default(),
             AnswerForm::Continuations(words) => words.iter().map(Vec::len).max().unwrap_or_default(),
+            AnswerForm::Text { longest } => *longest,
         }
     }
 }
@@ -85,6 +104,14 @@ fn continuations(words: &[&[u32]]) -> (AnswerForm, Vec<Vec<u32>>) {
 
 fn numbered(rows: Range<usize>) -> Vec<u32> {
     rows.map(|row| row as u32).collect()
+}
+
+/// What an answer is, where it is not one of the label words or a word of the vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswerKind {
+    /// Any text, which a causal model writes token by token.
+    Text,
 }
 
 /// What happens to the pieces behind `[MASK]` in a causal model, which could not see them.

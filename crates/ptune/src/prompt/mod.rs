@@ -9,7 +9,7 @@ pub mod template;
 pub mod verbalizer;
 pub mod vocabulary;
 
-pub use answer::{AnswerForm, CausalTail};
+pub use answer::{AnswerForm, AnswerKind, CausalTail};
 pub use template::{Piece, PieceKind, Template};
 pub use verbalizer::Verbalizer;
 pub use vocabulary::Vocabulary;

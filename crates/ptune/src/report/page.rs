@@ -102,6 +102,7 @@ fn about(facts: &RunFacts, model: &str) -> Vec<String> {
     let adapter = facts.adapter.as_ref();
     let family = adapter.map_or(String::new(), |adapter| format!(" ({})", adapter.base.family));
     let task = match (config.task.verbalizer.len(), adapter.and_then(|adapter| adapter.candidates)) {
+        _ if config.is_text() => "answers are texts".into(),
         (0, Some(candidates)) => format!("probing among {} words", grouped(candidates)),
         (0, None) => "probing among all words".into(),
         (labels, _) => format!("{labels} labels"),
@@ -125,7 +126,7 @@ fn cards(facts: &RunFacts, peak_rss_mb: Option<u64>) -> Vec<Card> {
         if let Some((metrics, value)) = metrics.and_then(|metrics| Some((metrics, metrics.get(facts.select)?))) {
             let majority = metrics.get("majority").map(|share| format!("majority {}", percent(share)));
             let name = format!("{}, {data}", title_of(facts.select));
-            cards.push(card(&name, percent(value), majority.unwrap_or_default()));
+            cards.push(card(&name, written(value, unit_of(facts.select)), majority.unwrap_or_default()));
         }
     }
     if let Some(summary) = &facts.summary {
@@ -169,7 +170,7 @@ fn results(facts: &RunFacts) -> Results {
             Some(count) => grouped(count as usize),
             None => value.as_f64().map_or_else(String::new, |value| match wanted {
                 "mrr" => format!("{value:.3}"),
-                _ => percent(value),
+                _ => written(value, unit_of(wanted)),
             }),
         })
     };
@@ -194,7 +195,7 @@ fn charts(facts: &RunFacts) -> Vec<Chart> {
     let plain = |title, points| Curve { title, unit: Unit::Number, points, best: None, baseline: None };
     let (loss, rate) = (points(&|line| line.loss), points(&|line| line.learning_rate));
     let curves = [
-        Curve { title: &title, unit: Unit::Share, points: &dev, best, baseline: majority },
+        Curve { title: &title, unit: unit_of(facts.select), points: &dev, best, baseline: majority },
         plain("Training loss", &loss),
         plain("Learning rate", &rate),
     ];
@@ -228,12 +229,20 @@ fn title_of(metric: &str) -> String {
         "p_at_1" => "P@1",
         "p_at_10" => "P@10",
         "mrr" => "Mean reciprocal rank",
+        "exact_match" => "Exact match",
+        "perplexity" => "Perplexity",
+        "loss" => "Loss of a token",
         "majority" => "Always the most frequent answer",
         "kept" => "Rows",
         "dropped" => "Rows left out: their answer is no candidate",
         other => other,
     }
     .into()
+}
+
+/// How a metric is written.
+fn unit_of(metric: &str) -> Unit {
+    if ["perplexity", "loss"].contains(&metric) { Unit::Number } else { Unit::Share }
 }
 
 fn percent(share: f64) -> String {

@@ -28,6 +28,12 @@ pub(super) struct Rows<'r> {
     pub(super) numbers: &'r [usize],
 }
 
+impl Rows<'_> {
+    fn targets(&self, examples: &[Labelled]) -> Vec<u32> {
+        self.numbers.iter().flat_map(|&row| &examples[row].targets).copied().collect()
+    }
+}
+
 impl<'a> Batches<'a> {
     /// Batches of these rows, for up to `runs` runs at once.
     pub(super) fn new(
@@ -57,7 +63,7 @@ impl<'a> Batches<'a> {
             }
             None => wanted.iter().map(|rows| self.with_dropout(rows).behind(self.prefix)).collect(),
         };
-        let targets = wanted.iter().map(|rows| rows.numbers.iter().map(|&row| examples[row].target).collect());
+        let targets = wanted.iter().map(|rows| rows.targets(examples));
         layouts.into_iter().zip(targets).collect()
     }
 

@@ -20,9 +20,9 @@ pub use choices::{BackboneMode, Compute, Loss, Metric, OptimizerKind, ScheduleKi
 use crate::adapter::labels;
 use crate::error::{Error, Result};
 use crate::model::{Lora, Projection};
-use crate::prompt::CausalTail;
 use crate::prompt::encoder::{EncoderKind, EncoderShape, Shapes};
 use crate::prompt::initial::{Init, PrefixInit};
+use crate::prompt::{AnswerKind, CausalTail};
 
 /// Adam's decay rates of the gradient's first and second moments. They are no keys: nobody tunes them for prompts.
 pub const ADAM_BETAS: (f64, f64) = (0.9, 0.999);
@@ -33,6 +33,9 @@ pub const ADAM_EPSILON: f64 = 1e-8;
 const BACKBONE_LEARNING_RATE: f64 = 1e-5;
 /// The same of low-rank additions: what their authors took for RoBERTa.
 const LORA_LEARNING_RATE: f64 = 5e-4;
+
+/// The most tokens of a text where the file does not say.
+pub(super) const ANSWER_TOKENS: usize = 32;
 
 /// The integers of TOML end here.
 pub const LARGEST_SEED: u64 = i64::MAX as u64;
@@ -89,6 +92,12 @@ pub struct TaskConfig {
     pub template: String,
     /// The field with the gold label, or with the gold answer when there is no verbalizer.
     pub target: String,
+    /// What the answer is; without it a label, or a word where there is no verbalizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerKind>,
+    /// Texts: the most tokens of an answer; there after reading exactly when the answers are texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_tokens: Option<usize>,
     /// Probing: the file with the candidate answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<PathBuf>,
@@ -99,7 +108,7 @@ pub struct TaskConfig {
     pub loss: Loss,
     /// What happens to the pieces behind `[MASK]` in a causal model.
     pub causal_tail: CausalTail,
-    /// Labels and their words in the order of the file. Empty means probing.
+    /// Labels and their words in the order of the file. Empty means probing, or texts.
     #[serde(with = "labels", skip_serializing_if = "Vec::is_empty")]
     pub verbalizer: Vec<(String, Vec<String>)>,
 }
@@ -233,6 +242,8 @@ impl Default for TaskConfig {
         TaskConfig {
             template: String::new(),
             target: "label".into(),
+            answer: None,
+            answer_tokens: None,
             vocabulary: None,
             vocabulary_key: None,
             loss: Loss::Full,
@@ -320,14 +331,23 @@ impl DataConfig {
 }
 
 impl RunConfig {
-    /// Whether the task has no verbalizer: the answer is any word, or any word of the vocabulary.
+    /// Whether the answer is any word, or any word of the vocabulary.
     pub fn is_probing(&self) -> bool {
-        self.task.verbalizer.is_empty()
+        self.task.verbalizer.is_empty() && !self.is_text()
+    }
+
+    /// Whether the answer is any text.
+    pub fn is_text(&self) -> bool {
+        self.task.answer == Some(AnswerKind::Text)
     }
 
     /// The metric that picks the best adapter: `train.select`, or else the first metric of the task.
     pub fn select(&self) -> Metric {
-        self.train.select.unwrap_or(if self.is_probing() { Metric::PAt1 } else { Metric::Accuracy })
+        self.train.select.unwrap_or(match () {
+            () if self.is_text() => Metric::Perplexity,
+            () if self.is_probing() => Metric::PAt1,
+            () => Metric::Accuracy,
+        })
     }
 
     /// The file as TOML; what [`RunConfig::read`] returned reads back as the same.

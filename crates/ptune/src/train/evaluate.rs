@@ -66,13 +66,14 @@ impl Scorer<'_> {
     }
 
     /// The metrics of a labelled file: accuracy and macro-F1 with a verbalizer; P@1, P@10, MRR and how many rows were
-    /// kept and dropped else; and the majority baseline.
+    /// kept and dropped else; and the majority baseline. Of texts perplexity, the loss of
+    /// a token, and how many are written as they are.
     ///
     /// # Errors
     /// As [`Scorer::score`].
     pub fn evaluate(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Metrics> {
         let examples: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
-        let gold: Vec<usize> = data.examples.iter().map(|row| row.target as usize).collect();
+        let gold: Vec<usize> = data.examples.iter().map(|row| row.targets[0] as usize).collect();
         match self.head {
             Head::Verbalizer(verbalizer) => {
                 let mut answers = Vec::with_capacity(examples.len());
@@ -83,7 +84,7 @@ impl Scorer<'_> {
                 let mut ranks = Vec::with_capacity(examples.len());
                 self.score(&examples, progress, |i, scores| {
                     let column = match candidates {
-                        Some(vocabulary) => vocabulary.column(data.examples[i].target),
+                        Some(vocabulary) => vocabulary.column(data.examples[i].targets[0]),
                         None => Some(gold[i]),
                     };
                     // A dataset keeps only rows whose answer is a candidate; any other would be ranked last.
@@ -94,7 +95,37 @@ impl Scorer<'_> {
                 found.set("dropped", data.dropped);
                 Ok(found)
             }
+            Head::Text { .. } => self.evaluate_texts(data, progress),
         }
+    }
+}
+
+impl Scorer<'_> {
+    /// All metrics of texts, from the logits before every token of the answers. A model that writes the likeliest token
+    /// each time writes an answer as it is exactly where each of its tokens, and the end, is the likeliest behind those before
+    /// it: so nothing has to be written to know that.
+    fn evaluate_texts(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Metrics> {
+        let examples: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
+        let (inject, prefix) = (self.prompt.inject(), self.prompt.prefix_rows());
+        let (mut losses, mut matches) = (Vec::new(), 0);
+        for range in packs(&examples) {
+            let layout = pack(examples[range.clone()].iter().copied()).behind(prefix);
+            let rows = &data.examples[range.clone()];
+            let targets: Vec<u32> = rows.iter().flat_map(|row| &row.targets).copied().collect();
+            let logits = self.model.logits(&layout, &inject, self.columns);
+            losses.extend_from_slice(self.device.cross_entropy(&logits, &targets).0.read());
+            if losses.iter().any(|loss| !loss.is_finite()) {
+                return Err(Error::Failed(NOT_FINITE.into()));
+            }
+            let mut likeliest = logits.read().chunks_exact(logits.columns()).map(metrics::argmax);
+            for row in rows {
+                let tokens: Vec<usize> = likeliest.by_ref().take(row.targets.len()).collect();
+                matches +=
+                    usize::from(tokens.iter().zip(&row.targets).all(|(token, target)| *token == *target as usize));
+            }
+            progress(range.end, examples.len())?;
+        }
+        Ok(metrics::text(&losses, matches, examples.len()).into())
     }
 }
 

@@ -116,7 +116,7 @@ mod tests {
         let example = |length: u32| {
             let text = (0..length).map(|i| Token::Id(20 + 3 * i + length));
             let tokens: Vec<Token> = text.chain([Token::Pseudo(0), Token::Id(30)]).collect();
-            Labelled { encoded: Encoded::row(tokens, length as usize + 1), target: 0 }
+            Labelled { encoded: Encoded::row(tokens, length as usize + 1), targets: vec![0] }
         };
         [3, 0, 7, 4, 5, 1].map(example).into()
     }

@@ -26,7 +26,7 @@ pub struct Learner<'a> {
 pub struct Batch {
     /// Packed rows; their pseudo tokens show rows of the learner's own prompt.
     pub layout: Layout,
-    /// The target of each example: an index of a label, or a token id when probing.
+    /// The target of each example: an index of a label, or a token id when probing. Of texts, that of each answer row.
     pub targets: Vec<u32>,
     /// The share of each group's learning rate that the schedule gives.
     pub share: f64,

@@ -6,6 +6,9 @@
 //! | `macro_f1` | unweighted mean over labels of `2 tp / (2 tp + fp + fn)` |
 //! | `p_at_1`, `p_at_10` | share of rows whose gold answer has rank 1, at most 10 |
 //! | `mrr` | mean of `1 / rank` |
+//! | `exact_match` | share of rows whose answer a model writes token by token, and ends, that always takes the likeliest one |
+//! | `perplexity` | `exp(loss)` |
+//! | `loss` | mean, over the tokens of all answers and their ends, of `-log p(token)` |
 //! | `majority` | share of the most frequent gold label or answer among the rows: the score of always saying that |
 //!
 //! `macro_f1` averages over the labels that occur among gold or predicted, as scikit-learn's
@@ -93,6 +96,14 @@ pub fn probing(ranks: &[usize], gold: &[usize]) -> [(&'static str, f64); 4] {
     [("p_at_1", within(1)), ("p_at_10", within(10)), ("mrr", mrr), ("majority", majority(gold))]
 }
 
+/// Metrics of texts, `(name, value)` in the order of the contract, from the loss of each token and how many of the rows were
+/// matched. No tokens: loss 0.
+pub fn text(losses: &[f32], matches: usize, rows: usize) -> [(&'static str, f64); 3] {
+    let loss = losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len().max(1) as f64;
+    // JSON has no infinity.
+    [("exact_match", share(matches, rows)), ("perplexity", loss.exp().min(f64::MAX)), ("loss", loss)]
+}
+
 /// The rank, from 1, of the candidate `gold` among `scores`.
 ///
 /// Panics when `gold` is not an index of `scores`.
@@ -158,6 +169,15 @@ mod tests {
         assert_eq!(rank(&[f32::NAN, 0.5], 1), 2);
         assert_eq!(rank(&[f32::NAN, 0.5, 0.1], 0), 3);
         assert_eq!(argmax(&[f32::NAN, 0.1, 0.5, 0.5]), 2);
+    }
+
+    #[test]
+    fn perplexity_is_the_exponential_of_the_mean_of_all_tokens() {
+        let found = text(&[0.0, 2.0, 4.0], 1, 2);
+        assert_eq!(found[0], ("exact_match", 0.5));
+        assert!((found[1].1 - 2_f64.exp()).abs() < 1e-12);
+        assert_eq!(found[2], ("loss", 2.0));
+        assert_eq!(text(&[3000.0], 0, 1)[1].1, f64::MAX, "a number that JSON can hold");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use crate::adapter::Description;
-use crate::checkpoint::{ModelDirectory, Tokenizer};
+use crate::checkpoint::{Glue, ModelDirectory, Tokenizer};
 use crate::data::{Dataset, Encoder, RowForm};
 use crate::method::Head;
 use crate::model::spec::ModelSpec;
 use crate::prompt::vocabulary::gold_token;
 use crate::prompt::{AnswerForm, CausalTail, Template, Verbalizer, Vocabulary};
-use crate::train::config::{Loss, RunConfig};
+use crate::train::config::{ANSWER_TOKENS, Loss, RunConfig};
 use crate::{Error, Result};
 
 /// The longest row where the run file does not say.
@@ -49,7 +49,9 @@ impl Task {
         let template = template_for(&task.template, task.causal_tail, file, spec)?;
         let tokenizer = open_tokenizer(directory, spec)?;
         let glue = template.answer_glue();
-        let head = if config.is_probing() {
+        let head = if config.is_text() {
+            text_head(file, &tokenizer, spec, task.answer_tokens.unwrap_or(ANSWER_TOKENS), max_tokens)?
+        } else if config.is_probing() {
             let read = |path| Vocabulary::read(path, task.vocabulary_key.as_deref(), &tokenizer, glue);
             let candidates = task.vocabulary.as_deref().map(read).transpose()?;
             Head::Vocabulary { candidates, restrict_loss: task.loss == Loss::Vocabulary }
@@ -78,7 +80,9 @@ impl Task {
         }
         let template = template_for(&description.template, description.causal_tail, file, spec)?;
         let tokenizer = open_tokenizer(directory, spec)?;
-        let head = if description.labels.is_empty() {
+        let head = if let Some(longest) = description.answer_tokens {
+            text_head(file, &tokenizer, spec, longest, description.max_tokens)?
+        } else if description.labels.is_empty() {
             let candidates = match &description.vocabulary {
                 Some(ids) if ids.last().is_some_and(|id| *id as usize >= spec.vocabulary) => {
                     return Err(Error::key(file, "vocabulary", "has tokens that this model does not have"));
@@ -124,8 +128,12 @@ impl Task {
     pub fn dataset(&self, file: &Path) -> Result<Dataset> {
         let glue = self.template.answer_glue();
         Dataset::read(file, &self.encoder()?, &self.target, |text| match &self.head {
-            Head::Verbalizer(verbalizer) => verbalizer.target(text).map(Some),
-            Head::Vocabulary { candidates, .. } => gold_token(candidates.as_ref(), &self.tokenizer, glue, text),
+            Head::Verbalizer(verbalizer) => verbalizer.target(text).map(|label| Some(vec![label])),
+            Head::Vocabulary { candidates, .. } => {
+                let token = gold_token(candidates.as_ref(), &self.tokenizer, glue, text)?;
+                Ok(token.map(|token| vec![token]))
+            }
+            Head::Text { end, longest } => text_targets(&self.tokenizer, glue, text, *end, *longest).map(Some),
         })
     }
 }
@@ -140,6 +148,45 @@ fn positions_behind(prefix: Option<usize>, file: &Path, key: &str, spec: &ModelS
             Err(Error::key(file, key, message))
         }
     }
+}
+
+/// The head of a task whose answers are texts.
+fn text_head(file: &Path, tokenizer: &Tokenizer, spec: &ModelSpec, longest: usize, max_tokens: usize) -> Result<Head> {
+    if !spec.causal {
+        let message = format!(
+            "a text is written by a causal model, from left to right; this one ({}) is masked: give a verbalizer, or \
+             leave the key out to ask for one word",
+            spec.family
+        );
+        return Err(Error::key(file, "task.answer", message));
+    }
+    if longest >= max_tokens {
+        let message = format!("{longest} leaves no room for a question: a row has at most {max_tokens} tokens");
+        return Err(Error::key(file, "task.answer_tokens", message));
+    }
+    let message = "the tokenizer names no end-of-text token (eos_token), so nothing would end an answer";
+    let end = tokenizer.special().eos.ok_or_else(|| Error::file(tokenizer.file(), message))?;
+    Ok(Head::Text { end, longest })
+}
+
+/// The tokens of a text behind the question, and the end token.
+fn text_targets(
+    tokenizer: &Tokenizer,
+    glue: Glue,
+    text: &str,
+    end: u32,
+    longest: usize,
+) -> std::result::Result<Vec<u32>, String> {
+    let mut tokens = tokenizer.encode(text, glue).map_err(|error| error.to_string())?;
+    if tokens.is_empty() {
+        return Err("the answer is empty: there is nothing to learn from it".into());
+    }
+    if tokens.len() > longest {
+        let message = "which must leave room for the longest answer: raise it, or shorten the answer";
+        return Err(format!("the answer has {} tokens, task.answer_tokens is {longest}, {message}", tokens.len()));
+    }
+    tokens.push(end);
+    Ok(tokens)
 }
 
 /// The template as this model can use it. `file` is the run file or the adapter's description.

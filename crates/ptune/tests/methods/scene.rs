@@ -53,7 +53,7 @@ pub(crate) fn rows() -> TempDir {
     directory
 }
 
-/// The lines of a run file that choose a combination: those in front of any table, of `[task]`, and of tables of their own.
+/// A combination, by the names of docs/methods.md.
 #[derive(Clone, Copy)]
 pub(crate) struct Choice {
     pub(crate) prompt: &'static str,
@@ -84,6 +84,7 @@ impl Choice {
         let head = match self.head {
             "verbalizer" => "[task.verbalizer]\nyes = [\"yes\"]\nno = [\"no\"]",
             "vocabulary" => "",
+            "text" => "answer = \"text\"\nanswer_tokens = 3",
             other => panic!("head {other}"),
         };
         let rate = if self.backbone == "frozen" { "" } else { "backbone_learning_rate = 1e-2" };

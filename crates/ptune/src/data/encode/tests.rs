@@ -207,12 +207,36 @@ fn initial_words_are_the_tokens_of_their_rows() {
 }
 
 #[test]
+fn a_text_goes_on_behind_its_question_which_leaves_room_for_the_longest() {
+    let tokenizer = fixture("wordpiece-uncased");
+    let template = Template::parse("[P*2] {text|shorten} [MASK]").unwrap();
+    let form = RowForm { answer: AnswerForm::Text { longest: 3 }, ..causal(8, &[]) };
+    let encoder = Encoder::new(&template, &tokenizer, form).unwrap();
+    let asked = encoder.encode(&example("the film was good")).unwrap();
+    assert_eq!((asked.tokens.len(), &asked.answers[..], asked.leading), (5, &[4][..], 2));
+    // However short the answer, the question is the same.
+    for targets in [&[9][..], &[8, 9], &[6, 7, 8, 9]] {
+        let trained = encoder.encode_for(&example("the film was good"), targets).unwrap();
+        assert_eq!(trained.tokens[..5], asked.tokens);
+        let text: Vec<Token> = targets[..targets.len() - 1].iter().map(|id| Token::Id(*id)).collect();
+        assert_eq!(trained.tokens[5..], text, "the end token is a target and no row");
+        assert_eq!(trained.answers, (4..4 + targets.len()).collect::<Vec<_>>());
+        assert_eq!((trained.spans.len(), trained.leading), (1, 2));
+    }
+    let template = Template::parse("{text} [MASK]").unwrap();
+    let form = RowForm { answer: AnswerForm::Text { longest: 5 }, ..causal(8, &[]) };
+    let encoder = Encoder::new(&template, &tokenizer, form).unwrap();
+    let message = encoder.encode(&example("the film was good")).unwrap_err().to_string();
+    assert!(message.starts_with("this row has 9 tokens with room for an answer of 5, max_tokens is 8"), "{message}");
+}
+
+#[test]
 fn a_dataset_counts_what_it_keeps_and_drops() {
     let tokenizer = fixture("wordpiece-uncased");
     let template = Template::parse("{text} [MASK]").unwrap();
     let encoder = Encoder::new(&template, &tokenizer, masked(16, &[2], &[3])).unwrap();
     let gold = |text: &str| match text {
-        "yes" => Ok(Some(7)),
+        "yes" => Ok(Some(vec![7])),
         "other" => Ok(None),
         _ => Err(format!("'{text}' is no label")),
     };
@@ -221,7 +245,7 @@ fn a_dataset_counts_what_it_keeps_and_drops() {
         Dataset::read(&file, &encoder, "label", gold).map_err(|e| e.to_string())
     };
     let found = read("{\"text\": \"the\", \"label\": \"yes\"}\n{\"text\": \"a\", \"label\": \"other\"}").unwrap();
-    assert_eq!((found.kept, found.dropped, found.examples.len(), found.examples[0].target), (1, 1, 1, 7));
+    assert_eq!((found.kept, found.dropped, found.examples.len(), &found.examples[0].targets[..]), (1, 1, 1, &[7][..]));
     let ends_with = |rows: &str, end: &str| {
         let message = read(rows).unwrap_err();
         assert!(message.contains(end), "{message}");

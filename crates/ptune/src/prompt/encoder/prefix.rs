@@ -58,5 +58,6 @@ impl PromptEncoder {
     }
 }
 
-/// Of the numbers of a plain table.
+/// Of the numbers of a plain table, as PyTorch has it. On the sentiment task of `examples/` smaller ones (0.3) learn no faster, and
+/// zeros slower; a text's keys and values learn as fast.
 const PLAIN_DEVIATION: f32 = 1.0;

@@ -81,8 +81,15 @@ impl RunConfig {
         let vocabulary = &task.vocabulary;
         let empty = vocabulary.as_ref().is_some_and(|path| path.as_os_str().is_empty());
         check(!empty, "task.vocabulary", "is empty; name a file or remove the key")?;
+        let message = "is how long a text may be; it needs task.answer = \"text\"";
+        check(task.answer_tokens.is_none() || self.is_text(), "task.answer_tokens", message)?;
+        optionally_within("task.answer_tokens", task.answer_tokens, MOST_TOKENS)?;
+        if self.is_text() {
+            let message = "\"text\" has no label words; remove it or [task.verbalizer]";
+            check(task.verbalizer.is_empty(), "task.answer", message)?;
+        }
         if !self.is_probing() {
-            let message = "is for probing, where there is no verbalizer; remove it or [task.verbalizer]";
+            let message = "is for probing, where there is no verbalizer and the answer is no text; remove it";
             check(vocabulary.is_none(), "task.vocabulary", message)?;
             check(task.vocabulary_key.is_none(), "task.vocabulary_key", message)?;
             check(task.loss == Loss::Full, "task.loss", "\"vocabulary\" is for probing; remove it")?;
@@ -221,12 +228,13 @@ impl RunConfig {
     }
 
     fn check_select(&self) -> Checked {
-        let probing = matches!(self.select(), Metric::PAt1 | Metric::PAt10 | Metric::Mrr);
-        let allowed = if self.is_probing() {
-            "without a verbalizer, it is one of: p_at_1, p_at_10, mrr"
-        } else {
-            "with a verbalizer, it is one of: accuracy, macro_f1"
+        let (of_task, metrics): (_, &[Metric]) = match () {
+            () if self.is_text() => ("where the answer is a text", &[Metric::Perplexity, Metric::ExactMatch]),
+            () if self.is_probing() => ("without a verbalizer", &[Metric::PAt1, Metric::PAt10, Metric::Mrr]),
+            () => ("with a verbalizer", &[Metric::Accuracy, Metric::MacroF1]),
         };
-        check(probing == self.is_probing(), "train.select", format!("\"{}\": {allowed}", self.select().name()))
+        let allowed = metrics.iter().map(|metric| metric.name()).collect::<Vec<_>>().join(", ");
+        let message = format!("\"{}\": {of_task}, it is one of: {allowed}", self.select().name());
+        check(metrics.contains(&self.select()), "train.select", message)
     }
 }

@@ -83,6 +83,11 @@ pub enum Metric {
     PAt10,
     /// Probing: mean of one over the answer's rank.
     Mrr,
+    /// Texts: the exponential of the mean loss of a token.
+    Perplexity,
+    /// Texts: share of answers that the model writes as they are.
+    #[serde(rename = "exact_match")]
+    ExactMatch,
 }
 
 impl BackboneMode {
@@ -135,6 +140,11 @@ impl Loss {
 }
 
 impl Metric {
+    /// Whether less is better.
+    pub fn is_better_small(self) -> bool {
+        self == Metric::Perplexity
+    }
+
     /// The name in run files, metrics and the output of the commands.
     pub fn name(self) -> &'static str {
         match self {
@@ -143,6 +153,8 @@ impl Metric {
             Metric::PAt1 => "p_at_1",
             Metric::PAt10 => "p_at_10",
             Metric::Mrr => "mrr",
+            Metric::Perplexity => "perplexity",
+            Metric::ExactMatch => "exact_match",
         }
     }
 }

@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    BACKBONE_LEARNING_RATE, BackboneConfig, BackboneMode, Compute, DataConfig, LORA_LEARNING_RATE, Metric,
-    PromptConfig, RunConfig, TaskConfig, TrainConfig,
+    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, BackboneConfig, BackboneMode, Compute, DataConfig, LORA_LEARNING_RATE,
+    Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig,
 };
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::model::Projection;
+use crate::prompt::AnswerKind;
 use crate::prompt::initial::PrefixInit;
 
 /// Keys that are designed but whose feature is not built, and what to do.
@@ -61,6 +62,8 @@ impl RunConfig {
                 ..DataConfig::default()
             },
             task: TaskConfig {
+                answer: Some(AnswerKind::Text),
+                answer_tokens: Some(1),
                 vocabulary: Some(PathBuf::new()),
                 vocabulary_key: Some(String::new()),
                 verbalizer: vec![(String::new(), Vec::new())],
@@ -122,6 +125,9 @@ impl RunConfig {
             self.compute = Compute::fastest(self.backbone.mode);
         }
         self.train.select = Some(self.select());
+        if self.is_text() {
+            self.task.answer_tokens.get_or_insert(ANSWER_TOKENS);
+        }
         self.resolve_backbone();
         Ok(())
     }

@@ -213,6 +213,25 @@ fn the_free_sizes_of_peft_reach_the_encoder() {
 }
 
 #[test]
+fn a_text_has_a_length_and_metrics_of_its_own_and_excludes_words() {
+    let text = |lines: &str| MINIMAL.replace("[task]", &format!("[task]\nanswer = \"text\"\n{lines}"));
+    let config = read(&text("")).unwrap();
+    assert!(config.is_text() && !config.is_probing());
+    assert_eq!((config.task.answer_tokens, config.train.select), (Some(32), Some(Metric::Perplexity)));
+    assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
+    assert_eq!(read(&text("answer_tokens = 7")).unwrap().task.answer_tokens, Some(7));
+    assert_eq!(read(MINIMAL).unwrap().task.answer_tokens, None, "other run files have no new key");
+    assert_says(read(&text("answer_tokens = 0")), &["task.answer_tokens", "0"]);
+    assert_says(read(&MINIMAL.replace("[task]", "[task]\nanswer_tokens = 7")), &["task.answer_tokens", "answer"]);
+    assert_says(read(&text("vocabulary = \"v.txt\"")), &["task.vocabulary", "remove it"]);
+    assert_says(read(&text("").replace("[train]", "[train]\nselect = \"p_at_1\"")), &["p_at_1", "perplexity"]);
+    assert_says(read(&MINIMAL.replace("[train]", "[train]\nselect = \"perplexity\"")), &["perplexity", "p_at_10"]);
+    let labels = "[task.verbalizer]\na = [\"yes\"]\nb = [\"no\"]";
+    assert_says(read(&format!("{}{labels}", text(""))), &["task.answer", "label words"]);
+    assert_says(read(&text("").replace("\"text\"", "\"essay\"")), &["run.toml:6", "essay", "text"]);
+}
+
+#[test]
 fn a_trained_model_has_rates_and_a_frozen_one_has_none() {
     let rates = |text: &str| {
         let config = read(text).unwrap();
@@ -431,7 +450,15 @@ fn names_are_those_of_the_run_file() {
     for kind in [EncoderKind::Embedding, EncoderKind::Mlp, EncoderKind::Lstm] {
         assert_eq!(kind.name(), written(Value::try_from(kind).unwrap()));
     }
-    for metric in [Metric::Accuracy, Metric::MacroF1, Metric::PAt1, Metric::PAt10, Metric::Mrr] {
+    for metric in [
+        Metric::Accuracy,
+        Metric::MacroF1,
+        Metric::PAt1,
+        Metric::PAt10,
+        Metric::Mrr,
+        Metric::Perplexity,
+        Metric::ExactMatch,
+    ] {
         assert_eq!(metric.name(), written(Value::try_from(metric).unwrap()));
     }
     for loss in [Loss::Full, Loss::Vocabulary] {

@@ -118,12 +118,13 @@ impl Run<'_> {
     fn describe(&self, has_rows: bool, dev: Option<&Metrics>) -> Description {
         let config = &self.config;
         let encoder = has_rows.then_some(&config.prompt);
-        let (labels, loss, vocabulary) = match &self.task.head {
-            Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None),
+        let (labels, loss, vocabulary, answer_tokens) = match &self.task.head {
+            Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None, None),
             Head::Vocabulary { candidates, .. } => {
                 let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
-                (Vec::new(), Some(config.task.loss.name().to_owned()), ids)
+                (Vec::new(), Some(config.task.loss.name().to_owned()), ids, None)
             }
+            Head::Text { longest, .. } => (Vec::new(), None, None, Some(*longest)),
         };
         Description {
             template: config.task.template.clone(),
@@ -135,6 +136,7 @@ impl Run<'_> {
             shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
             prefix_tokens: self.task.prefix_tokens(),
             loss,
+            answer_tokens,
             labels,
             vocabulary,
             base: self.base.clone(),

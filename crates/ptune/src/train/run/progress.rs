@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::train::Event;
+use crate::train::config::Metric;
 use crate::train::events;
 use crate::train::metrics::Metrics;
 use crate::{Result, files};
@@ -75,9 +76,10 @@ impl Progress {
 
     /// Whether metrics are to be kept, by the metric `select`. Ties keep the later, but only a better one resets the
     /// patience.
-    pub(crate) fn is_best(&mut self, metrics: &Metrics, select: &str) -> bool {
-        let so_far = self.kept.as_ref().and_then(|kept| kept.get(select));
-        let order = match (metrics.get(select), so_far) {
+    pub(crate) fn is_best(&mut self, metrics: &Metrics, select: Metric) -> bool {
+        let so_far = self.kept.as_ref().and_then(|kept| kept.get(select.name()));
+        let order = match (metrics.get(select.name()), so_far) {
+            (Some(now), Some(best)) if select.is_better_small() => best.partial_cmp(&now),
             (Some(now), Some(best)) => now.partial_cmp(&best),
             _ => Some(Ordering::Greater), // the first
         };
@@ -114,6 +116,21 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_best_has_the_largest_metric_or_the_smallest_perplexity() {
+        for (metric, values) in [(Metric::Mrr, [0.5, 0.7, 0.6, 0.7]), (Metric::Perplexity, [9.0, 7.0, 8.0, 7.0])] {
+            let mut progress = Progress::default();
+            let found = values.map(|value| {
+                let metrics = Metrics::from([(metric.name(), value)]);
+                let best = progress.is_best(&metrics, metric);
+                progress.kept = if best { Some(metrics) } else { progress.kept.take() };
+                (best, progress.idle)
+            });
+            // Ties keep the later, and are no improvement.
+            assert_eq!(found, [(true, 0), (true, 0), (false, 1), (true, 2)], "{}", metric.name());
+        }
+    }
 
     /// A state file carries its own digest, so whoever edits its counts can make it agree.
     #[test]

@@ -81,9 +81,9 @@ fn step(
     let begin = Instant::now();
     let shares: Vec<f64> = runs.iter().map(|run| run.schedule.share(run.progress.step)).collect();
     let rows: Vec<Rows<'_>> = runs.iter_mut().map(|run| run.next_rows()).collect();
+    let examples: Vec<usize> = rows.iter().map(|rows| rows.numbers.len()).collect();
     let packed = batches.pack(&trainer.model, trainer.device, &rows).into_iter().zip(shares);
     let packed: Vec<Batch> = packed.map(|((layout, targets), share)| Batch { layout, targets, share }).collect();
-    let examples: Vec<usize> = packed.iter().map(|batch| batch.targets.len()).collect();
     let mut learners: Vec<_> = runs.iter_mut().map(|run| &mut run.learner).collect();
     let losses = trainer.step(&mut learners, packed, batches.past());
     let time = begin.elapsed();
@@ -198,7 +198,7 @@ impl<'a> Training<'a> {
             line["learning_rate"] = json!(self.schedule.rate(step - 1));
         }
         if let Some(metrics) = dev {
-            let best = progress.is_best(&metrics, run.config.select().name());
+            let best = progress.is_best(&metrics, run.config.select());
             line["dev"] = json!(metrics);
             line["best"] = json!(best);
             observe(Event::Evaluated { seed: run.config.seed, step, metrics: &metrics, best });
