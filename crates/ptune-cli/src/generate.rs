@@ -1,5 +1,6 @@
 //! `ptune generate ADAPTER`: texts that a causal model writes with a trained prompt; JSON lines in, JSON lines out.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -83,13 +84,23 @@ pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     let writing = Writing { longest, sampling, stops };
     match (&arguments.input, example) {
         (Some(input), _) => lines::stream(predictor, input, BATCH, |predictor, rows, numbers| {
-            let texts = predictor.generate(rows, numbers, &writing)?;
-            Ok(texts.into_iter().map(|text| text.map(|text| to_json(&text))).collect())
+            let mut grown = |_, tokens, _: &str| progress.update("writing", tokens, longest, "tokens a line");
+            let texts = predictor.generate(rows, numbers, &writing, &mut grown);
+            progress.clear();
+            Ok(texts?.into_iter().map(|text| text.map(|text| to_json(&text))).collect())
         }),
         (None, Some(example)) => {
             let row = predictor.encoder()?.encode(&example);
-            let written = predictor.generate(vec![row], &[0], &writing)?.remove(0)?;
-            print(&if arguments.json { to_json(&written).to_string() } else { visible(&written.text) })?;
+            // People see the text grow.
+            let mut told = 0;
+            let mut grown = |_, _, fresh: &str| {
+                if !arguments.json {
+                    told += fresh.len();
+                    let _ = write!(std::io::stdout(), "{}", visible(fresh)).and_then(|()| std::io::stdout().flush());
+                }
+            };
+            let written = predictor.generate(vec![row], &[0], &writing, &mut grown)?.remove(0)?;
+            print(&if arguments.json { to_json(&written).to_string() } else { visible(&written.text[told..]) })?;
             Ok(ExitCode::SUCCESS)
         }
         (None, None) => Err(Error::request("give --field or --input").into()),

@@ -55,7 +55,7 @@ pub(crate) fn stream(
     predictor: Predictor,
     input: &Path,
     size: Batch,
-    answer: impl Fn(&Predictor, Vec<Result<Encoded, Error>>, &[usize]) -> Result<Answers, Error>,
+    mut answer: impl FnMut(&Predictor, Vec<Result<Encoded, Error>>, &[usize]) -> Result<Answers, Error>,
 ) -> Result<ExitCode> {
     let source: Box<dyn Read + Send> = if input == Path::new("-") {
         Box::new(std::io::stdin())

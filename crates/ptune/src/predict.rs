@@ -142,7 +142,8 @@ impl Predictor {
     }
 
     /// Writes answers to encoded examples, in their order, an error in the place of an error. `numbers` are those of the
-    /// examples, by which their random numbers are drawn.
+    /// examples, by which their random numbers are drawn. `grown(example, tokens, fresh)` hears of every token of an example,
+    /// with what is certain of its text since the last.
     ///
     /// # Errors
     /// A task whose answers are no texts.
@@ -151,12 +152,15 @@ impl Predictor {
         encoded: Vec<Result<Encoded>>,
         numbers: &[usize],
         writing: &Writing,
+        grown: &mut dyn FnMut(usize, usize, &str),
     ) -> Result<Vec<Result<Written>>> {
         let writer = self.writer()?;
-        let asked = encoded.iter().zip(numbers).filter_map(|(row, number)| Some((row.as_ref().ok()?, *number)));
-        let (rows, numbers): (Vec<&Encoded>, Vec<usize>) = asked.unzip();
+        let asked: Vec<usize> = (0..encoded.len()).filter(|&example| encoded[example].is_ok()).collect();
+        let rows: Vec<&Encoded> = encoded.iter().filter_map(|row| row.as_ref().ok()).collect();
+        let numbers: Vec<usize> = asked.iter().map(|&example| numbers[example]).collect();
+        let grown = &mut |row: usize, tokens, fresh: &str| grown(asked[row], tokens, fresh);
         let mut texts = Vec::with_capacity(rows.len());
-        let mut failed = writer.write(&rows, &numbers, writing, |_, text| texts.push(text)).err();
+        let mut failed = writer.write(&rows, &numbers, writing, grown, |_, text| texts.push(text)).err();
         // What was written before the scores stopped being finite is still an answer.
         let mut texts = texts.into_iter();
         let mut next = || texts.next().ok_or_else(|| failed.take().unwrap_or_else(unanswered));

@@ -1,6 +1,6 @@
 //! The model directories that are part of the program, under paths that no disk has: `built-in:world-mlm/config.json`.
 //!
-//! Whoever reads a model's files through [`super::exists`], [`super::read_bytes`] and [`bytes`] reads these as well. They
+//! Whoever reads a model's files through [`super::exists`], [`super::read_bytes`] and `bytes` reads these as well. They
 //! stay where they are: nothing is unpacked. What the two models are, and the command that makes each again, stands in
 //! `assets/models/README.md`.
 

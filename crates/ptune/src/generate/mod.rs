@@ -93,7 +93,8 @@ pub struct Writer<'a> {
 
 impl Writer<'_> {
     /// What the model writes behind each of the examples, which end where the answer begins. `numbers` names each example's
-    /// stream of random numbers. `each(example, text)` is called when all texts that are written together are done, in order.
+    /// stream of random numbers. `each(example, text)` is called when all texts that are written together are done, in order;
+    /// `grown(example, tokens, fresh)` after every token, with what is certain of the text since the last call.
     ///
     /// # Errors
     /// Scores that are not finite numbers.
@@ -102,16 +103,24 @@ impl Writer<'_> {
         examples: &[&Encoded],
         numbers: &[usize],
         writing: &Writing,
+        grown: &mut dyn FnMut(usize, usize, &str),
         mut each: impl FnMut(usize, Written),
     ) -> Result<()> {
         for range in together(examples, writing.longest) {
-            let texts = self.write_together(&examples[range.clone()], &numbers[range.clone()], writing)?;
+            let grown = &mut |example, tokens, fresh: &str| grown(range.start + example, tokens, fresh);
+            let texts = self.write_together(&examples[range.clone()], &numbers[range.clone()], writing, grown)?;
             texts.into_iter().zip(range).for_each(|(text, example)| each(example, text));
         }
         Ok(())
     }
 
-    fn write_together(&self, examples: &[&Encoded], numbers: &[usize], writing: &Writing) -> Result<Vec<Written>> {
+    fn write_together(
+        &self,
+        examples: &[&Encoded],
+        numbers: &[usize],
+        writing: &Writing,
+        grown: &mut dyn FnMut(usize, usize, &str),
+    ) -> Result<Vec<Written>> {
         let mut texts: Vec<_> = numbers
             .iter()
             .map(|&number| {
@@ -133,6 +142,7 @@ impl Writer<'_> {
                 *ended = Ended::Stop;
                 return None;
             }
+            grown(example, text.tokens(), &text.fresh());
             Some(token)
         })?;
         Ok(texts.into_iter().map(|(text, _, ended)| text.finish(ended)).collect())

@@ -50,7 +50,7 @@ impl Task {
         let tokenizer = open_tokenizer(directory, spec)?;
         let glue = template.answer_glue();
         let head = if config.is_text() {
-            text_head(file, &tokenizer, spec, task.answer_tokens.unwrap_or(ANSWER_TOKENS), max_tokens)?
+            text_head((file, "task.answer"), &tokenizer, spec, task.answer_tokens.unwrap_or(ANSWER_TOKENS), max_tokens)?
         } else if config.is_probing() {
             let read = |path| Vocabulary::read(path, task.vocabulary_key.as_deref(), &tokenizer, glue);
             let candidates = task.vocabulary.as_deref().map(read).transpose()?;
@@ -81,7 +81,7 @@ impl Task {
         let template = template_for(&description.template, description.causal_tail, file, spec)?;
         let tokenizer = open_tokenizer(directory, spec)?;
         let head = if let Some(longest) = description.answer_tokens {
-            text_head(file, &tokenizer, spec, longest, description.max_tokens)?
+            text_head((file, "task.answer_tokens"), &tokenizer, spec, longest, description.max_tokens)?
         } else if description.labels.is_empty() {
             let candidates = match &description.vocabulary {
                 Some(ids) if ids.last().is_some_and(|id| *id as usize >= spec.vocabulary) => {
@@ -150,15 +150,21 @@ fn positions_behind(prefix: Option<usize>, file: &Path, key: &str, spec: &ModelS
     }
 }
 
-/// The head of a task whose answers are texts.
-fn text_head(file: &Path, tokenizer: &Tokenizer, spec: &ModelSpec, longest: usize, max_tokens: usize) -> Result<Head> {
+/// The head of a task whose answers are texts; `key` of `file` says that they are.
+fn text_head(
+    (file, key): (&Path, &str),
+    tokenizer: &Tokenizer,
+    spec: &ModelSpec,
+    longest: usize,
+    max_tokens: usize,
+) -> Result<Head> {
     if !spec.causal {
         let message = format!(
             "a text is written by a causal model, from left to right; this one ({}) is masked: give a verbalizer, or \
              leave the key out to ask for one word",
             spec.family
         );
-        return Err(Error::key(file, "task.answer", message));
+        return Err(Error::key(file, key, message));
     }
     if longest >= max_tokens {
         let message = format!("{longest} leaves no room for a question: a row has at most {max_tokens} tokens");
