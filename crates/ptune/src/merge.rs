@@ -52,6 +52,7 @@ pub fn merge(
     task_of(&loaded, adapter, &directory, &spec)?;
     loaded.tuned.check(adapter, &spec)?;
     let trained = Trained::new(&loaded.tuned, adapter, &directory, &spec)?;
+    trained.check()?; // before anything is written
     files::create_new_directory(out)?;
     let made_with = format!("merged with an adapter of {}", loaded.description.base.fingerprint);
     write_changed(&directory, out, &trained, &made_with, progress)?;
@@ -87,10 +88,30 @@ impl<'a> Trained<'a> {
         Ok(Trained { base: directory.weights(), files: tuned.open(adapter)?, added, lora })
     }
 
+    /// Reads everything once.
+    fn check(&self) -> Result<()> {
+        if let Some(lora) = self.lora {
+            return self
+                .added
+                .values()
+                .flatten()
+                .try_for_each(|(layer, names)| self.matrices(lora, layer, names).map(drop));
+        }
+        let names = self.files.iter().flat_map(Weights::names);
+        names
+            .filter_map(|name| Some((name, self.base.shape(name)?)))
+            .try_for_each(|(name, shape)| self.read(name, shape).map(drop))
+    }
+
+    /// A and B of a layer.
+    fn matrices(&self, lora: &Lora, layer: &LinearSpec, [a, b]: &[String; 2]) -> Result<[Vec<f32>; 2]> {
+        Ok([self.read(a, &[lora.rank, layer.inputs])?, self.read(b, &[layer.outputs, lora.rank])?])
+    }
+
     /// `W + s B A` of the layers that a tensor holds.
     fn add(&self, lora: &Lora, layers: &[(&LinearSpec, [String; 2])], out: &mut [f32]) -> Result<()> {
         let scale = f64::from(lora.scale());
-        for (layer, [name_a, name_b]) in layers {
+        for (layer, names) in layers {
             let (a, b) =
                 (self.read(name_a, &[lora.rank, layer.inputs])?, self.read(name_b, &[layer.outputs, lora.rank])?);
             let mut row = vec![0.0; layer.inputs];

@@ -17,6 +17,7 @@ mod generate;
 mod hostile;
 mod inspect;
 mod long_words;
+mod lora;
 mod pretrain;
 mod resume;
 mod same_bits;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{PieceFacts, pieces};
 use crate::adapter::{Adapter, Metrics};
 use crate::checkpoint::{ModelDirectory, Shard, hub};
+use crate::model::Lora;
 use crate::model::spec::ModelSpec;
 use crate::prompt::nearest;
 use crate::train::Task;
@@ -52,6 +53,8 @@ pub struct AdapterFacts {
     pub prefix: Option<PrefixFacts>,
     /// The weights of the model that were trained with it, by their files; none over a frozen model.
     pub trained: Vec<TrainedFacts>,
+    /// The low-rank additions whose matrices are among these; none without.
+    pub lora: Option<Lora>,
     /// The model.
     pub base: BaseFacts,
     /// What the run measured.
@@ -184,6 +187,7 @@ impl AdapterFacts {
             prompt: (adapter.rows > 0).then(|| PromptFacts::of(&adapter, base)),
             prefix: prefix.then_some(PrefixFacts { rows: adapter.prefix.rows, width: adapter.prefix.width }),
             trained: trained(path)?,
+            lora: adapter.tuned.lora().cloned(),
             base: BaseFacts {
                 name: described.base.name.clone(),
                 family: described.base.model_type.clone(),
