@@ -112,8 +112,7 @@ impl<'a> Trained<'a> {
     fn add(&self, lora: &Lora, layers: &[(&LinearSpec, [String; 2])], out: &mut [f32]) -> Result<()> {
         let scale = f64::from(lora.scale());
         for (layer, names) in layers {
-            let (a, b) =
-                (self.read(name_a, &[lora.rank, layer.inputs])?, self.read(name_b, &[layer.outputs, lora.rank])?);
+            let [a, b] = self.matrices(lora, layer, names)?;
             let mut row = vec![0.0; layer.inputs];
             for (o, b) in b.chunks_exact(lora.rank).enumerate() {
                 row.fill(0.0);
