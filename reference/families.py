@@ -1,17 +1,22 @@
 """What golden.py must know of a model family: its classes, its special tokens, its tensors, how its tokenizer is stored.
 
 The byte-level vocabularies are made from a list of words, each merged from left to right, and not trained: trainers break ties
-at random. Bytes that no word contains stand as they are, so every text can be encoded.
+at random. Bytes that no word contains stand as they are, so every text can be encoded. Unigram vocabularies are lists of pieces with
+scores made up, in the pipelines that transformers gives to ALBERT and XLM-R.
 """
 
 import copy
 import json
+import unicodedata
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.processors import RobertaProcessing, TemplateProcessing
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaForMaskedLM
+from transformers import (
+    AlbertConfig, AlbertForMaskedLM, AlbertTokenizer, BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM,
+    ElectraConfig, ElectraForMaskedLM, GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig,
+    XLMRobertaForMaskedLM, XLMRobertaTokenizer)
 
 import template
 
@@ -33,11 +38,15 @@ class Family:
         return template.Form(ids(self.start), ids(self.end), special, self.causal)
 
 
+BERT_SPECIAL = {"MASK": "[MASK]", "SEP": "[SEP]", "CLS": "[CLS]"}, ["[CLS]"], ["[SEP]"], False
+ROBERTA_SPECIAL = {"MASK": "<mask>", "SEP": "</s>", "CLS": "<s>"}, ["<s>"], ["</s>"], False
 FAMILIES = {
-    "bert": Family(BertConfig, BertForMaskedLM, {"MASK": "[MASK]", "SEP": "[SEP]", "CLS": "[CLS]"}, ["[CLS]"], ["[SEP]"], False,
-                   ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"]),
-    "roberta": Family(RobertaConfig, RobertaForMaskedLM, {"MASK": "<mask>", "SEP": "</s>", "CLS": "<s>"}, ["<s>"], ["</s>"], False,
-                      ["lm_head.decoder.weight", "lm_head.decoder.bias"]),
+    "bert": Family(BertConfig, BertForMaskedLM, *BERT_SPECIAL, ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"]),
+    "roberta": Family(RobertaConfig, RobertaForMaskedLM, *ROBERTA_SPECIAL, ["lm_head.decoder.weight", "lm_head.decoder.bias"]),
+    "xlm-roberta": Family(XLMRobertaConfig, XLMRobertaForMaskedLM, *ROBERTA_SPECIAL, ["lm_head.decoder.weight", "lm_head.decoder.bias"]),
+    "albert": Family(AlbertConfig, AlbertForMaskedLM, *BERT_SPECIAL, ["predictions.decoder.weight", "predictions.decoder.bias"]),
+    "electra": Family(ElectraConfig, ElectraForMaskedLM, *BERT_SPECIAL, ["generator_lm_head.weight"]),
+    "distilbert": Family(DistilBertConfig, DistilBertForMaskedLM, *BERT_SPECIAL, ["vocab_projector.weight"]),
     "gpt2": Family(GPT2Config, GPT2LMHeadModel, {}, [], [], True, ["lm_head.weight"]),
 }
 
@@ -102,6 +111,27 @@ def write_wordpiece(directory, case, tokenizer, vocab):
     tokenizer.enable_padding(length=40)
     tokenizer.enable_truncation(8)
     tokenizer.save(str(directory / "tokenizer.json"))
+
+
+def unigram(family, pieces):
+    """A tokenizer of transformers with the family's special tokens and these pieces."""
+    albert = family == "albert"
+    specials = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"] if albert else ["<s>", "<pad>", "</s>", "<unk>"]
+    # ALBERT's pipeline takes Hangul apart.
+    pieces = [unicodedata.normalize("NFKD", piece) if albert else piece for piece in pieces]
+    letters = sorted({letter for piece in pieces for letter in piece} - set(pieces))
+    vocab = [(token, 0.0) for token in specials] + [(piece, -4.0 - 0.01 * i) for i, piece in enumerate(pieces)]
+    vocab += [(letter, -9.0 - 0.01 * i) for i, letter in enumerate(letters)] + ([] if albert else [("<mask>", 0.0)])
+    return (AlbertTokenizer if albert else XLMRobertaTokenizer)(vocab=vocab)
+
+
+def write_unigram(directory, tokenizer):
+    """tokenizer.json, which stores padding to 40 and truncation to 8, and tokenizer_config.json."""
+    tokenizer.save_pretrained(str(directory))
+    backend = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    backend.enable_padding(length=40)
+    backend.enable_truncation(8)
+    backend.save(str(directory / "tokenizer.json"), pretty=False)
 
 
 def write_json(path, value):

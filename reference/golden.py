@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy
 
 import long_words
 import template
-from families import FAMILIES, byte_level, write_byte_level, write_json, write_wordpiece
-from golden_cases import BYTE_LEVEL_SPECIAL, BYTE_LEVEL_WORDS, CASES, HANGUL, LATIN
+from families import FAMILIES, byte_level, unigram, write_byte_level, write_json, write_unigram, write_wordpiece
+from golden_cases import BYTE_LEVEL_SPECIAL, BYTE_LEVEL_WORDS, CASES, HANGUL, LATIN, UNIGRAM_PIECES
 from prompt_encoder import PromptEncoder, answer_logits, label_scores, learning_rate
 
 TREE = pathlib.Path(__file__).parent.parent / "crates/ptune/tests/golden"
@@ -57,7 +57,11 @@ def write_model(directory, case, model):
 
 def make_tokenizer(case):
     """The tokenizer, its vocabulary as a list, and what writes it into a directory."""
-    if case["family"] == "bert":
+    if case["tokenizer"] == "unigram":
+        tokenizer = unigram(case["family"], UNIGRAM_PIECES)
+        return tokenizer.backend_tokenizer, tokenizer.convert_ids_to_tokens(range(len(tokenizer))), \
+            lambda directory: write_unigram(directory, tokenizer)
+    if FAMILIES[case["family"]].start == ["[CLS]"]:
         cased = case["tokenizer"] == "vocab-cased"
         vocab = HANGUL if cased else LATIN
         tokenizer = template.wordpiece(vocab, lowercase=not cased)
@@ -92,7 +96,7 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamw_hf": 
 
 def is_head(name):
     """Whether a parameter is the language-model head's own."""
-    return name.startswith(("cls.", "lm_head."))
+    return name.startswith(("cls.", "lm_head.", "predictions.", "generator_", "vocab_"))
 
 
 class Run:
@@ -133,11 +137,16 @@ class Run:
         if self.case["sequences"] is not None:
             self.tensors["scores"] = self.scores.detach()
 
+    def named_parameters(self):
+        """Of the model, a tied one by the name that a checkpoint has for it."""
+        tied = FAMILIES[self.case["family"]].tied if self.model.config.tie_word_embeddings else []
+        return [(name, p) for name, p in self.model.named_parameters(remove_duplicate=False) if name not in tied]
+
     def groups(self, o):
         """Parameter groups with their highest rates; in the model, biases and the weights of norms do not decay."""
         groups = [dict(params=list(self.encoder.parameters()), lr=o["lr"], weight_decay=o["weight_decay"])]
         norms = {name + ".weight" for name, module in self.model.named_modules() if isinstance(module, torch.nn.LayerNorm)}
-        for name, p in self.model.named_parameters() if self.full else []:
+        for name, p in self.named_parameters() if self.full else []:
             decay = 0.0 if name in norms or name.endswith("bias") else o["backbone_weight_decay"]
             groups.append(dict(params=[p], lr=o["head_lr" if is_head(name) else "backbone_lr"], weight_decay=decay))
         return groups
@@ -159,7 +168,7 @@ class Run:
             if self.full and step == 0:
                 prefix = "transformer." if self.case.get("old_names") else ""
                 self.tensors |= {"model_grad." + name.removeprefix(prefix): p.grad.clone()
-                                 for name, p in self.model.named_parameters() if p.grad is not None}
+                                 for name, p in self.named_parameters() if p.grad is not None}
             norm = torch.nn.utils.clip_grad_norm_(parameters, o["clip_norm"] or float("inf"))
             optimizer.step()
             self.losses.append(loss.item())
@@ -209,7 +218,7 @@ def write_case(name, case):
     tokenizer, vocab, write_tokenizer = make_tokenizer(case)
     model = random_model(case, len(vocab))
     pieces, rows = template.parse(case["template"])
-    encoder = PromptEncoder(case["encoder"], rows, model.config.hidden_size, **case.get("encoder_shape", {}))
+    encoder = PromptEncoder(case["encoder"], rows, model.get_input_embeddings().embedding_dim, **case.get("encoder_shape", {}))
 
     form = FAMILIES[case["family"]].form(tokenizer)
     mask = next(piece for piece in pieces if piece.text == "MASK")

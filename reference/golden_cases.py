@@ -1,7 +1,7 @@
 """The golden cases: one model shape, template, verbalizer, encoder and optimiser each. What a case is there for stands in `about`.
 
 `tokenizer` says in which form the vocabulary is stored: "json" is a tokenizer.json that also stores padding and truncation (a
-reader has to switch both off), "vocab" a vocab.txt with tokenizer_config.json, "merges" vocab.json and merges.txt with it.
+reader has to switch both off), "unigram" the same of SentencePiece's kind, "vocab" a vocab.txt with tokenizer_config.json, "merges" vocab.json and merges.txt with it.
 `family` is bert unless a case says otherwise.
 """
 
@@ -17,6 +17,10 @@ LETTERS = list("abcdefghijklmnopqrstuvwxyz")
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *PUNCTUATION, *ENGLISH, *PIECES]
 LATIN = [*VOCABULARY, *LETTERS, *("##" + c for c in LETTERS)]
 HANGUL = [*VOCABULARY, *KOREAN, "S", "##S"]
+
+# Pieces of a Unigram vocabulary; their letters are pieces too.
+UNIGRAM_PIECES = [*("▁" + word for word in """the a is was in of and not it he she film soup tea good great bad fine yes no maybe true paris
+rome oslo lima capital city slow story 영화 맛 최고 최악 좋""".split()), "ing", "er", "입니다", *PUNCTUATION]
 
 # Byte-level BPE: a space in front is part of the token.
 BYTE_LEVEL_WORDS = [*(" " + word for word in """the a is was in of and not it he film soup tea good bad fine yes no maybe paris rome
@@ -50,6 +54,17 @@ def gpt2_shape(hidden=16, layers=2, heads=2, positions=48, **more):
 def roberta_shape(hidden=16, layers=2, heads=2, inner=24, act="gelu", positions=50, **more):
     """The sizes of one RoBERTa: the first pad_token_id + 1 entries of its position table belong to no row."""
     return dict(shape(hidden, layers, heads, inner, act, 1e-5, positions), type_vocab_size=1, pad_token_id=1, **more)
+
+
+def albert_shape(hidden=16, width=8, layers=4, heads=2, inner=24, groups=2, inner_groups=2, act="gelu_new", **more):
+    """The sizes of one ALBERT; `width` is that of its word vectors."""
+    return dict(shape(hidden, layers, heads, inner, act), embedding_size=width, num_hidden_groups=groups, inner_group_num=inner_groups,
+                **more)
+
+
+def distilbert_shape(hidden=16, layers=2, heads=2, inner=24, act="gelu", positions=48, **more):
+    """The sizes of one DistilBERT."""
+    return dict(dim=hidden, n_layers=layers, n_heads=heads, hidden_dim=inner, activation=act, max_position_embeddings=positions, **more)
 
 
 def rows(names, *values):
@@ -166,6 +181,48 @@ CASES = {
         template="{이름}의 맛은 [P*2] {글} 정말 [MASK]입니다 [P*1].",
         examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("soup", "나쁘네", "부정"), ("영화", "최고!", "긍정")),
         verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]}),
+    "albert_lstm": dict(
+        about="ALBERT, LSTM, word vectors half as wide as the blocks, four layers of two blocks each that share two groups of weights, "
+              "tanh gelu, pseudo tokens before, between and behind uneven texts; Unigram in ALBERT's pipeline",
+        family="albert", seed=51, shape=albert_shape(), tokenizer="unigram", encoder="lstm", max_tokens=44, target="label",
+        full=full("adamw_hf", clip_norm=1.0), optimizer=optimizer(schedule="linear", warmup_steps=2),
+        template="[P*2] {hypothesis|no_punct|shorten} ? [P*2] [MASK] , [P*1] {premise|shorten}", examples=UNEVEN,
+        verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]}),
+    "albert_embedding": dict(
+        about="ALBERT, bare embedding, probing, three layers that share two groups (the first has two), an untied decoder with a bias of its "
+              "own, word vectors wider than the blocks, relu",
+        family="albert", seed=52, tokenizer="unigram", encoder="embedding", max_tokens=None, target="object",
+        shape=albert_shape(hidden=12, width=16, layers=3, groups=2, inner_groups=1, act="relu", tie_word_embeddings=False),
+        full=full("adam"), optimizer=optimizer("adam", lr=2e-2), template="{subject} 영화 is in [P*3] [MASK] .", examples=FACTS,
+        verbalizer=None),
+    "electra_mlp": dict(
+        about="ELECTRA's generator, MLP, word vectors half as wide as the blocks, tanh gelu below a head that stays gelu",
+        family="electra", seed=53, shape=dict(roberta_shape(act="gelu_new"), embedding_size=8, type_vocab_size=2, pad_token_id=0),
+        tokenizer="vocab", encoder="mlp", max_tokens=44, target="label", full=full("adamw_hf", clip_norm=1.0),
+        optimizer=optimizer(schedule="linear", warmup_steps=2), verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]},
+        template="[P*2] {hypothesis|no_punct|shorten} ? [P*2] [MASK] , [P*1] {premise|shorten}", examples=UNEVEN),
+    "electra_embedding": dict(
+        about="ELECTRA's generator, bare embedding, probing, one width for all (no projection), an untied decoder; tokenizer.json",
+        family="electra", seed=54, shape=dict(roberta_shape(12, 1, 3, 20), embedding_size=12, pad_token_id=0, tie_word_embeddings=False),
+        tokenizer="json", encoder="embedding", max_tokens=None, target="object", full=full("adam"),
+        optimizer=optimizer("adam", lr=2e-2), template="{subject} is in [P*3] [MASK] .", examples=FACTS, verbalizer=None),
+    "distilbert_mlp": dict(
+        about="DistilBERT, MLP, no token types, gelu in blocks and head, several words a label",
+        family="distilbert", seed=55, shape=distilbert_shape(), tokenizer="vocab", encoder="mlp", max_tokens=44, target="label",
+        full=full("adamw_hf", clip_norm=1.0), optimizer=optimizer(schedule="linear", warmup_steps=2),
+        template="[P*2] {hypothesis|no_punct|shorten} ? [P*2] [MASK] , [P*1] {premise|shorten}", examples=UNEVEN,
+        verbalizer={"0": ["yes", "true"], "1": ["no"], "2": ["maybe"]}),
+    "distilbert_embedding": dict(
+        about="DistilBERT, bare embedding, probing, relu in blocks and head, an untied decoder, one block; tokenizer.json",
+        family="distilbert", seed=56, tokenizer="json", encoder="embedding", max_tokens=None, target="object",
+        shape=distilbert_shape(12, 1, 3, 20, "relu", tie_word_embeddings=False, sinusoidal_pos_embds=True), full=full("adam"),
+        optimizer=optimizer("adam", lr=2e-2), template="{subject} is in [P*3] [MASK] .", examples=FACTS, verbalizer=None),
+    "xlmr_lstm": dict(
+        about="XLM-R, LSTM, Korean among the texts, [SEP] inside the template; Unigram in XLM-R's pipeline",
+        family="xlm-roberta", seed=57, shape=roberta_shape(positions=72), tokenizer="unigram", encoder="lstm", max_tokens=None, target="감정",
+        full=full("adamw_hf", clip_norm=1.0), optimizer=optimizer(schedule="linear", warmup_steps=2),
+        template="[P*2] {이름} 맛 [SEP] {글} [P*2] [MASK] .", verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]},
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("식당 soup", "비싸고 나쁘네요", "부정"), ("영화", "최고!", "긍정"))),
     "long_words": dict(
         about="BERT, LSTM, label words of one, two and three tokens, three and two a label: a row for each number of masks, all cut alike",
         seed=45, shape=shape(), tokenizer="json", encoder="lstm", max_tokens=40, target="label", optimizer=optimizer(clip_norm=1.0),

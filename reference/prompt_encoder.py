@@ -46,9 +46,10 @@ def answer_logits(model, ids, answer, prompt, rows=None):
     places = ids < 0
     rows = prompt[-1 - ids[places]] if rows is None else rows
     x = words.masked_scatter(places[:, None], rows) if places.any() else words
-    hidden = model.base_model(inputs_embeds=x[None]).last_hidden_state[0, answer]
-    head = model.cls if hasattr(model, "cls") else model.lm_head
-    return head(hidden), rows
+    head = getattr(model, "cls", None) or getattr(model, "lm_head", None)
+    if head is None:
+        return model(inputs_embeds=x[None]).logits[0, answer], rows
+    return head(model.base_model(inputs_embeds=x[None]).last_hidden_state[0, answer]), rows
 
 
 def label_scores(logits, words):

@@ -14,7 +14,7 @@ import unicodedata
 from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
-from tokenizers.models import WordPiece
+from tokenizers.models import Unigram, WordPiece
 
 SPECIALS = ("MASK", "SEP", "CLS")
 PSEUDO = re.compile(r'P\*(\d+)(?:\s+"([^"]*)")?(?:\s+@(\w+))?$')
@@ -121,6 +121,8 @@ def continuation(tokenizer, word):
 
 def encode_text(tokenizer, text, glued, space):
     """The ids of one piece of text, encoded alone."""
+    if isinstance(tokenizer.model, Unigram):
+        assert not glued, "a continuation of SentencePiece is not written down here"
     if not isinstance(tokenizer.model, WordPiece):
         return tokenizer.encode((" " if space else "") + text.strip(), add_special_tokens=False).ids if text.strip() else []
     words = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))

@@ -15,7 +15,7 @@ use crate::report::{metrics_json, metrics_line, print};
 /// Score an adapter on a labelled JSON-lines file
 ///
 /// Classification: accuracy and macro_f1. Probing: p_at_1, p_at_10, mrr, and how many rows were kept and dropped. The
-/// majority baseline (always the file's most frequent answer) stands beside them.
+/// majority baseline (always the file's most frequent answer) stands beside them. Texts: exact_match, perplexity and loss.
 #[derive(clap::Args)]
 #[command(after_long_help = "Example:\n  ptune eval runs/first/adapter --data test.jsonl")]
 pub(crate) struct Arguments {

@@ -71,7 +71,18 @@ fn of_model(model: &ModelFacts) -> Vec<String> {
         let direction = if shape.causal { "reads from left to right" } else { "fills in [MASK]" };
         lines.push(line("kind", direction));
         let (blocks, heads, inner) = (shape.blocks, shape.heads, shape.inner);
-        lines.push(line("sizes", format!("width {}, {blocks} blocks of {heads} heads, inner {inner}", shape.width)));
+        let words = if shape.embedding_width == shape.width {
+            String::new()
+        } else {
+            format!(" (words {})", shape.embedding_width)
+        };
+        let shared = if shape.own_blocks == blocks {
+            String::new()
+        } else {
+            format!(", the weights of {} blocks shared", shape.own_blocks)
+        };
+        let sizes = format!("width {}{words}, {blocks} blocks of {heads} heads, inner {inner}{shared}", shape.width);
+        lines.push(line("sizes", sizes));
         lines.push(line("positions", shape.positions));
         lines.push(line("vocabulary", shape.vocabulary));
     }
@@ -160,7 +171,8 @@ fn of_adapter(adapter: &AdapterFacts) -> Vec<String> {
             None => word.clone(),
         };
         let words: Vec<String> = label.words.iter().enumerate().map(word).collect();
-        lines.push(line(if i == 0 { "labels" } else { "" }, format!("{}: {}", label.label, words.join(", "))));
+        let words = if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) };
+        lines.push(line(if i == 0 { "labels" } else { "" }, format!("{}{words}", label.label)));
     }
     if adapter.labels.is_empty() {
         lines.push(line(

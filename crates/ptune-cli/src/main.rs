@@ -6,6 +6,7 @@
 
 mod adapter;
 mod bench;
+mod demo;
 mod evaluate;
 mod generate;
 mod inspect;
@@ -43,9 +44,12 @@ Teach a frozen language model many small tasks, each a few kilobytes (P-tuning).
 
 A task is a template with pseudo tokens, such as \"[P*3] {text} It was [MASK].\", a few labelled rows, and a model \
 directory in Hugging Face layout. \"train\" learns the pseudo tokens' vectors and leaves the model alone; the result \
-is an adapter, a directory of a few kilobytes that \"eval\" and \"predict\" use.";
+is an adapter, a directory of a few kilobytes that \"eval\", \"predict\" and \"generate\" use.";
 
 const EXAMPLES: &str = "\
+The whole idea, without a model, data or a network:
+  ptune demo
+
 From nothing to answers:
   ptune train run.toml --out runs/first
   ptune inspect runs/first
@@ -56,6 +60,7 @@ Exit status: 0 done, 1 the work failed (a full disk), 2 the request was wrong (a
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Train(train::Arguments),
     Eval(evaluate::Arguments),
     Predict(predict::Arguments),
@@ -71,6 +76,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let threads = arguments.threads.map(usize::from);
     let done = match &arguments.command {
+        Command::Demo(arguments) => demo::run(arguments, &Device::processor(threads)),
         Command::Train(arguments) => train::run(arguments, threads),
         Command::Eval(arguments) => evaluate::run(arguments, &Device::processor(threads)),
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),

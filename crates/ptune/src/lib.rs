@@ -33,6 +33,7 @@
 pub mod adapter;
 pub mod checkpoint;
 pub mod data;
+pub mod demo;
 pub mod error;
 pub mod files;
 pub mod generate;

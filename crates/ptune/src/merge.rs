@@ -3,18 +3,22 @@
 //!
 //! What changed is f32, the rest keeps its bytes. The directory has another fingerprint than the base: the adapter that
 //! was merged is refused over it, for it would be added twice. `adapter/` in it is the same task over the merged model,
-//! with the prompt and without what was merged.
+//! with the prompt, and a classifier if it has one, and without what was merged.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::adapter::{Adapter, Description, Tuned};
+use crate::adapter::{Adapter, Description, HEAD_FILE, Tuned};
 use crate::checkpoint::{Change, ModelDirectory, Weights, hub, write_changed};
+use crate::method::Classifier;
 use crate::model::Lora;
 use crate::model::spec::{LinearSpec, ModelSpec};
 use crate::predict::{find_base, task_of};
 use crate::train::describe_base;
 use crate::{Error, Result, files};
+
+/// The layers of a classifier: far more than any has.
+const LARGEST_HEAD: u64 = 1 << 30;
 
 /// What was written.
 #[derive(Debug, PartialEq)]
@@ -40,8 +44,7 @@ pub fn merge(
 ) -> Result<Merged> {
     let loaded = Adapter::load(adapter)?;
     if loaded.tuned.is_empty() {
-        let message = "trained nothing of its model, so there is nothing to merge: it is used over the model as it is";
-        return Err(Error::file(adapter, message));
+        return Err(nothing(adapter));
     }
     let base = match model {
         Some(model) => hub::locate(model, Path::new(""))?,
@@ -60,10 +63,22 @@ pub fn merge(
     let base = describe_base(&merged, &ModelSpec::read(&merged)?)?;
     let description = Description { base, ..loaded.description.clone() };
     let beside = out.join("adapter");
-    Adapter { description, tuned: Tuned::default(), ..loaded }.save(&beside)?;
+    let classifier = loaded.description.head.is_some();
+    if classifier {
+        files::create_directory(&beside)?;
+        let head = files::read_bytes(&adapter.join(HEAD_FILE), LARGEST_HEAD)?;
+        files::write_atomically(&beside.join(HEAD_FILE), &head)?;
+    }
+    let tuned = if classifier { loaded.tuned.head_alone() } else { Tuned::default() };
+    Adapter { description, tuned, ..loaded }.save(&beside)?;
     let names = || directory.weights().names();
     let changed = names().filter(|name| trained.changes(name)).count();
     Ok(Merged { changed, tensors: names().count(), adapter: beside })
+}
+
+fn nothing(adapter: &Path) -> Error {
+    let message = "trained nothing of its model, so there is nothing to merge: it is used over the model as it is";
+    Error::file(adapter, message)
 }
 
 /// What an adapter trained of its model.
@@ -85,7 +100,12 @@ impl<'a> Trained<'a> {
                 added.entry(format!("{}.weight", layer.name)).or_default().push((layer, names));
             }
         }
-        Ok(Trained { base: directory.weights(), files: tuned.open(adapter)?, added, lora })
+        let mut files = tuned.open(adapter)?;
+        files.retain(|file| !Classifier::is_in(file)); // that is no part of the model
+        if files.is_empty() {
+            return Err(nothing(adapter));
+        }
+        Ok(Trained { base: directory.weights(), files, added, lora })
     }
 
     /// Reads everything once.

@@ -7,13 +7,14 @@ use crate::adapter::{Adapter, Base};
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Encoder, Example};
 use crate::generate::{Writer, Writing, Written};
-use crate::method::{Head, Injection};
+use crate::method::{Classifier, Head, Injection};
 use crate::model::spec::ModelSpec;
 use crate::model::{Columns, Model};
 use crate::tensor::{Device, Precision};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::{Metrics, argmax};
+use crate::train::task::classifier_in;
 use crate::{Error, Result};
 
 /// A trained task, loaded with its model.
@@ -23,6 +24,7 @@ pub struct Predictor {
     model: Model,
     columns: Columns,
     prompt: Injection,
+    classifier: Option<Classifier>,
 }
 
 /// The metrics of a file.
@@ -36,7 +38,7 @@ pub struct Evaluation {
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prediction {
-    /// Of a task with label words.
+    /// Of a task with labels.
     Label {
         /// The most probable label.
         label: String,
@@ -69,17 +71,19 @@ impl Predictor {
         let directory = ModelDirectory::open(&model_path)?;
         let spec = ModelSpec::read(&directory)?;
         let precision = Precision::named(&description.compute).expect("checked when the adapter was loaded");
-        let device_of_model = device.with_precision(precision);
+        let (device_of_model, tuned) = (device.with_precision(precision), loaded.tuned.open(adapter)?);
         // The tokenizer and the fingerprint take about as long as the weights of a small model.
         let (task, model) = std::thread::scope(|scope| {
             let task = scope.spawn(|| task_of(&loaded, adapter, &directory, &spec));
-            let model = loaded.tuned.load_model(adapter, &directory, &device_of_model, progress);
+            let model = loaded.tuned.load_model(adapter, &tuned, &directory, &device_of_model, progress);
             (task.join().unwrap_or_else(|panic| resume_unwind(panic)), model)
         });
         let (task, model) = (task?, model?);
-        let columns = model.columns(task.head.columns(false), false);
+        let model = if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model };
+        let classifier = classifier_in(&tuned, &model, &task.head, device)?;
+        let columns = task.head.columns_of(&model, false);
         let prompt = loaded.injection(device, &model);
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt })
+        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.
@@ -173,7 +177,7 @@ impl Predictor {
                            trained with task.answer = \"text\"";
             return Err(Error::request(message));
         };
-        let Predictor { task, device, model, columns, prompt } = self;
+        let Predictor { task, device, model, columns, prompt, .. } = self;
         Ok(Writer { device, model, columns, inject: prompt.inject(), tokenizer: &task.tokenizer, end })
     }
 
@@ -195,9 +199,10 @@ impl Predictor {
 
     fn prediction(&self, scores: &[f32], top: usize) -> Prediction {
         match &self.task.head {
-            Head::Verbalizer(verbalizer) => {
-                let names = verbalizer.labels().iter().map(|label| label.name.clone());
-                let label = verbalizer.labels()[argmax(scores)].name.clone();
+            Head::Verbalizer(_) | Head::Classifier(_) => {
+                let labels = self.task.head.labels().unwrap_or_default();
+                let label = labels[argmax(scores)].to_owned();
+                let names = labels.into_iter().map(str::to_owned);
                 Prediction::Label { label, probabilities: names.zip(softmax(scores)).collect() }
             }
             Head::Vocabulary { candidates, .. } => {
@@ -230,6 +235,7 @@ impl Predictor {
             column_ids: self.task.head.columns(false),
             head: &self.task.head,
             prompt: &self.prompt,
+            classifier: self.classifier.as_ref(),
         }
     }
 }

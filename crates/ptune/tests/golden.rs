@@ -1,6 +1,6 @@
 //! Whole-model truth from PyTorch: ids, prompt, logits, every gradient, ten losses, the trained parameters.
 //!
-//! `reference/golden.py` wrote the cases; each is a random tiny BERT, RoBERTa or GPT-2 with texts, a template and an encoder. Limit per
+//! `reference/golden.py` wrote the cases; each is a random tiny model of a family with texts, a template and an encoder. Limit per
 //! tensor: `max |a - b| <= 1e-4 * max |b|`.
 
 use std::path::{Path, PathBuf};
@@ -454,4 +454,46 @@ fn roberta_lstm_full() {
 #[test]
 fn roberta_mlp_full() {
     check_full("roberta_mlp");
+}
+
+#[test]
+fn albert_embedding() {
+    check("albert_embedding");
+    check_full("albert_embedding");
+}
+
+#[test]
+fn albert_lstm() {
+    check("albert_lstm");
+    check_full("albert_lstm");
+}
+
+#[test]
+fn distilbert_embedding() {
+    check("distilbert_embedding");
+    check_full("distilbert_embedding");
+}
+
+#[test]
+fn distilbert_mlp() {
+    check("distilbert_mlp");
+    check_full("distilbert_mlp");
+}
+
+#[test]
+fn electra_embedding() {
+    check("electra_embedding");
+    check_full("electra_embedding");
+}
+
+#[test]
+fn electra_mlp() {
+    check("electra_mlp");
+    check_full("electra_mlp");
+}
+
+#[test]
+fn xlmr_lstm() {
+    check("xlmr_lstm");
+    check_full("xlmr_lstm");
 }

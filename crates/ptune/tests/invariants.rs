@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ptune::checkpoint::ModelDirectory;
 use ptune::data::{Encoded, Token, pack};
-use ptune::method::Head;
+use ptune::method::{Head, Prompt};
 use ptune::model::{Gradients, Inject, Model};
 use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
@@ -16,8 +16,9 @@ use ptune_kernels::{Context, Isa};
 
 const PROMPT_ROWS: u32 = 6;
 
-/// Golden cases with a BERT, a RoBERTa and a GPT-2 of several blocks.
-const FAMILIES: [&str; 3] = ["lstm_uneven", "roberta_lstm", "gpt2_mlp"];
+/// Golden cases with a model of each family, of several blocks.
+const FAMILIES: [&str; 7] =
+    ["lstm_uneven", "roberta_lstm", "gpt2_mlp", "albert_lstm", "electra_mlp", "distilbert_mlp", "xlmr_lstm"];
 
 fn model_directory(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case).join("model")
@@ -103,7 +104,7 @@ fn only_a_causal_row_is_blind_to_what_stands_behind_it() {
         let (first, _) = forward_backward(&device, &mut model, &rows);
         for row in &mut rows {
             for token in &mut row.tokens[row.answers[0] + 1..] {
-                *token = Token::Id(90);
+                *token = Token::Id(84);
             }
         }
         let (second, _) = forward_backward(&device, &mut model, &rows);
@@ -118,7 +119,7 @@ fn trained(family: &str, device: &Device) -> Vec<f32> {
     let mut rng = Rng::new(5, Purpose::PromptInitialisation);
     let (rows, width) = (PROMPT_ROWS as usize, model.embedding_width());
     let encoder = PromptEncoder::new(device, &EncoderShape::lama(EncoderKind::Lstm), rows, width, 1.0, &mut rng);
-    let (mut trainer, mut learners) = Trainer::new(model, vec![(encoder.into(), &head, recipe())], device);
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::from(encoder), &head, recipe())], device);
     let learner = &mut learners[0];
     for _ in 0..5 {
         let batch = Batch { layout: pack(&examples()), targets: (7..16).collect(), share: 1.0 };

@@ -19,7 +19,11 @@ const OVERRIDES: [(&str, &str); 5] = [
 
 /// The run file with few rows in `directory`: two packs for dev, one for test.
 fn config(directory: &Path, more: &[(&str, &str)]) -> (RunConfig, PathBuf) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/sentiment/run.toml");
+    config_of("run.toml", directory, more)
+}
+
+fn config_of(name: &str, directory: &Path, more: &[(&str, &str)]) -> (RunConfig, PathBuf) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/sentiment").join(name);
     let mut pairs: Vec<(String, String)> =
         OVERRIDES.iter().chain(more).map(|(key, value)| (key.to_string(), value.to_string())).collect();
     let rows = fs::read_to_string(file.with_file_name("test.jsonl")).unwrap();
@@ -64,8 +68,12 @@ struct Whole {
 
 impl Whole {
     fn new(more: &[(&str, &str)]) -> Whole {
+        Whole::of("run.toml", more)
+    }
+
+    fn of(name: &str, more: &[(&str, &str)]) -> Whole {
         let directory = tempfile::tempdir().unwrap();
-        let (config, file) = config(directory.path(), more);
+        let (config, file) = config_of(name, directory.path(), more);
         let out = directory.path().join("whole");
         run(&config, &file, &out, &Device::processor(Some(1)), &mut |_| {}).unwrap();
         Whole { results: results(&out), directory, config, file }
@@ -141,6 +149,15 @@ fn a_prefix_goes_on_too() {
     Whole::new(&[&projected[..], &[("train.save_every", "2")]].concat()).stopped_once(9);
     let alone = [("prompt.prefix_tokens", "4"), ("task.template", "{text} it was [MASK]")];
     Whole::new(&alone).stopped_again_and_again();
+}
+
+/// So is a classifier, alone, beside a prefix, and over a model that is trained too.
+#[test]
+fn a_classifier_goes_on_too() {
+    let with = |more: &[(&str, &str)]| Whole::of("classifier.toml", &[&[("train.save_every", "2")], more].concat());
+    with(&[]).stopped_again_and_again();
+    with(&[("prompt.prefix_tokens", "3")]).stopped_once(9);
+    with(&[("backbone.mode", "full")]).stopped_again_and_again();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the library may use, beside itself and [`LOW`]. Data flows one way: never upwards.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("checkpoint", &[]),
     ("prompt", &["checkpoint"]),
     ("model", &["checkpoint"]),
@@ -18,8 +18,25 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("pretrain", &["train", "method", "data", "prompt", "model", "checkpoint"]),
     ("generate", &["train", "data", "model", "checkpoint"]),
     ("predict", &["generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
-    ("merge", &["predict", "train", "adapter", "model", "checkpoint"]),
+    ("merge", &["predict", "train", "adapter", "method", "model", "checkpoint"]),
     ("world", &[]),
+    (
+        "demo",
+        &[
+            "world",
+            "pretrain",
+            "predict",
+            "report",
+            "inspect",
+            "train",
+            "adapter",
+            "method",
+            "data",
+            "prompt",
+            "model",
+            "checkpoint",
+        ],
+    ),
 ];
 
 /// The lowest layer: any module may use these, and they use one another only as listed in [`LOW_MAY_USE`].

@@ -42,7 +42,7 @@ train_refuses! {
     missing_config: |s| s.remove(CONFIG) => ["model: holds no config.json"];
     config_nested_without_end: |s| s.write(CONFIG, "[".repeat(100_000)) => ["config.json:1: not valid JSON"];
     unsupported_model_type: |s| config(s, "model_type", json!("t5"))
-        => ["config.json: model_type: model type 't5' is not implemented; implemented: bert, roberta, gpt2"];
+        => ["config.json: model_type: model type 't5' is not implemented; implemented: bert, roberta"];
     unsupported_activation: |s| config(s, "hidden_act", json!("swish"))
         => ["config.json: hidden_act: activation 'swish' is not implemented; implemented: gelu"];
     unsupported_positions: |s| config(s, "position_embedding_type", json!("relative_key"))

@@ -208,7 +208,14 @@ fn check_description(file: &Path, task: &Description) -> Result<()> {
         return Err(Error::key(file, "task.compute", message));
     }
     require(task.labels.len() != 1, "task.labels", "has one label; none or at least two were expected")?;
+    let classifier = task.head.is_some();
+    require(task.head.as_deref().is_none_or(|head| head == "classifier"), "task.head", "must be \"classifier\"")?;
+    require(!classifier || task.labels.len() > 1, "task.labels", "of a classifier are at least two")?;
     for (label, words) in &task.labels {
+        if classifier {
+            require(words.is_empty(), &format!("task.labels.{label}"), "has words, of which a classifier has none")?;
+            continue;
+        }
         let sound = !words.is_empty() && words.iter().all(|word| !word.is_empty());
         require(sound, &format!("task.labels.{label}"), "needs at least one word, and no empty one")?;
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `adapter.toml` | format version, task, labels with their words in order, base, metrics; sizes and SHA-256 of the others |
 //! | `prompt.safetensors` | f32 tensors: `prompt` `[rows, width]`, the computed rows of the pseudo tokens, and `prefix` `[rows, 2 x blocks x key width]`, those of a prefix in the layout of PEFT; none for a manual prompt |
-//! | `backbone.safetensors`, `head.safetensors` | the trained weights of the base, with `backbone.mode = "full"`, or the matrices of its low-rank additions with `"lora"`; none over a frozen one (`tuned.rs`) |
+//! | `backbone.safetensors`, `head.safetensors` | the trained weights of the base, with `backbone.mode = "full"`, or the matrices of its low-rank additions with `"lora"`; none over a frozen one (`tuned.rs`). Of a classifier `head.safetensors` has the layers instead |
 //! | `vocabulary.bin` | the candidate answers of a probing task, one bit a token id; none without a vocabulary |
 //!
 //! The prompt encoder is not stored: its output is all that answering needs. The same adapter always has the same
@@ -20,6 +20,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use tuned::HEAD_FILE;
 pub use tuned::Tuned;
 
 use crate::error::{Error, Result};
@@ -93,13 +94,16 @@ pub struct Description {
     /// Rows of the prefix; none without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix_tokens: Option<usize>,
+    /// What gives the scores of the labels where it is not their words: `classifier`, in `head.safetensors`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
     /// Probing: what the training loss compared the answer with; none with labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<String>,
     /// Texts: the most tokens of an answer; none where the answer is a label or a word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_tokens: Option<usize>,
-    /// Labels with their words, in the order of the classes; empty in probing, and for texts.
+    /// Labels with their words (none under a classifier), in the order of the classes; empty in probing, and for texts.
     #[serde(with = "labels", default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, Vec<String>)>,
     /// Probing: the token ids of the candidate answers, ascending and distinct, in `vocabulary.bin`.

@@ -22,6 +22,7 @@ fn classifier() -> Adapter {
             encoder: Some("lstm".into()),
             shapes: Some("lama".into()),
             prefix_tokens: None,
+            head: None,
             loss: None,
             answer_tokens: None,
             labels: vec![("zebra".into(), vec!["z".into(), "y".into()]), ("a b".into(), vec!["a".into()])],

@@ -1,4 +1,5 @@
-//! Trained weights of an adapter: `backbone.safetensors`, and `head.safetensors` for what only the language-model head has.
+//! Trained weights of an adapter: `backbone.safetensors`, and `head.safetensors` for what only the language-model head has,
+//! or for a classifier (`classifier.weight`, ...: the names of [`Classifier`]).
 //!
 //! Tensors stand under the names and in the layouts of the base's checkpoint, f32, sorted by name, so that whatever reads
 //! the checkpoint can read them. With LoRA `backbone.safetensors` holds the low-rank matrices alone ([`Lora::tensor_names`]),
@@ -18,13 +19,14 @@ use crate::checkpoint::{ModelDirectory, Weights};
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
 use crate::keys::check;
+use crate::method::Classifier;
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Lora, Model, TrainedTensor};
 use crate::parameter::Group;
 use crate::tensor::Device;
 
 const BACKBONE_FILE: &str = "backbone.safetensors";
-const HEAD_FILE: &str = "head.safetensors";
+pub(crate) const HEAD_FILE: &str = "head.safetensors";
 /// Files are hashed in pieces of this size.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -44,17 +46,17 @@ pub struct Tuned {
 }
 
 impl Tuned {
-    /// Writes what is trained of `model` beside the adapter in `directory`, where it waits for [`super::Adapter::save`].
+    /// Writes what is trained of `model`, and the classifier on it, beside the adapter in `directory`, where they wait for
+    /// [`super::Adapter::save`].
     ///
     /// # Errors
     /// [`Error::Write`]; the adapter that was there is still whole.
-    pub fn write(directory: &Path, model: &Model) -> Result<Tuned> {
+    pub fn write(directory: &Path, model: &Model, classifier: Option<&Classifier>) -> Result<Tuned> {
         files::create_directory(directory)?;
         if let Some(older) = tuned_of(directory) {
             older.settle(directory)?;
         }
-        let stage = |name: &str, group: Group| -> Result<Option<String>> {
-            let tensors = model.trained_tensors(group);
+        let stage = |name: &str, tensors: Vec<TrainedTensor<'_>>| -> Result<Option<String>> {
             if tensors.is_empty() {
                 return Ok(None);
             }
@@ -62,8 +64,12 @@ impl Tuned {
             staged.commit()?;
             Ok(Some(sha256))
         };
-        let (backbone, head) = (stage(BACKBONE_FILE, Group::Backbone)?, stage(HEAD_FILE, Group::Head)?);
-        Ok(Tuned { backbone, head, lora: model.lora().cloned() })
+        let head = match classifier {
+            Some(classifier) => TrainedTensor::of_parameters(classifier.parameters()),
+            None => model.trained_tensors(Group::Head),
+        };
+        let backbone = stage(BACKBONE_FILE, model.trained_tensors(Group::Backbone))?;
+        Ok(Tuned { backbone, head: stage(HEAD_FILE, head)?, lora: model.lora().cloned() })
     }
 
     /// Whether there is none.
@@ -76,27 +82,30 @@ impl Tuned {
         self.lora.as_ref()
     }
 
-    /// The model of the adapter in `adapter`: its base with what was trained, to answer with.
+    /// The model of the adapter in `adapter`, whose `files` were opened: its base with what was trained, to answer with.
     ///
     /// # Errors
-    /// As [`Tuned::open`] and [`Model::load`].
+    /// As [`Tuned::check`] and [`Model::load`].
     pub fn load_model(
         &self,
         adapter: &Path,
+        files: &[Weights],
         base: &ModelDirectory,
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Model> {
-        if self.lora.is_some() {
-            self.check(adapter, &ModelSpec::read(base)?)?;
-        }
-        let files = self.open(adapter)?;
-        let (Some(lora), [matrices, ..]) = (&self.lora, files.as_slice()) else {
-            return Model::load(base, &files, device, Gradients::None, progress);
+        self.check(adapter, &ModelSpec::read(base)?)?;
+        let (Some(lora), [matrices, ..]) = (&self.lora, files) else {
+            return Model::load(base, files, device, Gradients::None, progress);
         };
         let mut model = Model::load(base, &[], device, Gradients::None, progress)?;
         model.load_lora(lora, matrices)?;
         Ok(model)
+    }
+
+    /// The head alone: what is left where the backbone was merged into its base.
+    pub fn head_alone(&self) -> Tuned {
+        Tuned { head: self.head.clone(), ..Tuned::default() }
     }
 
     /// Refuses low-rank additions that the base cannot have.

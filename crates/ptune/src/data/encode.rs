@@ -185,6 +185,14 @@ impl<'a> Encoder<'a> {
                     encoded.push([before.clone(), vec![self.mask; count], behind.clone()].concat(), None);
                 }
             }
+            AnswerForm::First => {
+                let row = [before, self.end.clone()].concat();
+                if row.is_empty() {
+                    return Err(example.error("this row has no token, so there is no first one to read"));
+                }
+                encoded.push(row, None);
+                encoded.answers.push(0);
+            }
             AnswerForm::Continuations(words) => {
                 let last = last_before_answer(&before, example)?;
                 encoded.leading = self.leading_of(&segments, last);
@@ -224,11 +232,11 @@ impl<'a> Encoder<'a> {
         Ok(std::iter::once(self.start.clone()).chain(pieces).chain([self.end.clone()]).collect())
     }
 
-    /// The tokens of each piece, cut to fit, and which of them is `[MASK]`: it has the longest answer's masks, or in a
-    /// causal model nothing.
+    /// The tokens of each piece, cut to fit, and which of them is `[MASK]` (behind the last of a classifier's): it has the
+    /// longest answer's masks, or in a causal model nothing.
     fn segments(&self, example: &Example) -> Result<(Vec<Segment>, usize)> {
         let mut segments = Vec::with_capacity(self.template.pieces().len());
-        let mut mask_segment = 0;
+        let mut mask_segment = None;
         let (mut before, mut space) = (Glue::Start, false);
         let mut bytes = 0;
         for piece in self.template.pieces() {
@@ -257,11 +265,11 @@ impl<'a> Encoder<'a> {
                     (pseudo.first_row..pseudo.first_row + pseudo.count).map(|row| Token::Pseudo(row as u32)).collect()
                 }
                 PieceKind::Mask => {
-                    mask_segment = segments.len();
+                    mask_segment = Some(segments.len());
                     before = Glue::JOINED;
                     match self.answer {
                         AnswerForm::Masks(_) => vec![self.mask; self.answer.longest()],
-                        AnswerForm::Continuations(_) | AnswerForm::Text { .. } => Vec::new(),
+                        AnswerForm::First | AnswerForm::Continuations(_) | AnswerForm::Text { .. } => Vec::new(),
                     }
                 }
                 PieceKind::Sep | PieceKind::Cls => {
@@ -273,6 +281,7 @@ impl<'a> Encoder<'a> {
             segments.push(Segment { tokens, shorten });
         }
         self.shorten(&mut segments, example)?;
+        let mask_segment = mask_segment.unwrap_or(segments.len());
         Ok((segments, mask_segment))
     }
 
@@ -314,7 +323,7 @@ impl<'a> Encoder<'a> {
 
     fn shorten(&self, segments: &mut [Segment], example: &Example) -> Result<()> {
         let behind = match &self.answer {
-            AnswerForm::Masks(_) => self.end.len(),
+            AnswerForm::Masks(_) | AnswerForm::First => self.end.len(),
             AnswerForm::Continuations(_) | AnswerForm::Text { .. } => self.answer.longest(),
         };
         let around = self.start.len() + behind;
@@ -362,7 +371,7 @@ fn check_causal(template: &Template, form: &RowForm) -> Result<()> {
         return Err(template.error(piece, message));
     }
     match template.pieces() {
-        [mask] if form.start.is_empty() => {
+        [mask] if mask.kind == PieceKind::Mask && form.start.is_empty() => {
             let message = "this model answers behind what it has read, and has no start token of its own: \
                            write something before [MASK]";
             Err(template.error(mask, message))

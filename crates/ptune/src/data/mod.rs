@@ -48,12 +48,28 @@ impl Dataset {
         target: &str,
         gold: impl Fn(&str) -> std::result::Result<Option<Vec<u32>>, String>,
     ) -> Result<Dataset> {
-        let rows = jsonl::read(file)?;
+        let data = Dataset::encode(&jsonl::read(file)?, encoder, target, gold)?;
+        if data.kept == 0 {
+            let message = format!("none of its {} rows has an answer in the vocabulary: nothing is left", data.dropped);
+            return Err(Error::file(file, message));
+        }
+        Ok(data)
+    }
+
+    /// The same of examples that are in memory; none need be kept.
+    ///
+    /// Errors: as [`Dataset::read`].
+    pub fn encode(
+        rows: &[Example],
+        encoder: &Encoder<'_>,
+        target: &str,
+        gold: impl Fn(&str) -> std::result::Result<Option<Vec<u32>>, String>,
+    ) -> Result<Dataset> {
         if let Some(first) = rows.first() {
             encoder.template().check_fields(&first.field_names())?;
         }
         let mut examples = Vec::with_capacity(rows.len());
-        for example in &rows {
+        for example in rows {
             let targets = gold(&example.text(target)?).map_err(|message| example.error(message))?;
             // A dropped row is encoded all the same: a file is either right or not, whatever the vocabulary.
             let encoded = encoder.encode_for(example, targets.as_deref().unwrap_or_default())?;
@@ -62,10 +78,6 @@ impl Dataset {
             }
         }
         let (kept, dropped) = (examples.len(), rows.len() - examples.len());
-        if kept == 0 {
-            let message = format!("none of its {dropped} rows has an answer in the vocabulary: nothing is left");
-            return Err(Error::file(file, message));
-        }
         Ok(Dataset { examples, kept, dropped })
     }
 }

@@ -106,7 +106,7 @@ impl Writer<'_> {
         grown: &mut dyn FnMut(usize, usize, &str),
         mut each: impl FnMut(usize, Written),
     ) -> Result<()> {
-        for range in together(examples, writing.longest) {
+        for range in together(examples, writing.longest.min(self.model.spec().positions)) {
             let grown = &mut |example, tokens, fresh: &str| grown(range.start + example, tokens, fresh);
             let texts = self.write_together(&examples[range.clone()], &numbers[range.clone()], writing, grown)?;
             texts.into_iter().zip(range).for_each(|(text, example)| each(example, text));

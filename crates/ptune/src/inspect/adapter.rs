@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{PieceFacts, pieces};
 use crate::adapter::{Adapter, Metrics};
-use crate::checkpoint::{ModelDirectory, Shard, hub};
+use crate::checkpoint::{ModelDirectory, Shard, Tokenizer, hub};
 use crate::model::Lora;
 use crate::model::spec::ModelSpec;
 use crate::prompt::nearest;
@@ -251,21 +251,32 @@ impl LabelFacts {
 impl PromptFacts {
     fn of(adapter: &Adapter, base: Option<&Base>) -> PromptFacts {
         let (rows, width) = (adapter.rows, adapter.width);
-        let mut tokens: Vec<PseudoFacts> =
-            (1..=rows).map(|row| PseudoFacts { token: format!("P{row}"), length: None, nearest: None }).collect();
-        if let Some(Base { task, table }) = base {
-            let mean = nearest::mean_length(table, width);
-            let found = nearest::nearest(table, &adapter.prompt, width, NEAREST);
-            for ((token, row), words) in tokens.iter_mut().zip(adapter.prompt.chunks_exact(width)).zip(found) {
-                let word = |word: nearest::Neighbour| WordFacts {
-                    word: task.tokenizer.token(word.token),
-                    cosine: word.cosine,
-                };
-                token.length = (mean > 0.0).then(|| nearest::length(row) / mean);
-                token.nearest = Some(words.into_iter().map(word).collect());
-            }
-        }
+        let tokens = match base {
+            Some(Base { task, table }) => pseudo_facts(table, &adapter.prompt, width, &task.tokenizer),
+            None => (1..=rows).map(PseudoFacts::unknown).collect(),
+        };
         let described = &adapter.description;
         PromptFacts { encoder: described.encoder.clone(), shapes: described.shapes.clone(), rows, width, tokens }
     }
+}
+
+impl PseudoFacts {
+    /// What is known without the base: its name.
+    fn unknown(row: usize) -> PseudoFacts {
+        PseudoFacts { token: format!("P{row}"), length: None, nearest: None }
+    }
+}
+
+/// What the rows of a prompt `[rows, width]` resemble in a word table `[vocabulary, width]`.
+pub(crate) fn pseudo_facts(table: &[f32], prompt: &[f32], width: usize, tokenizer: &Tokenizer) -> Vec<PseudoFacts> {
+    let mean = nearest::mean_length(table, width);
+    let found = nearest::nearest(table, prompt, width, NEAREST);
+    let word = |word: nearest::Neighbour| WordFacts { word: tokenizer.token(word.token), cosine: word.cosine };
+    let rows = (1..).zip(prompt.chunks_exact(width)).zip(found);
+    let facts = rows.map(|((row, values), words)| PseudoFacts {
+        length: (mean > 0.0).then(|| nearest::length(values) / mean),
+        nearest: Some(words.into_iter().map(word).collect()),
+        ..PseudoFacts::unknown(row)
+    });
+    facts.collect()
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub(crate) use adapter::pseudo_facts;
 pub use adapter::{AdapterFacts, BaseFacts, LabelFacts, PromptFacts, PseudoFacts, TrainedFacts, WordFacts};
 pub use model::{ModelFacts, ModelParameters, ModelShape, TokenizerFacts};
 pub use pieces::PieceFacts;

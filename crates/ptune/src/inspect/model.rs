@@ -48,8 +48,12 @@ pub struct ModelShape {
     pub causal: bool,
     /// Width of the rows between blocks.
     pub width: usize,
-    /// Transformer blocks.
+    /// Width of the word vectors, and so of the vectors that a prompt is made of.
+    pub embedding_width: usize,
+    /// Transformer blocks that a row goes through.
     pub blocks: usize,
+    /// Blocks with weights of their own: fewer than `blocks` where they are shared.
+    pub own_blocks: usize,
     /// Attention heads of a block.
     pub heads: usize,
     /// Width inside a block's feed-forward part.
@@ -127,7 +131,9 @@ impl ModelShape {
         ModelShape {
             causal: spec.causal,
             width: spec.hidden,
+            embedding_width: spec.embeddings.width,
             blocks: spec.layers.len(),
+            own_blocks: spec.blocks.len(),
             heads: first.map_or(0, |block| block.attention.heads),
             inner: first.map_or(0, |block| block.mlp.up.outputs),
             vocabulary: spec.vocabulary,
@@ -137,11 +143,16 @@ impl ModelShape {
 }
 
 impl ModelParameters {
-    /// Sorts tensors by their names. A number between dots is a block's in every family.
+    /// Sorts tensors by what the spec says of them: the layers of the embedding, those of the head, and of the others those
+    /// with a number between dots, which is a block's in every family.
     fn of(directory: &ModelDirectory, spec: &ModelSpec) -> ModelParameters {
         let weights = directory.weights();
-        let tables = [Some(&spec.embeddings.words), Some(&spec.embeddings.position_table)];
-        let tied = spec.head.decoder.is_none();
+        let (embeddings, head) = (layers_of_embeddings(spec), layers_of_head(spec));
+        let has = |layers: &[&str], name: &str| {
+            let of =
+                |layer: &&str| name.strip_prefix(*layer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            layers.iter().any(of)
+        };
         let mut sums = ModelParameters::default();
         for name in weights.names() {
             let shape = weights.shape(name).unwrap_or_default();
@@ -149,18 +160,36 @@ impl ModelParameters {
             // Parameters are vectors and matrices; a GPT-2 may carry its causal mask, [1, 1, n, n].
             let buffer = !(1..=2).contains(&shape.len());
             let in_block = name.split('.').any(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
-            let copy = tied && (name.ends_with("decoder.weight") || name == "lm_head.weight");
-            let strange = ["pooler", "seq_relationship", "position_ids"].iter().any(|part| name.contains(part));
             *match () {
-                () if copy || strange || buffer => &mut sums.unused,
+                () if buffer => &mut sums.unused,
+                () if has(&embeddings, name) => &mut sums.embeddings,
+                () if has(&head, name) => &mut sums.head,
                 () if in_block => &mut sums.blocks,
-                () if name.contains("embeddings.") || tables.contains(&Some(&name.to_owned())) => &mut sums.embeddings,
-                () => &mut sums.head,
+                () => &mut sums.unused,
             } += numbers;
             sums.total += numbers;
         }
         sums
     }
+}
+
+/// Tensors, or the names in front of `.weight` and `.bias`.
+fn layers_of_embeddings(spec: &ModelSpec) -> Vec<&str> {
+    let part = &spec.embeddings;
+    let mut names = vec![part.words.as_str(), &part.position_table];
+    names.extend(part.token_types.as_ref().map(|(name, _)| name.as_str()));
+    names.extend(part.norm.as_ref().map(|norm| norm.name.as_str()));
+    names.extend(part.projection.as_ref().map(|linear| linear.name.as_str()));
+    names
+}
+
+/// See [`layers_of_embeddings`]; the last norm counts as the head's.
+fn layers_of_head(spec: &ModelSpec) -> Vec<&str> {
+    let part = &spec.head;
+    let mut names: Vec<&str> = part.decoder.iter().chain(&part.decoder_bias).map(String::as_str).collect();
+    names.extend(spec.final_norm.as_ref().map(|norm| norm.name.as_str()));
+    names.extend(part.transform.iter().flat_map(|part| [part.dense.name.as_str(), part.norm.name.as_str()]));
+    names
 }
 
 impl TokenizerFacts {

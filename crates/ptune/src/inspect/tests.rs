@@ -51,6 +51,33 @@ fn a_model_by_its_parts() {
     assert!(facts.files["model.safetensors"] > 4 * parts.total as u64);
 }
 
+/// The smallest golden model of every further family: all of its tensors are of use, and the parts are complete.
+#[test]
+fn every_family_by_its_parts() {
+    for (name, family, kind) in [
+        ("albert_lstm", "albert", "Unigram"),
+        ("electra_mlp", "electra", "WordPiece"),
+        ("distilbert_mlp", "distilbert", "WordPiece"),
+        ("xlmr_lstm", "xlm-roberta", "Unigram"),
+    ] {
+        let facts = model(&golden(name));
+        assert!(facts.usable, "{name}: {:?}", facts.reason);
+        assert_eq!((facts.family.as_deref(), facts.tokenizer.unwrap().kind.as_str()), (Some(family), kind));
+        let (shape, parts) = (facts.shape.unwrap(), facts.parameters.unwrap());
+        assert_eq!(parts.unused, 0, "{name}");
+        assert_eq!(parts.embeddings + parts.blocks + parts.head, parts.total, "{name}");
+        assert!(
+            parts.embeddings > shape.vocabulary * shape.embedding_width && parts.head >= shape.vocabulary,
+            "{name}"
+        );
+        let (d, inner) = (shape.width, shape.inner);
+        let block = 4 * (d * d + d) + 2 * d * inner + inner + d + 4 * d;
+        assert_eq!(parts.blocks, shape.own_blocks * block, "{name}");
+    }
+    let shape = model(&golden("albert_lstm")).shape.unwrap();
+    assert_eq!((shape.width, shape.embedding_width, shape.blocks, shape.own_blocks), (16, 8, 8, 4));
+}
+
 #[test]
 fn a_model_that_cannot_be_used_says_why_and_what_is_known() {
     let spoilt = copy("lstm_verbalizer");

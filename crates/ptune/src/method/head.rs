@@ -6,8 +6,10 @@
 //! ([`crate::prompt::verbalizer`] says why), and an example has several answer rows. Probing scores the words of the whole
 //! vocabulary; candidates restrict evaluation, and training too with `loss = "vocabulary"`. A text is scored token by token
 //! over the whole vocabulary, and the loss is the mean over all tokens of the batch, ends of texts included (the mean that
-//! transformers and PEFT take of labels that are not -100): a long answer weighs more than a short one.
+//! transformers and PEFT take of labels that are not -100): a long answer weighs more than a short one. Of a
+//! classifier (`classifier.rs`) the scores of the labels come as they are.
 
+use crate::model::{Columns, Model};
 use crate::ops::LogProbabilitiesSaved;
 use crate::prompt::{AnswerForm, Verbalizer, Vocabulary};
 use crate::tensor::{Device, Tensor};
@@ -23,6 +25,8 @@ pub enum Head {
         /// Whether the loss sees the candidates only.
         restrict_loss: bool,
     },
+    /// A trained classifier: these labels, whose scores stand in the place of logits.
+    Classifier(Vec<String>),
     /// Any text, of a causal model.
     Text {
         /// The token that ends it.
@@ -45,7 +49,8 @@ impl Head {
     pub fn answer_form(&self, causal: bool) -> AnswerForm {
         match self {
             Head::Verbalizer(verbalizer) => verbalizer.form().clone(),
-            Head::Vocabulary { .. } => AnswerForm::one_token(causal),
+            Head::Classifier(_) if !causal => AnswerForm::First,
+            Head::Vocabulary { .. } | Head::Classifier(_) => AnswerForm::one_token(causal),
             Head::Text { longest, .. } => AnswerForm::Text { longest: *longest },
         }
     }
@@ -57,7 +62,24 @@ impl Head {
             Head::Verbalizer(verbalizer) => verbalizer.columns(),
             Head::Vocabulary { restrict_loss: false, .. } if training => None,
             Head::Vocabulary { candidates, .. } => candidates.as_ref().map(Vocabulary::tokens),
-            Head::Text { .. } => None,
+            Head::Classifier(_) | Head::Text { .. } => None,
+        }
+    }
+
+    /// The columns that it needs of a model; as [`Head::columns`].
+    pub fn columns_of(&self, model: &Model, training: bool) -> Columns {
+        match self {
+            Head::Classifier(_) => model.row_columns(),
+            _ => model.columns(self.columns(training), false),
+        }
+    }
+
+    /// The labels of a classification, in order; `None` in probing, and of texts.
+    pub fn labels(&self) -> Option<Vec<&str>> {
+        match self {
+            Head::Verbalizer(verbalizer) => Some(verbalizer.labels().iter().map(|label| label.name.as_str()).collect()),
+            Head::Classifier(labels) => Some(labels.iter().map(String::as_str).collect()),
+            Head::Vocabulary { .. } | Head::Text { .. } => None,
         }
     }
 
@@ -83,7 +105,7 @@ impl Head {
                 let column = |token: &u32| vocabulary.column(*token).expect("targets are candidates") as u32;
                 cross_entropy(device, logits, &targets.iter().map(column).collect::<Vec<_>>())
             }
-            Head::Vocabulary { .. } | Head::Text { .. } => cross_entropy(device, logits, targets),
+            Head::Vocabulary { .. } | Head::Text { .. } | Head::Classifier(_) => cross_entropy(device, logits, targets),
         }
     }
 
@@ -101,7 +123,7 @@ impl Head {
                 let chosen: Vec<f32> = rows.flat_map(|row| ids.iter().map(|&id| row[id as usize])).collect();
                 device.upload(logits.rows(), ids.len(), &chosen)
             }
-            Head::Vocabulary { .. } | Head::Text { .. } => device.copy(logits),
+            Head::Vocabulary { .. } | Head::Text { .. } | Head::Classifier(_) => device.copy(logits),
         }
     }
 }

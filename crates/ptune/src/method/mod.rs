@@ -4,13 +4,15 @@
 //! |---|---|---|
 //! | prompt | manual (a template without pseudo tokens), pseudo tokens with an encoder, a prefix, or both | [`Prompt`], `injection.rs` |
 //! | backbone | frozen, full, or LoRA | [`Model`](crate::model::Model): a trained one is loaded with its weights as parameters, another may be given low-rank additions |
-//! | head | a verbalizer, the vocabulary, or any text | `head.rs` |
+//! | head | a verbalizer, the vocabulary, any text, or a classifier | `head.rs`, `classifier.rs` |
 //!
 //! Methods fill [`Inject`] and know no model family.
 
+mod classifier;
 mod head;
 mod injection;
 
+pub use classifier::{Classifier, ClassifierSaved};
 pub use head::{Head, Loss};
 pub use injection::{Injection, StepPrompts};
 
@@ -75,5 +77,37 @@ impl Prompt {
     /// How many numbers are trained.
     pub fn trainable(&self) -> usize {
         self.parameters().map(Parameter::count).sum()
+    }
+}
+
+/// What one learner trains beside the model.
+pub struct Trained {
+    /// The prompt.
+    pub prompt: Prompt,
+    /// The classifier, where the head is one.
+    pub classifier: Option<Classifier>,
+}
+
+impl From<Prompt> for Trained {
+    /// Without a classifier.
+    fn from(prompt: Prompt) -> Self {
+        Trained { prompt, classifier: None }
+    }
+}
+
+impl Trained {
+    /// The trainable parameters.
+    pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.prompt.parameters().chain(self.classifier.iter().flat_map(Classifier::parameters))
+    }
+
+    /// The trainable parameters, for an optimiser.
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        self.prompt.parameters_mut().chain(self.classifier.iter_mut().flat_map(Classifier::parameters_mut))
+    }
+
+    /// Whether anything is trained.
+    pub fn is_any(&self) -> bool {
+        self.parameters().next().is_some()
     }
 }

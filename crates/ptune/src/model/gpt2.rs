@@ -6,7 +6,8 @@
 //! `attn.bias` and `attn.masked_bias` hold the causal mask and are not read.
 
 use super::spec::{
-    AttentionSpec, BlockSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec, Stored,
+    AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
+    Stored,
 };
 use super::{MOST_LAYERS, activation_named};
 use crate::checkpoint::{Config, ModelDirectory};
@@ -56,6 +57,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         layers: layers.collect(),
         final_norm: Some(norm("ln_f")),
         head: HeadSpec { transform: None, decoder: decoder(directory)?, decoder_bias: None },
+        classifier: ClassifierSpec::last_token(),
     })
 }
 

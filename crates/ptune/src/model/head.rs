@@ -28,13 +28,28 @@ struct Transform {
 
 /// The columns of the decoder that a task needs, packed: its label words, or the whole vocabulary.
 pub struct Columns {
-    decoder: ops::Linear,
+    /// `None`: the rows themselves, for a classifier.
+    decoder: Option<ops::Linear>,
     /// The token id of each; `None` for the whole vocabulary in order.
     ids: Option<Vec<u32>>,
     count: usize,
 }
 
 impl Columns {
+    /// No columns of a decoder: what comes out are the rows behind the last block and its norm, `hidden` numbers each.
+    pub(super) fn of_rows(hidden: usize) -> Columns {
+        Columns { decoder: None, ids: None, count: hidden }
+    }
+
+    /// Whether the rows themselves are asked for.
+    pub(super) fn are_rows(&self) -> bool {
+        self.decoder.is_none()
+    }
+
+    fn packed(&self) -> &ops::Linear {
+        self.decoder.as_ref().expect("rows themselves go past the head")
+    }
+
     /// How many.
     pub fn count(&self) -> usize {
         self.count
@@ -42,6 +57,7 @@ impl Columns {
 }
 
 /// What the head's backward needs: the activation's input and the norm's rows, where there is a transform.
+#[derive(Default)]
 pub struct HeadSaved {
     transform: Option<(Tensor, NormSaved)>,
     /// The inputs of the head and of the decoder, of a trained head.
@@ -87,18 +103,18 @@ impl Head {
                 device.pack_linear(decoder.read(), bias.map(Tensor::read), outputs, inputs, gradient)
             }
         };
-        Columns { decoder, ids: ids.map(<[u32]>::to_vec), count }
+        Columns { decoder: Some(decoder), ids: ids.map(<[u32]>::to_vec), count }
     }
 
     /// `h [targets, hidden] -> logits [targets, columns]`; `keep` the inputs for the gradients of trained weights.
     pub(super) fn forward(&self, device: &Device, h: Tensor, columns: &Columns, keep: bool) -> (Tensor, HeadSaved) {
         let Some(part) = &self.transform else {
-            let logits = device.linear(&h, &columns.decoder);
+            let logits = device.linear(&h, columns.packed());
             return (logits, HeadSaved { transform: None, inputs: keep.then_some((h, None)) });
         };
         let dense = part.dense.forward(device, &h);
         let (normed, norm) = part.norm.forward_narrow(device, &device.activation(&dense, part.activation));
-        let logits = device.linear(&normed, &columns.decoder);
+        let logits = device.linear(&normed, columns.packed());
         (logits, HeadSaved { transform: Some((dense, norm)), inputs: keep.then_some((h, Some(normed))) })
     }
 
@@ -118,7 +134,7 @@ impl Head {
             let input = normed.flatten().unwrap_or(h);
             self.backward_decoder(device, d_logits, input, columns, words, parameters);
         }
-        let d_normed = device.linear_backward(d_logits, &columns.decoder);
+        let d_normed = device.linear_backward(d_logits, columns.packed());
         let (Some(part), Some((dense, norm))) = (&self.transform, &saved.transform) else { return d_normed };
         let d_active = part.norm.backward(device, &d_normed, None, norm, parameters).exact;
         let d_dense = device.activation_backward(d_active, dense, part.activation);
@@ -164,9 +180,10 @@ impl Head {
     ) {
         let decoder = self.decoder.as_ref().unwrap_or(words).value(parameters);
         let bias = self.decoder_bias.as_ref().map(|bias| bias.value(parameters));
-        match &columns.ids {
-            Some(ids) => device.repack_linear_rows(&mut columns.decoder, decoder, bias, ids),
-            None => device.repack_linear(&mut columns.decoder, decoder, bias),
+        match (&mut columns.decoder, &columns.ids) {
+            (Some(packed), Some(ids)) => device.repack_linear_rows(packed, decoder, bias, ids),
+            (Some(packed), None) => device.repack_linear(packed, decoder, bias),
+            (None, _) => {}
         }
     }
 }

@@ -6,12 +6,16 @@
 //! A frozen model has no gradient buffers and keeps no layer's input; its backward gives the gradients of what a method
 //! injected and stops there. A trained one ([`Gradients::Weights`]) owns its weights as parameters too: its backward goes
 //! down to the tables and writes their gradients, and [`Model::repack`] follows each step of the optimiser. Between the
-//! two, a frozen model may be given trained low-rank additions ([`Model::add_lora`]). A family (`bert.rs`, `roberta.rs`, `gpt2.rs`) maps `config.json` and tensor names to a [`ModelSpec`].
+//! two, a frozen model may be given trained low-rank additions ([`Model::add_lora`]). A family (`bert.rs`, `gpt2.rs`, ...) maps `config.json` and tensor names to a [`ModelSpec`].
 
+mod albert;
 mod attention;
 mod bert;
 mod block;
+mod distilbert;
+mod electra;
 mod embedding;
+mod encoder;
 mod gpt2;
 mod head;
 mod inject;
@@ -63,7 +67,8 @@ pub struct Model {
     embedding: Embedding,
     blocks: Vec<Block>,
     final_norm: Option<Norm>,
-    head: Head,
+    /// None of a model under a classifier.
+    head: Option<Head>,
     /// The gradients that it can give.
     gradients: Gradients,
     /// The low-rank additions to its layers.
@@ -111,7 +116,7 @@ impl Model {
         let blocks = loader.each(spec.blocks.len(), load)?;
         let final_norm = spec.final_norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?;
         loader.group = Group::Head;
-        let head = Head::load(&mut loader, &spec.head, &spec)?;
+        let head = Some(Head::load(&mut loader, &spec.head, &spec)?);
         let (parameters, saved_as) = (loader.parameters, loader.saved_as);
         let (device, count) = (device.clone(), count_parameters(directory));
         let lora = None;
@@ -161,9 +166,27 @@ impl Model {
         saved::trained_tensors(&self.parameters, &self.saved_as, group)
     }
 
+    /// The same model for a classifier: without its language-model head, which is neither trained nor saved then. Its
+    /// [`Model::row_columns`] are the only ones that it has.
+    pub fn without_head(mut self) -> Self {
+        let below = self.parameters.iter().take_while(|parameter| parameter.group != Group::Head).count();
+        self.parameters.truncate(below);
+        self.saved_as.truncate(below);
+        Model { head: None, ..self }
+    }
+
     /// Packs the decoder for these token ids, or for the whole vocabulary: column `i` of the logits is `ids[i]`.
+    ///
+    /// # Panics
+    /// A model [without its head](Model::without_head).
     pub fn columns(&self, ids: Option<&[u32]>, gradient: bool) -> Columns {
-        self.head.columns(&self.device, ids, gradient, &self.embedding.words, &self.parameters)
+        let head = self.head.as_ref().expect("a model with its head");
+        head.columns(&self.device, ids, gradient, &self.embedding.words, &self.parameters)
+    }
+
+    /// What a classifier reads: the rows behind the last block and its norm in f32, in the place of logits.
+    pub fn row_columns(&self) -> Columns {
+        Columns::of_rows(self.spec.hidden)
     }
 
     /// The logits `[answer rows, columns]` of a batch.
@@ -198,6 +221,17 @@ impl Model {
             each(saved);
             x = y;
         }
+        if columns.are_rows() {
+            let (x, final_norm) = match &self.final_norm {
+                Some(norm) => {
+                    let (x, saved) = norm.forward(device, &x.exact, None);
+                    (x.exact, Some(saved))
+                }
+                None => (x.exact, None),
+            };
+            let head = HeadSaved::default();
+            return (x, ModelSaved { embedding, blocks: Vec::new(), final_norm, head, all_rows });
+        }
         let (x, final_norm) = match &self.final_norm {
             Some(norm) => {
                 let (x, saved) = norm.forward_narrow(device, &x.exact);
@@ -205,7 +239,8 @@ impl Model {
             }
             None => (x.into_factor(), None),
         };
-        let (logits, head) = self.head.forward(device, x, columns, keep && self.gradients == Gradients::Weights);
+        let head = self.head.as_ref().expect("columns of a head");
+        let (logits, head) = head.forward(device, x, columns, keep && self.gradients == Gradients::Weights);
         (logits, ModelSaved { embedding, blocks: Vec::new(), final_norm, head, all_rows })
     }
 
@@ -225,7 +260,16 @@ impl Model {
             return InjectGradients { prompt_embeds: None, past: None };
         }
         let all_rows = &saved.all_rows;
-        let d_h = head.backward(device, d_logits, &saved.head, columns, &embedding.words, parameters);
+        let d_h = match head {
+            Some(head) if !columns.are_rows() => {
+                head.backward(device, d_logits, &saved.head, columns, &embedding.words, parameters)
+            }
+            _ => {
+                // No decoder has written the gradient of the word table, to which the embedding adds.
+                embedding.words.gradient(parameters).into_iter().for_each(|d_words| device.fill_zero(d_words));
+                device.copy(d_logits)
+            }
+        };
         let mut d_x = normed_backward(device, d_h, saved.final_norm.as_ref(), final_norm.as_ref(), parameters);
         let (lowest, mut d_past) = (embedding.wanted(layout), Vec::new());
         for (layer, saved) in saved.blocks.iter().enumerate().rev() {
@@ -266,8 +310,10 @@ impl Model {
         if let Some(norm) = final_norm {
             norm.repack(device, parameters);
         }
-        head.repack(device, parameters);
-        head.repack_columns(device, columns, &embedding.words, parameters);
+        if let Some(head) = head {
+            head.repack(device, parameters);
+            head.repack_columns(device, columns, &embedding.words, parameters);
+        }
     }
 }
 
@@ -280,15 +326,22 @@ impl ModelSpec {
         let config = directory.config();
         match config.model_type()? {
             "bert" => bert::spec(directory),
-            "roberta" => roberta::spec(directory),
+            "roberta" => roberta::spec(directory, "roberta", "Roberta"),
+            "xlm-roberta" => roberta::spec(directory, "xlm-roberta", "XLMRoberta"),
+            "albert" => albert::spec(directory),
+            "electra" => electra::spec(directory),
+            "distilbert" => distilbert::spec(directory),
             "gpt2" => gpt2::spec(directory),
             other => {
-                let message = format!("model type '{other}' is not implemented; implemented: bert, roberta, gpt2");
+                let message = format!("model type '{other}' is not implemented; implemented: {}", FAMILIES.join(", "));
                 Err(config.error("model_type", message))
             }
         }
     }
 }
+
+/// The model types that are implemented.
+const FAMILIES: [&str; 7] = ["bert", "roberta", "xlm-roberta", "albert", "electra", "distilbert", "gpt2"];
 
 /// More blocks than any model has: a damaged number must not become a billion specs.
 const MOST_LAYERS: usize = 1024;

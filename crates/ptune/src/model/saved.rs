@@ -1,6 +1,7 @@
 //! Trained weights as a checkpoint has them: under its names, in its layouts, so that any reader of the checkpoint can
 //! read them. What loading changed (transposed, split) is undone.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::parameter::{Group, Parameter};
@@ -29,11 +30,25 @@ pub struct TrainedTensor<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its shape.
-    pub shape: &'a [usize],
-    parts: Vec<(&'a Parameter, &'a SavedAs)>,
+    pub shape: Cow<'a, [usize]>,
+    /// The parameters that it is made of; one that is all of it says nothing else.
+    parts: Vec<(&'a Parameter, Option<&'a SavedAs>)>,
 }
 
-impl TrainedTensor<'_> {
+impl<'a> TrainedTensor<'a> {
+    /// Parameters that are no part of a checkpoint, under their own names, sorted by them: a row is a vector where it does
+    /// not decay (a bias).
+    pub(crate) fn of_parameters(parameters: &'a [Parameter]) -> Vec<TrainedTensor<'a>> {
+        let tensor = |parameter: &'a Parameter| {
+            let (rows, columns) = (parameter.value.rows(), parameter.value.columns());
+            let shape = if parameter.decays { vec![rows, columns] } else { vec![columns] };
+            TrainedTensor { name: &parameter.name, shape: shape.into(), parts: vec![(parameter, None)] }
+        };
+        let mut tensors: Vec<_> = parameters.iter().map(tensor).collect();
+        tensors.sort_by_key(|tensor| tensor.name);
+        tensors
+    }
+
     /// Writes the numbers in row-major order into `out`, which keeps its memory between calls.
     pub fn read_into(&self, out: &mut Vec<f32>) {
         self.collect(out, |parameter| &parameter.value);
@@ -49,7 +64,12 @@ impl TrainedTensor<'_> {
         out.resize(self.shape.iter().product(), 0.0);
         for (parameter, saved_as) in &self.parts {
             let value = which(parameter);
-            let (first, numbers) = (saved_as.first, value.read());
+            let numbers = value.read();
+            let Some(saved_as) = saved_as else {
+                out.copy_from_slice(numbers);
+                continue;
+            };
+            let first = saved_as.first;
             match *self.shape {
                 [_, outputs] if saved_as.transposed => {
                     for (o, row) in numbers.chunks_exact(value.columns()).enumerate() {
@@ -72,9 +92,9 @@ pub(super) fn trained_tensors<'a>(
 ) -> Vec<TrainedTensor<'a>> {
     let mut tensors: BTreeMap<&str, TrainedTensor<'a>> = BTreeMap::new();
     for (parameter, saved_as) in parameters.iter().zip(saved_as).filter(|(parameter, _)| parameter.group == group) {
-        let (name, shape) = (saved_as.name.as_str(), saved_as.shape.as_slice());
+        let (name, shape) = (saved_as.name.as_str(), Cow::Borrowed(saved_as.shape.as_slice()));
         let tensor = tensors.entry(name).or_insert_with(|| TrainedTensor { name, shape, parts: Vec::new() });
-        tensor.parts.push((parameter, saved_as));
+        tensor.parts.push((parameter, Some(saved_as)));
     }
     tensors.into_values().collect()
 }

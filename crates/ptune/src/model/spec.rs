@@ -31,6 +31,39 @@ pub struct ModelSpec {
     pub final_norm: Option<NormSpec>,
     /// The language-model head.
     pub head: HeadSpec,
+    /// What a classifier trained on this model looks like.
+    pub classifier: ClassifierSpec,
+}
+
+/// A classifier as the family's `ForSequenceClassification` has it: `out(activation(dense(h)))` on the first token, or
+/// `out(h)` on the last one.
+#[derive(Clone, Debug)]
+pub struct ClassifierSpec {
+    /// What stands in front of the last layer, if anything.
+    pub dense: Option<ClassifierDense>,
+    /// Whether the last layer has a bias.
+    pub bias: bool,
+}
+
+/// The layer `hidden -> hidden` in front of a classifier's last one.
+#[derive(Clone, Debug)]
+pub struct ClassifierDense {
+    /// Behind it.
+    pub activation: Activation,
+    /// The layer of the checkpoint that it starts from, where the checkpoint has it: a pooler.
+    pub pooler: Option<String>,
+}
+
+impl ClassifierSpec {
+    /// On the first token, a layer and an activation before the last layer.
+    pub fn first_token(activation: Activation, pooler: Option<String>) -> Self {
+        ClassifierSpec { dense: Some(ClassifierDense { activation, pooler }), bias: true }
+    }
+
+    /// On the last token, one layer without a bias.
+    pub fn last_token() -> Self {
+        ClassifierSpec { dense: None, bias: false }
+    }
 }
 
 /// Word + position + token-type embedding, then perhaps a norm and a projection. Names are those of the tensors.

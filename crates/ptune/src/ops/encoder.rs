@@ -1,4 +1,4 @@
-//! The prompt encoder's layers, whose backward writes the gradients of their parameters too, and the optimiser.
+//! The layers of prompt encoders and classifiers, whose backward writes the gradients of their parameters too, and the optimiser.
 
 use ptune_kernels as kernels;
 
@@ -9,8 +9,8 @@ use crate::tensor::{Device, Tensor};
 pub struct LstmSaved(Tensor);
 
 impl Device {
-    /// `y [rows, outputs] = x W^T + b` with a trainable weight `[outputs, inputs]`.
-    pub(crate) fn dense(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    /// `y [rows, outputs] = x W^T + b` with a trainable weight `[outputs, inputs]`, and perhaps a bias.
+    pub(crate) fn dense(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let (outputs, inputs) = (weight.rows(), weight.columns());
         let mut y = self.uninitialised(x.rows(), outputs);
         kernels::linear(
@@ -18,7 +18,7 @@ impl Device {
             y.data_mut(),
             x.data(),
             weight.data(),
-            Some(bias.data()),
+            bias.map(Tensor::data),
             outputs,
             inputs,
         );
@@ -32,7 +32,7 @@ impl Device {
         x: &Tensor,
         weight: &Tensor,
         d_weight: &mut Tensor,
-        d_bias: &mut Tensor,
+        d_bias: Option<&mut Tensor>,
     ) -> Tensor {
         let (outputs, inputs) = (weight.rows(), weight.columns());
         let mut d_x = self.uninitialised(d_y.rows(), inputs);
@@ -47,7 +47,7 @@ impl Device {
         kernels::linear_backward_weight(
             &self.doing(Operation::PromptEncoder),
             d_weight.data_mut(),
-            Some(d_bias.data_mut()),
+            d_bias.map(Tensor::data_mut),
             d_y.data(),
             x.data(),
             outputs,

@@ -13,8 +13,10 @@ use serde_json::{Map, Value, json};
 use super::config::{Dtype, Layout, ModelConfig};
 use super::saved::{self, Named};
 use super::tokenizer::TrainedTokenizer;
-use crate::Result;
+use crate::checkpoint::ModelDirectory;
+use crate::model::spec::ModelSpec;
 use crate::rng::{Purpose, Rng};
+use crate::{Error, Result};
 
 /// The deviation of random weights, `initializer_range` of both families.
 const DEVIATION: f32 = 0.02;
@@ -83,16 +85,42 @@ pub(super) fn write(
         Layout::Bert => (bert::config(model, tokenizer.size), bert::tensors(model, tokenizer.size)),
         Layout::Gpt2 => (gpt2::config(model, tokenizer), gpt2::tensors(model, tokenizer.size)),
     };
-    let places = tensors.iter().zip(0..);
-    let mut named: Vec<Named<'_>> = places
-        .map(|(tensor, place)| Named {
-            name: &tensor.name,
-            shape: &tensor.shape,
-            fill: Box::new(move |out: &mut Vec<f32>| tensor.fill(place, seed, out)),
-        })
-        .collect();
     let files = tokenizer.files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone())).collect();
-    saved::write(directory, config, files, Dtype::F32, &mut named)
+    saved::write(directory, config, files, Dtype::F32, &mut filled(&tensors, seed))
+}
+
+/// Writes what `like` was before it learned anything: a model of its shape with random weights, and its tokenizer.
+///
+/// # Errors
+/// A family that is not made here; a failed write.
+pub(crate) fn write_untrained(directory: &Path, like: &ModelDirectory, spec: &ModelSpec, seed: u64) -> Result<()> {
+    let block = spec.blocks.first();
+    let shape = ModelConfig {
+        layers: spec.blocks.len(),
+        hidden: spec.hidden,
+        heads: block.map_or(1, |block| block.attention.heads),
+        inner: block.map(|block| block.mlp.up.outputs),
+        positions: spec.positions,
+        ..ModelConfig::default()
+    };
+    let tensors = match spec.family {
+        "bert" => bert::tensors(&shape, spec.vocabulary),
+        "gpt2" => gpt2::tensors(&shape, spec.vocabulary),
+        other => return Err(Error::file(like.path(), format!("no random weights can be made for family '{other}'"))),
+    };
+    let (config, tokenizer) = saved::words_of(like.path())?;
+    saved::write(directory, config, tokenizer, Dtype::F32, &mut filled(&tensors, seed))
+}
+
+/// Tensors with what they hold at first.
+fn filled(tensors: &[Initial], seed: u64) -> Vec<Named<'_>> {
+    let places = tensors.iter().zip(0..);
+    let named = places.map(|(tensor, place)| Named {
+        name: &tensor.name,
+        shape: &tensor.shape,
+        fill: Box::new(move |out: &mut Vec<f32>| tensor.fill(place, seed, out)),
+    });
+    named.collect()
 }
 
 /// The keys that both families have under the same names.

@@ -31,6 +31,8 @@ mod saved;
 mod text;
 mod tokenizer;
 
+pub(crate) use initial::write_untrained;
+
 pub use config::{Dtype, Layout, PretrainConfig, TokenizerKind};
 pub use run::{Options, Summary, run};
 

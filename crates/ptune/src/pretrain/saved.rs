@@ -44,23 +44,29 @@ pub(super) struct Named<'a> {
 /// # Errors
 /// A file that cannot be read or written; a directory that was there before is whole unless a rename fails.
 pub(super) fn write_trained(directory: &Path, began_from: &Path, model: &Model, dtype: Dtype) -> Result<()> {
-    let config_file = began_from.join("config.json");
+    let (config, tokenizer) = words_of(began_from)?;
+    let trained: Vec<_> =
+        [Group::Backbone, Group::Head].into_iter().flat_map(|group| model.trained_tensors(group)).collect();
+    let named = trained.iter().map(|tensor| Named {
+        name: tensor.name,
+        shape: &tensor.shape,
+        fill: Box::new(move |out: &mut Vec<f32>| tensor.read_into(out)),
+    });
+    write(directory, config, tokenizer, dtype, &mut named.collect::<Vec<_>>())
+}
+
+/// All of a model directory but its weights: the configuration, and the files of its tokenizer.
+pub(super) fn words_of(directory: &Path) -> Result<(Map<String, Value>, Vec<(String, Vec<u8>)>)> {
+    let config_file = directory.join("config.json");
     let config = match serde_json::from_slice(&files::read_bytes(&config_file, LARGEST_FILE)?) {
         Ok(Value::Object(config)) => config,
         _ => return Err(Error::file(&config_file, "is no JSON object any more")),
     };
     let mut tokenizer = Vec::new();
-    for name in TOKENIZER_FILES.iter().filter(|name| files::exists(&began_from.join(name))) {
-        tokenizer.push(((*name).to_owned(), files::read_bytes(&began_from.join(name), LARGEST_FILE)?));
+    for name in TOKENIZER_FILES.iter().filter(|name| files::exists(&directory.join(name))) {
+        tokenizer.push(((*name).to_owned(), files::read_bytes(&directory.join(name), LARGEST_FILE)?));
     }
-    let trained: Vec<_> =
-        [Group::Backbone, Group::Head].into_iter().flat_map(|group| model.trained_tensors(group)).collect();
-    let named = trained.iter().map(|tensor| Named {
-        name: tensor.name,
-        shape: tensor.shape,
-        fill: Box::new(move |out: &mut Vec<f32>| tensor.read_into(out)),
-    });
-    write(directory, config, tokenizer, dtype, &mut named.collect::<Vec<_>>())
+    Ok((config, tokenizer))
 }
 
 /// Writes a model directory.

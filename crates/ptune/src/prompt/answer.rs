@@ -30,6 +30,9 @@ use serde::{Deserialize, Serialize};
 pub enum AnswerForm {
     /// Masked: a variant of the row for each of these numbers of masks, ascending.
     Masks(Vec<usize>),
+    /// A classifier of a model that sees both sides: the first row. (In a causal model it has the last row of an answer of
+    /// one token.)
+    First,
     /// Causal: the last row of the prefix, and behind the prefix each of these continuations.
     Continuations(Vec<Vec<u32>>),
     /// Causal: the last row of the prefix, and behind it the example's own answer where it is known.
@@ -55,6 +58,7 @@ impl AnswerForm {
     pub fn rows(&self) -> usize {
         match self {
             AnswerForm::Masks(counts) => counts.iter().sum(),
+            AnswerForm::First => 1,
             AnswerForm::Continuations(words) => 1 + words.iter().map(Vec::len).sum::<usize>(),
             AnswerForm::Text { .. } => 1,
         }
@@ -69,6 +73,7 @@ impl AnswerForm {
     pub fn longest(&self) -> usize {
         match self {
             AnswerForm::Masks(counts) => counts.last().copied().unwrap_or_default(),
+            AnswerForm::First => 0,
             AnswerForm::Continuations(words) => words.iter().map(Vec::len).max().unwrap_or_default(),
             AnswerForm::Text { longest } => *longest,
         }

@@ -119,7 +119,7 @@ impl PromptEncoder {
         }
         let mut prompt = None;
         for layer in linears.chunks_exact(2) {
-            let (weight, bias) = (&layer[0].value, &layer[1].value);
+            let (weight, bias) = (&layer[0].value, Some(&layer[1].value));
             prompt = Some(match prompt {
                 None => device.dense(saved.lstm.as_ref().map_or(&table.value, |(y, _)| y), weight, bias),
                 Some(hidden) => {
@@ -140,7 +140,7 @@ impl PromptEncoder {
         let mut d_y = device.copy(d_prompt);
         for (i, layer) in linears.chunks_exact_mut(2).enumerate().rev() {
             let [weight, bias] = layer else { unreachable!("chunks of two") };
-            let (d_weight, d_bias) = (&mut weight.gradient, &mut bias.gradient);
+            let (d_weight, d_bias) = (&mut weight.gradient, Some(&mut bias.gradient));
             d_y = if i > 0 {
                 let hidden = &saved.hidden[i - 1];
                 let x = device.activation(hidden, self.activation);

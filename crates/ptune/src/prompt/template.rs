@@ -1,7 +1,7 @@
 //! The template language: one line of text in which brackets stand for what is not plain text.
 //!
 //! ```text
-//! template = piece*                          exactly one [MASK]
+//! template = piece*                          exactly one [MASK]; none for a classifier
 //! piece    = text                            `[[` is a `[`, `{{` a `{`; `]` and `}` alone are themselves
 //!          | "{" field ("|" modifier)* "}"   modifiers: shorten, no_punct, lower_first
 //!          | "[P*" count option* "]"         count: 1 to 1000; options: "initial words", @name
@@ -91,6 +91,31 @@ pub struct Pseudo {
 impl Template {
     /// Parses a template. Errors carry the place of the offending character ([`Error::Template`]).
     pub fn parse(source: &str) -> Result<Template> {
+        let template = Template::read(source)?;
+        let fail = |at, message: &str| Err(Error::template(source, at, message));
+        let mut masks = template.pieces.iter().filter(|piece| piece.kind == PieceKind::Mask);
+        match (masks.next(), masks.next()) {
+            (None, _) => fail(source.len(), "the template has no [MASK]: put it where the answer belongs"),
+            (_, Some(second)) => fail(second.at, "a template has one [MASK], and this is the second"),
+            _ => Ok(template),
+        }
+    }
+
+    /// Parses the template of a classifier, which reads the whole text and has no `[MASK]`. Errors as
+    /// [`Template::parse`].
+    pub fn parse_whole(source: &str) -> Result<Template> {
+        let template = Template::read(source)?;
+        match template.pieces.iter().find(|piece| piece.kind == PieceKind::Mask) {
+            Some(mask) => {
+                let message = "a classifier reads the first token of a text (in a causal model the last) and fills no \
+                               [MASK]: leave it out";
+                Err(template.error(mask, message))
+            }
+            None => Ok(template),
+        }
+    }
+
+    fn read(source: &str) -> Result<Template> {
         if source.len() > LONGEST_TEMPLATE {
             let message =
                 format!("the template is {} bytes long; at most {LONGEST_TEMPLATE} can make a row", source.len());
@@ -99,16 +124,11 @@ impl Template {
         let mut parser = Parser { source, at: 0, pieces: Vec::new(), space: false, rows: 0, pseudo: 0 };
         parser.parse()?;
         let Parser { pieces, rows, .. } = parser;
-        let fail = |at, message: &str| Err(Error::template(source, at, message));
         if pieces.is_empty() {
-            return fail(0, "the template is empty: write text around a [MASK], for example '{text} It was [MASK].'");
+            let message = "the template is empty: write text around a [MASK], for example '{text} It was [MASK].'";
+            return Err(Error::template(source, 0, message));
         }
-        let mut masks = pieces.iter().filter(|piece| piece.kind == PieceKind::Mask);
-        match (masks.next(), masks.next()) {
-            (None, _) => fail(source.len(), "the template has no [MASK]: put it where the answer belongs"),
-            (_, Some(second)) => fail(second.at, "a template has one [MASK], and this is the second"),
-            _ => Ok(Template { source: source.to_string(), pieces, pseudo_rows: rows }),
-        }
+        Ok(Template { source: source.to_string(), pieces, pseudo_rows: rows })
     }
 
     /// The template as it was written.

@@ -1,4 +1,5 @@
-//! Line charts as SVG geometry: points, axes and ticks in the pixels of one view box. The page's template draws them.
+//! Line charts as SVG geometry: points, axes and ticks in the pixels of one view box; and tracks, on which a share is seen
+//! before and after. `chart.html` draws them.
 //!
 //! A chart is drawn about as wide as a phone, so that its text has the size of the page's text wherever it stands;
 //! wider screens put charts side by side.
@@ -20,7 +21,7 @@ const MOST_DOTS: usize = 40;
 
 /// How values are written.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     /// 0.395 is `39.5 %`.
     Share,
     /// A plain number.
@@ -29,7 +30,7 @@ pub(super) enum Unit {
 
 /// A chart ready to be drawn.
 #[derive(Debug, Serialize)]
-pub(super) struct Chart {
+pub(crate) struct Chart {
     title: String,
     width: f64,
     height: f64,
@@ -40,6 +41,8 @@ pub(super) struct Chart {
     y_ticks: Vec<Tick>,
     /// `x,y x,y ...`
     line: String,
+    /// Thinner ones behind it.
+    beside: Vec<String>,
     dots: Vec<Dot>,
     /// Whether the dots are drawn, or only answer to a pointer.
     dotted: bool,
@@ -61,27 +64,34 @@ struct Dot {
 }
 
 /// What a chart shows.
-pub(super) struct Curve<'a> {
-    pub(super) title: &'a str,
-    pub(super) unit: Unit,
+pub(crate) struct Curve<'a> {
+    pub(crate) title: &'a str,
+    pub(crate) unit: Unit,
     /// Steps and values.
-    pub(super) points: &'a [(usize, f64)],
+    pub(crate) points: &'a [(usize, f64)],
+    /// More of them to see behind it, within the same steps.
+    pub(crate) beside: &'a [Vec<(usize, f64)>],
     /// The step to mark.
-    pub(super) best: Option<usize>,
+    /// What the axis of values shows at least.
+    pub(crate) range: Option<(f64, f64)>,
+    pub(crate) best: Option<usize>,
     /// A value to compare with.
-    pub(super) baseline: Option<f64>,
+    pub(crate) baseline: Option<f64>,
 }
 
 impl Chart {
     /// Lays a curve out; none where fewer than two points are finite, since one point is no curve.
-    pub(super) fn new(curve: &Curve<'_>) -> Option<Chart> {
+    pub(crate) fn new(curve: &Curve<'_>) -> Option<Chart> {
         let finite = |value: &f64| value.is_finite();
         let points: Vec<(usize, f64)> = curve.points.iter().copied().filter(|(_, value)| value.is_finite()).collect();
         let last = points.last()?.0;
         if points.len() < 2 {
             return None;
         }
-        let values = || points.iter().map(|(_, value)| *value).chain(curve.baseline.filter(finite));
+        let beside = || curve.beside.iter().flatten().filter(|(step, value)| *step <= last && value.is_finite());
+        let all = || points.iter().chain(beside()).map(|(_, value)| *value);
+        let range = curve.range.map_or(Vec::new(), |(low, high)| vec![low, high]);
+        let values = || all().chain(curve.baseline.filter(finite)).chain(range.iter().copied());
         let y = Axis::new(values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
         // From step 0 in every chart, so that they can be compared.
         let x = Axis { low: 0.0, high: last.max(1) as f64 };
@@ -91,6 +101,10 @@ impl Chart {
             x: place_x(*step as f64),
             y: place_y(*value),
             label: format!("step {step}: {}", written(*value, curve.unit)),
+        };
+        let line = |points: &mut dyn Iterator<Item = &(usize, f64)>| {
+            let place = |(step, value): &(usize, f64)| format!("{},{}", place_x(*step as f64), place_y(*value));
+            points.map(place).collect::<Vec<_>>().join(" ")
         };
         let dots: Vec<Dot> = points.iter().map(dot).collect();
         let baseline = curve.baseline.filter(finite);
@@ -103,7 +117,12 @@ impl Chart {
             bottom: HEIGHT - BOTTOM,
             x_ticks: x.ticks(Unit::Number, true).into_iter().map(|(v, label)| Tick { at: place_x(v), label }).collect(),
             y_ticks: y.ticks(curve.unit, false).into_iter().map(|(v, label)| Tick { at: place_y(v), label }).collect(),
-            line: dots.iter().map(|dot| format!("{},{}", dot.x, dot.y)).collect::<Vec<_>>().join(" "),
+            line: line(&mut points.iter()),
+            beside: curve
+                .beside
+                .iter()
+                .map(|points| line(&mut points.iter().filter(|(step, value)| *step <= last && value.is_finite())))
+                .collect(),
             dotted: dots.len() <= MOST_DOTS,
             dots,
             best: points.iter().find(|(step, _)| Some(*step) == curve.best).map(dot),
@@ -112,8 +131,33 @@ impl Chart {
     }
 }
 
+/// What a share was and became, as places from 0 to 100 on a line, and as numbers in per cent.
+#[derive(Debug, Serialize)]
+pub(crate) struct Track {
+    from: f64,
+    to: f64,
+    left: f64,
+    right: f64,
+    before: String,
+    after: String,
+}
+
+impl Track {
+    pub(crate) fn new(before: f64, after: f64) -> Track {
+        let place = |share: f64| rounded(100.0 * share.clamp(0.0, 1.0));
+        Track {
+            from: place(before),
+            to: place(after),
+            left: place(before.min(after)),
+            right: place(before.max(after)),
+            before: format!("{:.1}", 100.0 * before),
+            after: format!("{:.1}", 100.0 * after),
+        }
+    }
+}
+
 /// A value for people: four digits that count.
-pub(super) fn written(value: f64, unit: Unit) -> String {
+pub(crate) fn written(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Share => format!("{:.1} %", 100.0 * value),
         Unit::Number if value == 0.0 => "0".into(),
@@ -186,7 +230,7 @@ mod tests {
     use super::*;
 
     fn chart(points: &[(usize, f64)], unit: Unit) -> Option<Chart> {
-        Chart::new(&Curve { title: "t", unit, points, best: None, baseline: None })
+        Chart::new(&Curve { title: "t", unit, points, beside: &[], range: None, best: None, baseline: None })
     }
 
     fn labels(ticks: &[Tick]) -> Vec<&str> {
@@ -237,6 +281,34 @@ mod tests {
         assert!(chart(&[(0, 1.0)], Unit::Number).is_none());
         assert!(chart(&[(0, 1.0), (1, f64::NAN)], Unit::Number).is_none());
         assert_eq!(chart(&[(0, 1.0), (1, f64::INFINITY), (2, 2.0)], Unit::Number).unwrap().dots.len(), 2);
+    }
+
+    #[test]
+    fn lines_beside_widen_the_axis_and_stay_within_the_view_box() {
+        let (points, beside) = ([(0, 0.5), (10, 0.6)], [vec![(0, 0.0), (10, 1.0), (20, 9.0)], vec![(0, f64::NAN)]]);
+        let curve = Curve {
+            title: "t",
+            unit: Unit::Share,
+            points: &points,
+            beside: &beside,
+            range: None,
+            best: None,
+            baseline: None,
+        };
+        let chart = Chart::new(&curve).unwrap();
+        assert_eq!(labels(&chart.y_ticks), ["0 %", "50 %", "100 %"]);
+        assert_eq!(chart.beside.len(), 2);
+        assert_eq!(chart.beside[0].split(' ').count(), 2, "a step behind the last is left out");
+        assert_eq!(chart.beside[1], "");
+    }
+
+    #[test]
+    fn a_track_goes_from_the_lower_to_the_higher_whichever_came_first() {
+        for (before, after) in [(0.25, 1.0), (1.0, 0.25)] {
+            let track = Track::new(before, after);
+            assert_eq!((track.from, track.to), (100.0 * before, 100.0 * after));
+            assert_eq!((track.left, track.right), (25.0, 100.0));
+        }
     }
 
     #[test]

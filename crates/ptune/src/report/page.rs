@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::chart::{Chart, Curve, Unit, written};
+use super::{bytes, grouped, seconds};
 use crate::Result;
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::Example;
@@ -192,10 +193,26 @@ fn charts(facts: &RunFacts) -> Vec<Chart> {
     let majority = facts.best.as_ref().and_then(|best| best.dev.get("majority"));
     let title = format!("{} on dev", title_of(facts.select));
     let best = facts.best.as_ref().map(|best| best.step);
-    let plain = |title, points| Curve { title, unit: Unit::Number, points, best: None, baseline: None };
+    let plain = |title, points| Curve {
+        title,
+        unit: Unit::Number,
+        points,
+        beside: &[],
+        range: None,
+        best: None,
+        baseline: None,
+    };
     let (loss, rate) = (points(&|line| line.loss), points(&|line| line.learning_rate));
     let curves = [
-        Curve { title: &title, unit: unit_of(facts.select), points: &dev, best, baseline: majority },
+        Curve {
+            title: &title,
+            unit: unit_of(facts.select),
+            points: &dev,
+            beside: &[],
+            range: None,
+            best,
+            baseline: majority,
+        },
         plain("Training loss", &loss),
         plain("Learning rate", &rate),
     ];
@@ -247,36 +264,4 @@ fn unit_of(metric: &str) -> Unit {
 
 fn percent(share: f64) -> String {
     written(share, Unit::Share)
-}
-
-/// `2,074,752`
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-/// `980 bytes`, `17.9 KB`, `1.2 GB`
-fn bytes(bytes: u64) -> String {
-    let units = [("KB", 1e3), ("MB", 1e6), ("GB", 1e9)];
-    match units.iter().rev().find(|(_, size)| bytes as f64 >= *size) {
-        Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / size),
-        None => format!("{bytes} bytes"),
-    }
-}
-
-/// `44.8 s`, `12 min 3 s`, `2 h 5 min`
-fn seconds(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..60 => format!("{seconds:.1} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
-    }
 }

@@ -8,13 +8,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::data::Dataset;
+use crate::method::Head;
 use crate::model::Gradients;
 use crate::profile::Spent;
 use crate::tensor::Device;
 use crate::train::batches::{Batches, Rows};
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
-use crate::train::prepare::{Prepared, load_model, new_prompt};
+use crate::train::prepare::{Prepared, load_model, new_trained};
 use crate::train::{Batch, Event, Learner, Order, Recipe, Trainer, diverged};
 use crate::{Error, Result};
 
@@ -81,13 +82,14 @@ pub fn bench(
 ) -> Result<Bench> {
     let prepared = Prepared::read(config, file, observe)?;
     let Prepared { directory, config, task, start, data, gradients, .. } = prepared;
-    let trains = gradients != Gradients::None;
+    let trains = gradients != Gradients::None || matches!(task.head, Head::Classifier(_));
     let device = &device.with_precision(config.compute.precision());
-    let model = load_model(&config, &directory, device, gradients, observe)?;
-    let prompt = new_prompt(&config, file, device, &model, &start)?;
+    let loading = &mut |done, total| observe(Event::Loading { done, total });
+    let model = load_model(&config, &directory, &task, device, gradients, loading)?;
+    let trained = new_trained(&config, file, device, &model, &directory, &task, &start)?;
     let head = &task.head;
     let batches = Batches::new(&config, &task, &model, &data.train.examples, 1);
-    let (mut trainer, mut learners) = Trainer::new(model, vec![(prompt, head, Recipe::of(&config.train))], device);
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(trained, head, Recipe::of(&config.train))], device);
     let learner = &mut learners[0];
     let training = if trains {
         Some(training(&mut trainer, learner, batches, &data.train, &config, epochs, observe)?)
@@ -96,7 +98,8 @@ pub fn bench(
     };
     let (model, columns) = (&trainer.model, &trainer.columns);
     let prompt = &learner.prompt.forward(device, model);
-    let scorer = Scorer { device, model, columns, column_ids: head.columns(true), head, prompt };
+    let classifier = learner.classifier.as_ref();
+    let scorer = Scorer { device, model, columns, column_ids: head.columns(true), head, prompt, classifier };
     let rows = data.test.as_ref().or(data.dev.as_ref()).unwrap_or(&data.train);
     let evaluation = evaluation(&scorer, rows, epochs, observe)?;
     Ok(Bench { training, evaluation, model_parameters: model.count() })

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use choices::{BackboneMode, Compute, Loss, Metric, OptimizerKind, ScheduleKind};
+pub use choices::{BackboneMode, Compute, HeadKind, Loss, Metric, OptimizerKind, ScheduleKind};
 
 use crate::adapter::labels;
 use crate::error::{Error, Result};
@@ -108,7 +108,13 @@ pub struct TaskConfig {
     pub loss: Loss,
     /// What happens to the pieces behind `[MASK]` in a causal model.
     pub causal_tail: CausalTail,
-    /// Labels and their words in the order of the file. Empty means probing, or texts.
+    /// What turns what the model computes into an answer; without it, a verbalizer where there is one, else the vocabulary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadKind>,
+    /// The labels of a classifier, in the order of the classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
+    /// Labels and their words in the order of the file. Empty means probing, texts, or a classifier.
     #[serde(with = "labels", skip_serializing_if = "Vec::is_empty")]
     pub verbalizer: Vec<(String, Vec<String>)>,
 }
@@ -248,6 +254,8 @@ impl Default for TaskConfig {
             vocabulary_key: None,
             loss: Loss::Full,
             causal_tail: CausalTail::Error,
+            head: None,
+            labels: None,
             verbalizer: Vec::new(),
         }
     }
@@ -331,9 +339,15 @@ impl DataConfig {
 }
 
 impl RunConfig {
+    /// What turns what the model computes into an answer: `task.head`, or what follows from the verbalizer.
+    pub fn head(&self) -> HeadKind {
+        let without = if self.task.verbalizer.is_empty() { HeadKind::Vocabulary } else { HeadKind::Verbalizer };
+        self.task.head.unwrap_or(without)
+    }
+
     /// Whether the answer is any word, or any word of the vocabulary.
     pub fn is_probing(&self) -> bool {
-        self.task.verbalizer.is_empty() && !self.is_text()
+        self.head() == HeadKind::Vocabulary && !self.is_text()
     }
 
     /// Whether the answer is any text.

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use crate::data::{Dataset, Encoded, pack};
-use crate::method::{Head, Injection};
+use crate::method::{Classifier, Head, Injection};
 use crate::model::{Columns, Model};
 use crate::tensor::Device;
 use crate::train::metrics::{self, Metrics};
@@ -33,6 +33,8 @@ pub struct Scorer<'a> {
     pub head: &'a Head,
     /// The prompt.
     pub prompt: &'a Injection,
+    /// What scores the labels, where the head is a classifier.
+    pub classifier: Option<&'a Classifier>,
 }
 
 impl Scorer<'_> {
@@ -53,7 +55,10 @@ impl Scorer<'_> {
         for range in packs(examples) {
             let layout = pack(examples[range.clone()].iter().copied()).behind(prefix);
             let logits = self.model.logits(&layout, &inject, self.columns);
-            let scores = self.head.scores(self.device, &logits, self.column_ids);
+            let scores = match self.classifier {
+                Some(classifier) => classifier.forward(self.device, logits).0,
+                None => self.head.scores(self.device, &logits, self.column_ids),
+            };
             for (i, row) in scores.read().chunks_exact(scores.columns()).enumerate() {
                 if row.iter().any(|score| !score.is_finite()) {
                     return Err(Error::Failed(NOT_FINITE.into()));
@@ -75,10 +80,11 @@ impl Scorer<'_> {
         let examples: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
         let gold: Vec<usize> = data.examples.iter().map(|row| row.targets[0] as usize).collect();
         match self.head {
-            Head::Verbalizer(verbalizer) => {
+            Head::Verbalizer(_) | Head::Classifier(_) => {
+                let labels = self.head.labels().map_or(0, |labels| labels.len());
                 let mut answers = Vec::with_capacity(examples.len());
                 self.score(&examples, progress, |_, scores| answers.push(metrics::argmax(scores)))?;
-                Ok(metrics::classification(&answers, &gold, verbalizer.labels().len()).into())
+                Ok(metrics::classification(&answers, &gold, labels).into())
             }
             Head::Vocabulary { candidates, .. } => {
                 let mut ranks = Vec::with_capacity(examples.len());

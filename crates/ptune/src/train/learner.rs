@@ -4,16 +4,18 @@
 use std::ops::Range;
 
 use super::Optimizer;
-use crate::method::{Head, Prompt};
-use crate::model::Model;
+use crate::method::{Classifier, Head, Loss, Prompt};
+use crate::model::{Columns, Model};
 use crate::ops::{Layout, Part};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
-/// A prompt in training.
+/// A prompt in training, perhaps with a classifier.
 pub struct Learner<'a> {
     /// The prompt.
     pub prompt: Prompt,
+    /// What turns rows of the model into scores of labels, where the head is a classifier.
+    pub classifier: Option<Classifier>,
     /// What turns logits into its loss.
     pub head: &'a Head,
     /// The columns of the logits that its head reads.
@@ -43,7 +45,8 @@ pub(super) struct Losses {
 impl Learner<'_> {
     /// Everything that it trains, in the optimiser's order; `model` is the trainer's.
     pub fn parameters<'s>(&'s self, model: &'s Model) -> impl Iterator<Item = &'s Parameter> {
-        self.prompt.parameters().chain(model.parameters())
+        let classifier = self.classifier.iter().flat_map(Classifier::parameters);
+        self.prompt.parameters().chain(classifier).chain(model.parameters())
     }
 
     /// Everything that training changes, by name: each parameter and its two moments. Equal names in equal order are all
@@ -58,16 +61,26 @@ impl Learner<'_> {
 
     /// The same, to fill them.
     pub(super) fn tensors_mut<'s>(&'s mut self, model: &'s mut Model) -> Vec<(String, &'s mut Tensor)> {
-        let parameters = self.prompt.parameters_mut().chain(model.parameters_mut());
+        let classifier = self.classifier.iter_mut().flat_map(Classifier::parameters_mut);
+        let parameters = self.prompt.parameters_mut().chain(classifier).chain(model.parameters_mut());
         let named = parameters.zip(self.optimizer.moments_mut()).flat_map(|(parameter, [first, second])| {
             names(&parameter.name).into_iter().zip([&mut parameter.value, first, second])
         });
         named.collect()
     }
 
+    /// The loss on its part of the logits and their gradient; a classifier's gradients are written.
+    fn loss(&mut self, device: &Device, logits: Tensor, targets: &[u32]) -> Loss {
+        let Some(classifier) = &mut self.classifier else { return self.head.loss(device, &logits, targets) };
+        let (scores, saved) = classifier.forward(device, logits);
+        let loss = self.head.loss(device, &scores, targets);
+        Loss { mean: loss.mean, d_logits: classifier.backward(device, &loss.d_logits, &saved) }
+    }
+
     /// One step of the optimiser, from the gradients of the last backward.
     pub(super) fn optimize(&mut self, device: &Device, model: &mut Model, share: f64) {
-        let parameters = self.prompt.parameters_mut().chain(model.parameters_mut());
+        let classifier = self.classifier.iter_mut().flat_map(Classifier::parameters_mut);
+        let parameters = self.prompt.parameters_mut().chain(classifier).chain(model.parameters_mut());
         self.optimizer.step(device, parameters, share);
     }
 }
@@ -77,10 +90,28 @@ fn names(parameter: &str) -> [String; 3] {
     [parameter.into(), format!("{parameter}.moment1"), format!("{parameter}.moment2")]
 }
 
+/// The columns of a model's logits that all these heads need, and those of each: classifiers, which read rows, are by
+/// themselves.
+pub(super) fn columns_for<'h>(
+    heads: impl IntoIterator<Item = &'h Head>,
+    model: &Model,
+    gradient: bool,
+) -> (Columns, Vec<Range<usize>>) {
+    let heads: Vec<&Head> = heads.into_iter().collect();
+    let classifiers = heads.iter().filter(|head| matches!(head, Head::Classifier(_))).count();
+    if classifiers > 0 {
+        assert_eq!(classifiers, heads.len(), "classifiers share a pass with classifiers only: others read logits");
+        let columns = model.row_columns();
+        return (model.row_columns(), vec![0..columns.count(); classifiers]);
+    }
+    let (ids, places) = columns_of(heads, model.spec().vocabulary);
+    (model.columns(ids.as_deref(), gradient), places)
+}
+
 /// The token ids of the logits' columns that all these heads need (`None`: the whole vocabulary), and the columns of
 /// each. Different ones stand behind one another, each head's in its own order: a sum over columns then runs over a
 /// head's own as it does alone, and over zeros.
-pub(super) fn columns_of<'h>(
+fn columns_of<'h>(
     heads: impl IntoIterator<Item = &'h Head>,
     vocabulary: usize,
 ) -> (Option<Vec<u32>>, Vec<Range<usize>>) {
@@ -121,13 +152,13 @@ pub(super) fn losses(
     device: &Device,
     logits: Tensor,
     parts: &[Part],
-    learners: &[&mut Learner<'_>],
+    learners: &mut [&mut Learner<'_>],
     batches: &[Batch],
 ) -> Losses {
     let (rows, columns) = (logits.rows(), logits.columns());
     let (mut means, mut d_logits) = (Vec::new(), Vec::new());
-    for ((learner, batch), logits) in learners.iter().zip(batches).zip(device.split(logits, parts)) {
-        let loss = learner.head.loss(device, &logits, &batch.targets);
+    for ((learner, batch), logits) in learners.iter_mut().zip(batches).zip(device.split(logits, parts)) {
+        let loss = learner.loss(device, logits, &batch.targets);
         means.push(loss.mean);
         d_logits.push(loss.d_logits);
     }

@@ -27,22 +27,23 @@ mod order;
 mod prepare;
 pub(crate) mod run;
 pub(crate) mod state;
-mod task;
+pub(crate) mod task;
 
 pub use config::RunConfig;
 pub use learner::{Batch, Learner};
 pub use optimizer::{GroupRecipe, Optimizer, Recipe, Schedule};
 pub use order::Order;
-pub(crate) use prepare::describe_base;
+pub(crate) use prepare::{describe_base, new_prompt};
+pub(crate) use run::describe;
 pub use run::{Options, Summary, finished, run, run_seeds, run_with, seed_directory};
 pub use task::Task;
 pub(crate) use task::open_tokenizer;
 
 use crate::Error;
-use crate::method::{Head, Prompt, StepPrompts};
+use crate::method::{Head, StepPrompts, Trained};
 use crate::model::{Columns, Model, Past};
 use crate::tensor::Device;
-use learner::{columns_of, join, losses};
+use learner::{columns_for, join, losses};
 use metrics::Metrics;
 
 /// What a run tells while it works; the library itself prints nothing.
@@ -106,18 +107,22 @@ impl<'a> Trainer<'a> {
     /// A trainer, and a learner for each prompt: its head and how it is optimised stand beside it.
     ///
     /// # Panics
-    /// A trained model under several prompts.
-    pub fn new(model: Model, prompts: Vec<(Prompt, &'a Head, Recipe)>, device: &'a Device) -> (Self, Vec<Learner<'a>>) {
+    /// A trained model under several prompts; a classifier beside another head.
+    pub fn new<T: Into<Trained>>(
+        model: Model,
+        prompts: Vec<(T, &'a Head, Recipe)>,
+        device: &'a Device,
+    ) -> (Self, Vec<Learner<'a>>) {
         assert!(prompts.len() == 1 || model.parameters().is_empty(), "a trained model belongs to one prompt");
-        let (ids, places) = columns_of(prompts.iter().map(|(_, head, _)| *head), model.spec().vocabulary);
-        let trains = |(prompt, _, _): &(Prompt, &Head, Recipe)| prompt.is_trained();
-        let gradient = !model.parameters().is_empty() || prompts.iter().any(trains);
-        let columns = model.columns(ids.as_deref(), gradient);
+        let prompts: Vec<(Trained, _, _)> =
+            prompts.into_iter().map(|(trained, head, recipe)| (trained.into(), head, recipe)).collect();
+        let gradient = !model.parameters().is_empty() || prompts.iter().any(|(trained, ..)| trained.is_any());
+        let (columns, places) = columns_for(prompts.iter().map(|(_, head, _)| *head), &model, gradient);
         let each = prompts.into_iter().zip(places);
-        let learners = each.map(|((prompt, head, recipe), columns)| {
-            let parameters = prompt.parameters().chain(model.parameters());
-            let optimizer = Optimizer::new(device, recipe, parameters);
-            Learner { prompt, head, columns, optimizer }
+        let learners = each.map(|((trained, head, recipe), columns)| {
+            let optimizer = Optimizer::new(device, recipe, trained.parameters().chain(model.parameters()));
+            let Trained { prompt, classifier } = trained;
+            Learner { prompt, classifier, head, columns, optimizer }
         });
         let learners = learners.collect();
         (Trainer { model, columns, device }, learners)

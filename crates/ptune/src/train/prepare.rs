@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::adapter::Base;
 use crate::checkpoint::{Glue, ModelDirectory, hub};
 use crate::data::{Dataset, Encoded, Token, pack};
-use crate::method::{Head, Prompt};
+use crate::method::{Classifier, Head, Prompt, Trained};
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
 use crate::prompt::encoder::{PrefixShape, PromptEncoder};
@@ -123,6 +123,7 @@ fn open_model(config: &RunConfig, file: &Path) -> Result<(ModelDirectory, RunCon
     Ok((ModelDirectory::open(&path)?, RunConfig { model: pinned, ..config.clone() }))
 }
 
+/// What an adapter says about its base.
 pub(crate) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Result<Base> {
     let path = directory.place()?;
     Ok(Base {
@@ -132,22 +133,6 @@ pub(crate) fn describe_base(directory: &ModelDirectory, spec: &ModelSpec) -> Res
         name: hub::name_of(&path),
         path: path.to_string_lossy().into_owned(),
     })
-}
-
-/// The model at step 0.
-pub(super) fn load_model(
-    config: &RunConfig,
-    directory: &ModelDirectory,
-    device: &Device,
-    gradients: Gradients,
-    observe: &mut dyn FnMut(Event<'_>),
-) -> Result<Model> {
-    let loading = &mut |done, total| observe(Event::Loading { done, total });
-    let mut model = Model::load(directory, &[], device, gradients, loading)?;
-    if let Some(lora) = config.backbone.lora() {
-        model.add_lora(&lora, &mut Rng::new(config.seed, Purpose::LoraInitialisation));
-    }
-    Ok(model)
 }
 
 /// The tokens of the text that the prefix starts from.
@@ -168,18 +153,55 @@ fn prefix_text(config: &RunConfig, file: &Path, task: &Task) -> Result<Option<Ve
     Ok(Some(ids))
 }
 
-/// The prompt at step 0.
-pub(super) fn new_prompt(
+/// The prompt at step 0 of a template with pseudo tokens and no prefix.
+pub(crate) fn new_prompt(
     config: &RunConfig,
     file: &Path,
     device: &Device,
     model: &Model,
-    start: &Start,
+    initial_words: &[Option<u32>],
 ) -> Result<Prompt> {
+    let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
+    Ok(Prompt { rows: new_rows(config, file, device, model, initial_words, &mut rng)?, prefix: None })
+}
+
+/// The model at step 0: without its head under a classifier.
+pub(super) fn load_model(
+    config: &RunConfig,
+    directory: &ModelDirectory,
+    task: &Task,
+    device: &Device,
+    gradients: Gradients,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Model> {
+    let mut model = Model::load(directory, &[], device, gradients, progress)?;
+    if let Some(lora) = config.backbone.lora() {
+        model.add_lora(&lora, &mut Rng::new(config.seed, Purpose::LoraInitialisation));
+    }
+    Ok(if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model })
+}
+
+/// Prompt and classifier at step 0.
+pub(super) fn new_trained(
+    config: &RunConfig,
+    file: &Path,
+    device: &Device,
+    model: &Model,
+    directory: &ModelDirectory,
+    task: &Task,
+    start: &Start,
+) -> Result<Trained> {
     let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
     let rows = new_rows(config, file, device, model, &start.initial_words, &mut rng)?;
     let prefix = new_prefix(&config.prompt, device, model, start.prefix_text.as_deref(), &mut rng);
-    Ok(Prompt { rows, prefix })
+    let classifier = match &task.head {
+        Head::Classifier(labels) => {
+            let (spec, checkpoint) = (model.spec(), directory.weights());
+            Some(Classifier::new(device, &spec.classifier, spec.hidden, labels.len(), checkpoint, &mut rng)?)
+        }
+        _ => None,
+    };
+    Ok(Trained { prompt: Prompt { rows, prefix }, classifier })
 }
 
 /// The prefix at step 0, if the run has one.

@@ -29,10 +29,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use finish::describe;
 pub(crate) use progress::Progress;
 
 use crate::adapter::Base;
-use crate::method::Injection;
+use crate::method::{Classifier, Injection};
 use crate::tensor::Device;
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
@@ -125,10 +126,16 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// What scores rows with a prompt in place.
-    fn scorer<'s>(&'s self, trainer: &'s Trainer<'_>, prompt: &'s Injection) -> Scorer<'s> {
+    /// What scores rows with a prompt in place, and a classifier behind the model.
+    fn scorer<'s>(
+        &'s self,
+        trainer: &'s Trainer<'_>,
+        prompt: &'s Injection,
+        classifier: Option<&'s Classifier>,
+    ) -> Scorer<'s> {
         let (Trainer { model, columns, .. }, head) = (trainer, &self.task.head);
-        Scorer { device: self.device, model, columns, column_ids: head.columns(true), head, prompt }
+        let column_ids = head.columns(true);
+        Scorer { device: self.device, model, columns, column_ids, head, prompt, classifier }
     }
 
     /// Ends the work when the run was asked to stop.

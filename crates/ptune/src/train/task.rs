@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use crate::adapter::Description;
-use crate::checkpoint::{Glue, ModelDirectory, Tokenizer};
-use crate::data::{Dataset, Encoder, RowForm};
-use crate::method::Head;
+use crate::checkpoint::{Glue, ModelDirectory, Tokenizer, Weights};
+use crate::data::{Dataset, Encoder, Example, RowForm};
+use crate::method::{Classifier, Head};
+use crate::model::Model;
 use crate::model::spec::ModelSpec;
+use crate::prompt::template::listed;
 use crate::prompt::vocabulary::gold_token;
 use crate::prompt::{AnswerForm, CausalTail, Template, Verbalizer, Vocabulary};
-use crate::train::config::{ANSWER_TOKENS, Loss, RunConfig};
+use crate::tensor::Device;
+use crate::train::config::{ANSWER_TOKENS, HeadKind, Loss, RunConfig};
 use crate::{Error, Result};
 
 /// The longest row where the run file does not say.
@@ -46,10 +49,12 @@ impl Task {
             let message = format!("{max_tokens} is more than the {positions} positions of this model{behind}");
             return Err(Error::key(file, "data.max_tokens", message));
         }
-        let template = template_for(&task.template, task.causal_tail, file, spec)?;
+        let template = template_for(&task.template, config.head(), task.causal_tail, file, spec)?;
         let tokenizer = open_tokenizer(directory, spec)?;
         let glue = template.answer_glue();
-        let head = if config.is_text() {
+        let head = if let Some(labels) = task.labels.as_ref().filter(|_| config.head() == HeadKind::Classifier) {
+            Head::Classifier(labels.clone())
+        } else if config.is_text() {
             text_head((file, "task.answer"), &tokenizer, spec, task.answer_tokens.unwrap_or(ANSWER_TOKENS), max_tokens)?
         } else if config.is_probing() {
             let read = |path| Vocabulary::read(path, task.vocabulary_key.as_deref(), &tokenizer, glue);
@@ -78,9 +83,13 @@ impl Task {
             let message = format!("more than the {positions} positions of this model");
             return Err(Error::key(file, "task.max_tokens", message));
         }
-        let template = template_for(&description.template, description.causal_tail, file, spec)?;
+        let classifier = description.head.as_deref() == Some(HeadKind::Classifier.name());
+        let kind = if classifier { HeadKind::Classifier } else { HeadKind::Verbalizer };
+        let template = template_for(&description.template, kind, description.causal_tail, file, spec)?;
         let tokenizer = open_tokenizer(directory, spec)?;
-        let head = if let Some(longest) = description.answer_tokens {
+        let head = if classifier {
+            Head::Classifier(description.labels.iter().map(|(label, _)| label.clone()).collect())
+        } else if let Some(longest) = description.answer_tokens {
             text_head((file, "task.answer_tokens"), &tokenizer, spec, longest, description.max_tokens)?
         } else if description.labels.is_empty() {
             let candidates = match &description.vocabulary {
@@ -126,15 +135,35 @@ impl Task {
     /// # Errors
     /// As [`Dataset::read`].
     pub fn dataset(&self, file: &Path) -> Result<Dataset> {
+        Dataset::read(file, &self.encoder()?, &self.target, |text| self.gold(text))
+    }
+
+    /// The same of examples that are in memory.
+    ///
+    /// # Errors
+    /// As [`Dataset::encode`].
+    pub fn rows(&self, examples: &[Example]) -> Result<Dataset> {
+        Dataset::encode(examples, &self.encoder()?, &self.target, |text| self.gold(text))
+    }
+
+    /// The targets that a gold label or answer means; none where its row is to be dropped.
+    fn gold(&self, text: &str) -> std::result::Result<Option<Vec<u32>>, String> {
         let glue = self.template.answer_glue();
-        Dataset::read(file, &self.encoder()?, &self.target, |text| match &self.head {
+        match &self.head {
             Head::Verbalizer(verbalizer) => verbalizer.target(text).map(|label| Some(vec![label])),
             Head::Vocabulary { candidates, .. } => {
                 let token = gold_token(candidates.as_ref(), &self.tokenizer, glue, text)?;
                 Ok(token.map(|token| vec![token]))
             }
             Head::Text { end, longest } => text_targets(&self.tokenizer, glue, text, *end, *longest).map(Some),
-        })
+            Head::Classifier(labels) => match labels.iter().position(|label| label == text) {
+                Some(label) => Ok(Some(vec![label as u32])),
+                None => {
+                    let known: Vec<&str> = labels.iter().map(String::as_str).collect();
+                    Err(format!("the label '{text}' is missing from task.labels, which has {}", listed(&known)))
+                }
+            },
+        }
     }
 }
 
@@ -196,7 +225,10 @@ fn text_targets(
 }
 
 /// The template as this model can use it. `file` is the run file or the adapter's description.
-fn template_for(source: &str, tail: CausalTail, file: &Path, spec: &ModelSpec) -> Result<Template> {
+fn template_for(source: &str, head: HeadKind, tail: CausalTail, file: &Path, spec: &ModelSpec) -> Result<Template> {
+    if head == HeadKind::Classifier {
+        return Template::parse_whole(source);
+    }
     let template = Template::parse(source)?;
     match (tail, spec.causal) {
         (CausalTail::Error, _) => Ok(template),
@@ -223,4 +255,21 @@ pub(crate) fn open_tokenizer(directory: &ModelDirectory, spec: &ModelSpec) -> Re
         return Err(Error::file(tokenizer.file(), message));
     }
     Ok(tokenizer)
+}
+
+/// The classifier among the trained weights of an adapter; `None` where the head is no classifier.
+///
+/// # Errors
+/// No classifier where the head is one, or one of other sizes.
+pub(crate) fn classifier_in(
+    tuned: &[Weights],
+    model: &Model,
+    head: &Head,
+    device: &Device,
+) -> Result<Option<Classifier>> {
+    let Head::Classifier(labels) = head else { return Ok(None) };
+    let message = "the adapter's head is a classifier, and it has none: head.safetensors is missing";
+    let file = tuned.iter().find(|file| Classifier::is_in(file)).ok_or_else(|| Error::request(message))?;
+    let spec = model.spec();
+    Classifier::read(device, &spec.classifier, spec.hidden, labels.len(), file).map(Some)
 }

@@ -34,9 +34,11 @@ fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
 #[test]
 fn a_merged_model_answers_as_its_adapter() {
     for family in families() {
-        for (backbone, limit) in [("lora", 1e-5), ("full", 0.0)] {
+        for (backbone, head, limit) in
+            [("lora", "verbalizer", 1e-5), ("lora", "classifier", 1e-5), ("full", "verbalizer", 0.0)]
+        {
             let rows = rows();
-            let choice = Choice { prompt: "mlp", backbone, head: "verbalizer" };
+            let choice = Choice { prompt: "mlp", backbone, head };
             let (config, file) = choice.run_file(&family, rows.path());
             let mut config = config.expect("a run file");
             if backbone == "lora" {

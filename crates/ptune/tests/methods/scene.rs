@@ -64,6 +64,10 @@ pub(crate) struct Choice {
 impl Choice {
     /// The template: pseudo tokens at its beginning and inside; only a masked model sees what stands behind the answer.
     fn template(self, causal: bool) -> &'static str {
+        if self.head == "classifier" {
+            let plain = matches!(self.prompt, "manual" | "prefix");
+            return if plain { "{text}" } else { "[P*2] {text} [P*1] it" };
+        }
         match (self.prompt, causal) {
             ("manual" | "prefix", false) => "{text} it was [MASK] .",
             ("manual" | "prefix", true) => "{text} it was [MASK]",
@@ -83,6 +87,7 @@ impl Choice {
         };
         let head = match self.head {
             "verbalizer" => "[task.verbalizer]\nyes = [\"yes\"]\nno = [\"no\"]",
+            "classifier" => "head = \"classifier\"\nlabels = [\"yes\", \"no\"]",
             "vocabulary" => "",
             "text" => "answer = \"text\"\nanswer_tokens = 3",
             other => panic!("head {other}"),

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use crate::prompt::encoder::{EncoderKind, Shapes};
 
-use super::{BackboneConfig, BackboneMode, Compute, LARGEST_SEED, Loss, Metric, PromptConfig, RunConfig};
+use super::{
+    BackboneConfig, BackboneMode, Compute, HeadKind, LARGEST_SEED, Loss, Metric, PromptConfig, RunConfig, TaskConfig,
+};
 use crate::error::{Error, Result};
 use crate::keys::{Checked, check, optionally_within, required, within};
 
@@ -32,6 +34,7 @@ impl RunConfig {
     pub(super) fn check(&self, file: &Path) -> Result<()> {
         let checks = [self.check_top(), self.check_data(), self.check_task(), self.check_verbalizer()];
         let mut checks = checks.into_iter().chain([
+            self.check_head(),
             self.check_prompt(),
             self.check_backbone(),
             self.check_length(),
@@ -87,9 +90,10 @@ impl RunConfig {
         if self.is_text() {
             let message = "\"text\" has no label words; remove it or [task.verbalizer]";
             check(task.verbalizer.is_empty(), "task.answer", message)?;
+            check(task.head.is_none(), "task.head", "says what answers where no text does; remove it or task.answer")?;
         }
         if !self.is_probing() {
-            let message = "is for probing, where there is no verbalizer and the answer is no text; remove it";
+            let message = "is for probing, where no verbalizer, classifier or text answers; remove it";
             check(vocabulary.is_none(), "task.vocabulary", message)?;
             check(task.vocabulary_key.is_none(), "task.vocabulary_key", message)?;
             check(task.loss == Loss::Full, "task.loss", "\"vocabulary\" is for probing; remove it")?;
@@ -98,6 +102,26 @@ impl RunConfig {
         check(task.vocabulary_key.is_none() || vocabulary.is_some(), "task.vocabulary_key", message)?;
         let message = "\"vocabulary\" needs task.vocabulary, the file with the candidate answers";
         check(task.loss == Loss::Full || vocabulary.is_some(), "task.loss", message)
+    }
+
+    fn check_head(&self) -> Checked {
+        let TaskConfig { head, labels, verbalizer, .. } = &self.task;
+        let (words, classifier) = (!verbalizer.is_empty(), self.head() == HeadKind::Classifier);
+        let message = "\"verbalizer\" needs [task.verbalizer], the words of each label";
+        check(*head != Some(HeadKind::Verbalizer) || words, "task.head", message)?;
+        let message = "has no use for the words of [task.verbalizer]; remove one of them";
+        check(!words || self.head() == HeadKind::Verbalizer, "task.head", message)?;
+        let message = "is for a classifier; set task.head = \"classifier\" or remove the key";
+        check(labels.is_none() || classifier, "task.labels", message)?;
+        let labels = labels.as_deref().unwrap_or(&[]);
+        let message = "needs at least two labels of a classifier: [\"entailment\", \"not_entailment\"]";
+        check(!classifier || labels.len() > 1, "task.labels", message)?;
+        check(labels.iter().all(|label| !label.is_empty()), "task.labels", "a label cannot be empty")?;
+        let twice = labels.iter().enumerate().find(|(i, label)| labels[..*i].contains(label)).map(|(_, label)| label);
+        let message = format!("the label '{}' is there twice", twice.map_or("", String::as_str));
+        check(twice.is_none(), "task.labels", message)?;
+        let message = "is for templates with a [MASK], and a classifier's has none; remove it";
+        check(!classifier || self.task.causal_tail.is_error(), "task.causal_tail", message)
     }
 
     fn check_verbalizer(&self) -> Checked {
@@ -166,13 +190,16 @@ impl RunConfig {
         check((0.0..=LARGEST_DROPOUT).contains(&dropout), "backbone.dropout", message)?;
         let of_trained = [
             ("train.backbone_learning_rate", train.backbone_learning_rate, full || lora),
-            ("train.head_learning_rate", train.head_learning_rate, full),
             ("train.backbone_weight_decay", train.backbone_weight_decay, full || lora),
         ];
         for (key, value, allowed) in of_trained {
             let message = "is for a trained model; set backbone.mode = \"full\" or remove the key";
             check(value.is_none() || allowed, key, message)?;
         }
+        let message =
+            "is for a trained head; set task.head = \"classifier\" or backbone.mode = \"full\", or remove the key";
+        let trained = full || self.head() == HeadKind::Classifier;
+        check(train.head_learning_rate.is_none() || trained, "train.head_learning_rate", message)?;
         let BackboneConfig { lora_rank, lora_alpha, lora_rslora, lora_targets, .. } = &self.backbone;
         let of_lora = [
             ("backbone.lora_rank", lora_rank.is_some()),
@@ -230,8 +257,8 @@ impl RunConfig {
     fn check_select(&self) -> Checked {
         let (of_task, metrics): (_, &[Metric]) = match () {
             () if self.is_text() => ("where the answer is a text", &[Metric::Perplexity, Metric::ExactMatch]),
-            () if self.is_probing() => ("without a verbalizer", &[Metric::PAt1, Metric::PAt10, Metric::Mrr]),
-            () => ("with a verbalizer", &[Metric::Accuracy, Metric::MacroF1]),
+            () if self.is_probing() => ("without labels", &[Metric::PAt1, Metric::PAt10, Metric::Mrr]),
+            () => ("with labels", &[Metric::Accuracy, Metric::MacroF1]),
         };
         let allowed = metrics.iter().map(|metric| metric.name()).collect::<Vec<_>>().join(", ");
         let message = format!("\"{}\": {of_task}, it is one of: {allowed}", self.select().name());

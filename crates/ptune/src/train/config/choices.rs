@@ -29,6 +29,18 @@ pub enum Loss {
     Vocabulary,
 }
 
+/// What turns what the model computes into an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadKind {
+    /// Label words.
+    Verbalizer,
+    /// Every token of the model, or those of a vocabulary file: probing.
+    Vocabulary,
+    /// A trained classifier on the first token, or in a causal model on the last one.
+    Classifier,
+}
+
 /// What happens to the model's own weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -88,6 +100,17 @@ pub enum Metric {
     /// Texts: share of answers that the model writes as they are.
     #[serde(rename = "exact_match")]
     ExactMatch,
+}
+
+impl HeadKind {
+    /// The name in run files and adapters.
+    pub fn name(self) -> &'static str {
+        match self {
+            HeadKind::Verbalizer => "verbalizer",
+            HeadKind::Vocabulary => "vocabulary",
+            HeadKind::Classifier => "classifier",
+        }
+    }
 }
 
 impl BackboneMode {

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, BackboneConfig, BackboneMode, Compute, DataConfig, LORA_LEARNING_RATE,
-    Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig,
+    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, BackboneConfig, BackboneMode, Compute, DataConfig, HeadKind,
+    LORA_LEARNING_RATE, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig,
 };
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
@@ -66,6 +66,8 @@ impl RunConfig {
                 answer_tokens: Some(1),
                 vocabulary: Some(PathBuf::new()),
                 vocabulary_key: Some(String::new()),
+                head: Some(HeadKind::Classifier),
+                labels: Some(Vec::new()),
                 verbalizer: vec![(String::new(), Vec::new())],
                 ..TaskConfig::default()
             },

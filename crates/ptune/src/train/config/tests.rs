@@ -203,6 +203,30 @@ fn values_out_of_range_are_refused() {
     }
 }
 
+/// What a classifier needs and excludes.
+#[test]
+fn a_head_has_its_keys_and_no_others() {
+    let task = |lines: &str| MINIMAL.replace("[MASK]\"", &format!("[MASK]\"\n{lines}"));
+    for (lines, key) in [
+        ("head = \"verbalizer\"", "task.head"),
+        ("head = \"classifier\"", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\"]", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\", \"a\"]", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"\"]", "task.labels"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\"]\nverbalizer = { a = [\"x\"], b = [\"y\"] }", "task.head"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\"]\ncausal_tail = \"drop\"", "task.causal_tail"),
+        ("head = \"classifier\"\nlabels = [\"a\", \"b\"]\nloss = \"vocabulary\"", "task.loss"),
+        ("head = \"vocabulary\"\nanswer = \"text\"", "task.head"),
+        ("labels = [\"a\", \"b\"]", "task.labels"),
+    ] {
+        assert_says(read(&task(lines)), &["run.toml", key]);
+    }
+    let classifier = task("head = \"classifier\"\nlabels = [\"a\", \"b\"]");
+    let config = read(&classifier.replace("[train]", "[train]\nhead_learning_rate = 0.1")).unwrap();
+    assert_eq!((config.select(), config.is_probing()), (Metric::Accuracy, false));
+    assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
+}
+
 #[test]
 fn the_free_sizes_of_peft_reach_the_encoder() {
     let config = read(&minimal_and("[prompt]\nshapes = \"peft\"\nhidden_size = 48\nlayers = 3")).unwrap();

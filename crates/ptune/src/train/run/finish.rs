@@ -6,14 +6,16 @@ use std::time::Instant;
 use super::progress::Progress;
 use super::training::Training;
 use super::{Run, Summary};
-use crate::adapter::{Adapter, Description, Matrix, Metrics as AdapterMetrics, Tuned};
-use crate::checkpoint::ModelDirectory;
-use crate::method::{Head, Prompt};
+use crate::adapter::{Adapter, Base, Description, Matrix, Metrics as AdapterMetrics, Tuned};
+use crate::checkpoint::{ModelDirectory, Weights};
+use crate::method::Head;
 use crate::model::Model;
 use crate::parameter::Parameter;
+use crate::train::config::HeadKind;
 use crate::train::metrics::Metrics;
 use crate::train::state::State;
-use crate::train::{Event, Trainer, diverged};
+use crate::train::task::classifier_in;
+use crate::train::{Event, Learner, RunConfig, Task, Trainer, diverged};
 use crate::{Error, Result, files};
 
 impl Training<'_> {
@@ -28,7 +30,7 @@ impl Training<'_> {
         let Training { run, learner, mut progress, .. } = self;
         if progress.kept.is_none() {
             // Without a dev set the last prompt is the kept one.
-            run.keep(&trainer.model, &learner.prompt, progress.step, None)?;
+            run.keep(&trainer.model, &learner, progress.step, None)?;
         }
         let trainable_parameters = learner.parameters(&trainer.model).map(Parameter::count).sum();
         let frozen_parameters = trainer.model.frozen();
@@ -58,17 +60,20 @@ impl Training<'_> {
 
 impl Run<'_> {
     /// Keeps what is trained: writes the adapter, replacing an older one.
-    pub(super) fn keep(&self, model: &Model, prompt: &Prompt, step: usize, dev: Option<&Metrics>) -> Result<()> {
-        let injection = prompt.forward(self.device, model);
+    pub(super) fn keep(&self, model: &Model, learner: &Learner<'_>, step: usize, dev: Option<&Metrics>) -> Result<()> {
+        let injection = learner.prompt.forward(self.device, model);
         let [rows, prefix] = [injection.rows(), injection.prefix()].map(Matrix::of);
-        let weights = model.parameters().iter().flat_map(|parameter| parameter.value.read());
+        let classifier = learner.classifier.as_ref();
+        let weights = classifier.iter().flat_map(|classifier| classifier.parameters()).chain(model.parameters());
+        let weights = weights.flat_map(|parameter| parameter.value.read());
         if rows.values.iter().chain(&prefix.values).chain(weights).any(|value| !value.is_finite()) {
             return Err(diverged(step));
         }
         let directory = self.adapter();
-        let description = self.describe(rows.rows > 0, dev);
-        let trained = !model.parameters().is_empty();
-        let tuned = if trained { Tuned::write(&directory, model)? } else { Tuned::default() };
+        let mut description = describe(&self.config, self.task, self.base, rows.rows > 0);
+        description.metrics.dev = dev.map(Metrics::to_map).unwrap_or_default();
+        let trained = !model.parameters().is_empty() || classifier.is_some();
+        let tuned = if trained { Tuned::write(&directory, model, classifier)? } else { Tuned::default() };
         let width = self.base.width;
         let adapter = Adapter { description, rows: rows.rows, width, prompt: rows.values, prefix, tuned };
         adapter.save(&directory)
@@ -88,59 +93,64 @@ impl Run<'_> {
             let message = "is not the best prompt of this run any more: it was replaced while the run was under way";
             return Err(Error::file(&directory, message));
         }
-        let trainer = self.kept_model(trainer, &kept.tuned)?;
+        let tuned = kept.tuned.open(&directory)?;
+        let trainer = self.kept_model(trainer, &kept.tuned, &tuned)?;
+        let classifier = classifier_in(&tuned, &trainer.model, &self.task.head, self.device)?;
         let step = progress.step;
         let prompt = kept.injection(self.device, &trainer.model);
         let mut progress = |done, total| {
             observe(Event::Evaluating { done, total });
             self.check_stop(step)
         };
-        let metrics = self.scorer(&trainer, &prompt).evaluate(test, &mut progress)?;
+        let metrics = self.scorer(&trainer, &prompt, classifier.as_ref()).evaluate(test, &mut progress)?;
         kept.description.metrics.test = metrics.to_map();
         kept.save(&directory)?;
         Ok((Some(metrics), trainer))
     }
 
     /// The model that the kept adapter belongs to: what was trained of it has moved on since, and comes from the adapter.
-    fn kept_model<'t>(&self, trainer: Trainer<'t>, tuned: &Tuned) -> Result<Trainer<'t>> {
-        if tuned.is_empty() {
+    fn kept_model<'t>(&self, trainer: Trainer<'t>, tuned: &Tuned, files: &[Weights]) -> Result<Trainer<'t>> {
+        if trainer.model.parameters().is_empty() {
             return Ok(trainer);
         }
         let device = trainer.device;
         drop(trainer); // its memory is needed
         let directory = ModelDirectory::open(Path::new(&self.base.path))?; // `config.model` may be a name
-        let model = tuned.load_model(&self.adapter(), &directory, device, &mut |_, _| {})?;
-        let columns = model.columns(self.task.head.columns(true), false);
+        let model = tuned.load_model(&self.adapter(), files, &directory, device, &mut |_, _| {})?;
+        let columns = self.task.head.columns_of(&model, true);
         Ok(Trainer { model, columns, device })
     }
+}
 
-    /// The words of the adapter.
-    fn describe(&self, has_rows: bool, dev: Option<&Metrics>) -> Description {
-        let config = &self.config;
-        let encoder = has_rows.then_some(&config.prompt);
-        let (labels, loss, vocabulary, answer_tokens) = match &self.task.head {
-            Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None, None),
-            Head::Vocabulary { candidates, .. } => {
-                let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
-                (Vec::new(), Some(config.task.loss.name().to_owned()), ids, None)
-            }
-            Head::Text { longest, .. } => (Vec::new(), None, None, Some(*longest)),
-        };
-        Description {
-            template: config.task.template.clone(),
-            target: config.task.target.clone(),
-            causal_tail: config.task.causal_tail,
-            max_tokens: self.task.max_tokens(),
-            compute: config.compute.name().into(),
-            encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),
-            shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
-            prefix_tokens: self.task.prefix_tokens(),
-            loss,
-            answer_tokens,
-            labels,
-            vocabulary,
-            base: self.base.clone(),
-            metrics: AdapterMetrics { dev: dev.map(Metrics::to_map).unwrap_or_default(), test: Default::default() },
+/// The words of an adapter that a run has trained; its metrics are still to come.
+pub(crate) fn describe(config: &RunConfig, task: &Task, base: &Base, has_rows: bool) -> Description {
+    let encoder = has_rows.then_some(&config.prompt);
+    let (labels, loss, vocabulary, answer_tokens) = match &task.head {
+        Head::Verbalizer(_) => (config.task.verbalizer.clone(), None, None, None),
+        Head::Classifier(labels) => {
+            (labels.iter().map(|label| (label.clone(), Vec::new())).collect(), None, None, None)
         }
+        Head::Vocabulary { candidates, .. } => {
+            let ids = candidates.as_ref().map(|vocabulary| vocabulary.tokens().to_vec());
+            (Vec::new(), Some(config.task.loss.name().to_owned()), ids, None)
+        }
+        Head::Text { longest, .. } => (Vec::new(), None, None, Some(*longest)),
+    };
+    Description {
+        template: config.task.template.clone(),
+        target: config.task.target.clone(),
+        causal_tail: config.task.causal_tail,
+        max_tokens: task.max_tokens(),
+        compute: config.compute.name().into(),
+        encoder: encoder.map(|prompt| prompt.encoder.name().to_owned()),
+        shapes: encoder.map(|prompt| prompt.shapes.name().to_owned()),
+        prefix_tokens: task.prefix_tokens(),
+        head: matches!(task.head, Head::Classifier(_)).then(|| HeadKind::Classifier.name().to_owned()),
+        loss,
+        answer_tokens,
+        labels,
+        vocabulary,
+        base: base.clone(),
+        metrics: AdapterMetrics::default(),
     }
 }

@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use super::resume::{self, Former, Lock};
 use super::training::{self, Training};
 use super::{Options, Run, Summary};
+use crate::checkpoint::ModelDirectory;
+use crate::method::Head;
 use crate::model::{Gradients, Model};
 use crate::tensor::Device;
 use crate::train::batches::Batches;
 use crate::train::config::RunConfig;
-use crate::train::prepare::{Prepared, Start, describe_base, load_model, new_prompt};
+use crate::train::prepare::{Prepared, Start, describe_base, load_model, new_trained};
 use crate::train::state::Identity;
 use crate::train::{Event, Recipe, Trainer};
 use crate::{Error, Result, files};
@@ -99,7 +101,7 @@ fn run_all(
     let prepared = Prepared::read(config, file, observe)?;
     let Prepared { directory, config, spec, task, start, data, gradients } = prepared;
     let base = describe_base(&directory, &spec)?;
-    if gradients != Gradients::None {
+    if gradients != Gradients::None || matches!(task.head, Head::Classifier(_)) {
         config.require_length(file)?;
     }
     let resolved = RunConfig { data: config.data.with_max_tokens(task.max_tokens()), ..config };
@@ -126,9 +128,10 @@ fn run_all(
     let together = if resolved.backbone.mode.is_frozen() { open.len() } else { 1 };
     while !open.is_empty() {
         let (group, places): (Vec<_>, Vec<_>) = open.drain(..together).unzip();
+        let loading = &mut |done, total| observe(Event::Loading { done, total });
         let (first, _) = &group[0];
-        let model = load_model(&first.config, &directory, device, gradients, observe)?;
-        let come_to = train_over(model, group, file, &start, observe)?;
+        let model = load_model(&first.config, &directory, &task, device, gradients, loading)?;
+        let come_to = train_over(model, &directory, group, file, &start, observe)?;
         places.into_iter().zip(come_to).for_each(|(place, summary)| *place = Some(summary));
     }
     Ok(summaries.into_iter().flatten().collect())
@@ -137,6 +140,7 @@ fn run_all(
 /// Trains runs over one model, from where they stand to their ends.
 fn train_over(
     model: Model,
+    directory: &ModelDirectory,
     runs: Vec<(&Run<'_>, (Former, Option<Lock>))>,
     file: &Path,
     start: &Start,
@@ -146,8 +150,8 @@ fn train_over(
     let mut batches = Batches::new(config, task, &model, &data.train.examples, runs.len());
     let mut prompts = Vec::new();
     for (run, _) in &runs {
-        let prompt = new_prompt(&run.config, file, device, &model, start)?;
-        prompts.push((prompt, &run.task.head, Recipe::of(&run.config.train)));
+        let trained = new_trained(&run.config, file, device, &model, directory, task, start)?;
+        prompts.push((trained, &run.task.head, Recipe::of(&run.config.train)));
     }
     let (mut locks, mut trainings) = (Vec::new(), Vec::new());
     let (mut trainer, learners) = Trainer::new(model, prompts, device);

@@ -18,7 +18,6 @@ use serde_json::json;
 use super::Run;
 use super::progress::Progress;
 use crate::data::Dataset;
-use crate::method::Prompt;
 use crate::model::Model;
 use crate::train::batches::{Batches, Rows};
 use crate::train::metrics::Metrics;
@@ -101,12 +100,13 @@ impl<'a> Training<'a> {
         let steps_per_epoch = Order::batches_per_epoch(rows, config.batch_size);
         let schedule = Schedule {
             kind: config.schedule,
-            learning_rate: match (learner.prompt.is_trained(), config.backbone_learning_rate) {
-                (false, Some(rate)) => rate,
+            learning_rate: match (learner.prompt.is_trained(), config.backbone_learning_rate, config.head_learning_rate)
+            {
+                (false, Some(rate), _) | (false, None, Some(rate)) => rate,
                 _ => config.learning_rate,
             },
             warmup_steps: config.warmup_steps,
-            steps: run.steps(&learner.prompt, steps_per_epoch),
+            steps: run.steps(&learner, steps_per_epoch),
             steps_per_epoch,
             decay: config.decay,
         };
@@ -203,7 +203,7 @@ impl<'a> Training<'a> {
             line["best"] = json!(best);
             observe(Event::Evaluated { seed: run.config.seed, step, metrics: &metrics, best });
             if best {
-                run.keep(&trainer.model, &self.learner.prompt, step, Some(&metrics))?;
+                run.keep(&trainer.model, &self.learner, step, Some(&metrics))?;
                 progress.kept = Some(metrics);
             }
         }
@@ -217,7 +217,7 @@ impl<'a> Training<'a> {
             observe(Event::Evaluating { done, total });
             self.run.check_stop(self.progress.step)
         };
-        self.run.scorer(trainer, &prompt).evaluate(data, &mut progress)
+        self.run.scorer(trainer, &prompt, self.learner.classifier.as_ref()).evaluate(data, &mut progress)
     }
 
     /// Saves the state, unless it is on disk already.
@@ -235,8 +235,9 @@ impl<'a> Training<'a> {
 
 impl Run<'_> {
     /// Steps of the run: none where there is nothing to train.
-    fn steps(&self, prompt: &Prompt, steps_per_epoch: usize) -> usize {
-        let trains = !self.config.backbone.mode.is_frozen() || prompt.is_trained();
+    fn steps(&self, learner: &Learner<'_>, steps_per_epoch: usize) -> usize {
+        let trains =
+            !self.config.backbone.mode.is_frozen() || learner.prompt.is_trained() || learner.classifier.is_some();
         match (self.config.train.steps, self.config.train.epochs) {
             _ if !trains => 0,
             (Some(steps), _) => steps,
