@@ -265,7 +265,8 @@ mod tests {
     fn the_columns_stand_below_one_another_in_korean_too() {
         let out = tempfile::tempdir().unwrap();
         let facts = demo::run(&Plan::tiny(), &out.path().join("demo"), &Device::processor(Some(2)), &mut |_| {});
-        let text = to_text(&facts.unwrap(), Path::new("demo"));
+        let facts = facts.unwrap();
+        let text = to_text(&facts, Path::new("demo"));
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.len() < 70 && lines.iter().all(|line| line.width() <= 110), "{text}");
         let at = lines.iter().position(|line| line.contains("as written  tuned")).unwrap();
@@ -274,5 +275,9 @@ mod tests {
         assert!(rows.len() > 2 && rows.iter().any(|row| !row.is_ascii()), "{text}");
         assert!(rows.iter().all(|row| row.width() == end), "{text}");
         assert_eq!(lines.last(), Some(&"report: demo/report.html"));
+        let object = to_json(&facts).unwrap();
+        for key in ["seed", "models", "swaps", "seconds", "out", "peak_rss_mb"] {
+            assert!(object.get(key).is_some(), "docs/demo.md names {key}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod bad_request;
 mod built_in;
 mod cache;
 mod contract;
+mod demo;
 mod families;
 mod full_disk;
 mod generate;

@@ -92,6 +92,9 @@ pub fn run(plan: &Plan, out: &Path, device: &Device, observe: &mut dyn FnMut(Pro
 
 /// Refuses a directory that no demo has written: files in it might be replaced.
 fn refuse_other(out: &Path) -> Result<()> {
+    if out.exists() && !out.is_dir() {
+        return Err(Error::file(out, "is a file, and the demo writes a directory; give another with --out"));
+    }
     let empty = !out.exists() || std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
     if empty || out.join(NUMBERS).exists() {
         return Ok(());

@@ -58,6 +58,10 @@ fn a_directory_with_something_else_is_left_alone() {
     let refused = run(&Plan::tiny(), directory.path(), &Device::processor(Some(1)), &mut |_| {}).unwrap_err();
     assert!(refused.is_request() && refused.to_string().contains("something else than an earlier demo"), "{refused}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    let file = directory.path().join("mine.txt");
+    let refused = run(&Plan::tiny(), &file, &Device::processor(Some(1)), &mut |_| {}).unwrap_err();
+    assert!(refused.is_request() && refused.to_string().contains("is a file"), "{refused}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
 }
 
 #[test]

@@ -31,6 +31,9 @@ const LARGEST_FILE: u64 = 256 << 20;
 /// Puts the numbers of a tensor, row by row, into a buffer.
 type Fill<'a> = Box<dyn Fn(&mut Vec<f32>) + 'a>;
 
+/// A file's name and its bytes.
+type NamedFile = (String, Vec<u8>);
+
 /// A tensor to write.
 pub(super) struct Named<'a> {
     pub(super) name: &'a str,
@@ -56,7 +59,7 @@ pub(super) fn write_trained(directory: &Path, began_from: &Path, model: &Model, 
 }
 
 /// All of a model directory but its weights: the configuration, and the files of its tokenizer.
-pub(super) fn words_of(directory: &Path) -> Result<(Map<String, Value>, Vec<(String, Vec<u8>)>)> {
+pub(super) fn words_of(directory: &Path) -> Result<(Map<String, Value>, Vec<NamedFile>)> {
     let config_file = directory.join("config.json");
     let config = match serde_json::from_slice(&files::read_bytes(&config_file, LARGEST_FILE)?) {
         Ok(Value::Object(config)) => config,
@@ -76,7 +79,7 @@ pub(super) fn words_of(directory: &Path) -> Result<(Map<String, Value>, Vec<(Str
 pub(super) fn write(
     directory: &Path,
     mut config: Map<String, Value>,
-    tokenizer: Vec<(String, Vec<u8>)>,
+    tokenizer: Vec<NamedFile>,
     dtype: Dtype,
     tensors: &mut [Named<'_>],
 ) -> Result<()> {
