@@ -102,7 +102,7 @@ impl Choice {
         let (model, template) = (family.model.display(), self.template(family.causal));
         let text = format!(
             "model = \"{model}\"\n[data]\ntrain = \"rows.jsonl\"\ndev = \"rows.jsonl\"\ntest = \"rows.jsonl\"\n\
-             [task]\ntemplate = \"{template}\"\n{}\nsteps = 5\nbatch_size = 3\neval_every = 2\nsave_every = 1\n\
+             [task]\ntemplate = \"{template}\"\n{}\nsteps = 5\nbatch_size = 3\neval_every = 3\n\
              learning_rate = 1e-2\n",
             self.tables()
         );
