@@ -48,7 +48,7 @@ def write(name, folder, corpus, size):
         source = pathlib.Path(source)
         if name == "albert":
             train([plain(text) for text in corpus], source / "spiece.model", size, pad_id=0, unk_id=1, bos_id=-1, eos_id=-1,
-                  control_symbols="[CLS],[SEP],[MASK]", user_defined_symbols='(,),",-,.')
+                  control_symbols="[CLS],[SEP],[MASK]")
             tokenizer = AlbertTokenizer.from_pretrained(str(source))
         else:
             train(corpus, source / "sentencepiece.bpe.model", size)

@@ -1,7 +1,8 @@
 """Small tokenizers and golden token ids for the template rules.
 
 Run:   python reference/tokens.py [--train]          (versions: reference/requirements.txt)
-Writes crates/ptune/tests/golden/tokens.json, which crates/ptune/tests/tokens.rs compares with the library. With --train
+Writes crates/ptune/tests/golden/tokens.json, which crates/ptune/tests/tokens.rs compares with the library, and lines.json
+beside it: 200 lines of English and Korean and the ids that transformers gives them. With --train
 it first trains crates/ptune/tests/fixtures/tokenizers/*/ anew; the trainers break ties at random, so the files then
 differ from run to run, and so do the ids.
 
@@ -19,7 +20,9 @@ import sys
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertTokenizer, GPT2Tokenizer
+from transformers import AutoTokenizer, BertTokenizer, GPT2Tokenizer
+
+import sentencepieces
 
 ROOT = Path(__file__).resolve().parent.parent / "crates" / "ptune" / "tests"
 FIXTURES = ROOT / "fixtures" / "tokenizers"
@@ -151,6 +154,8 @@ def write_tokenizers():
     save("unigram-old", unigram(pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")])), **roberta)
     save("bpe-prepend", bpe_prepend(), **roberta)
+    sentencepieces.write("albert", FIXTURES / "albert", CORPUS, 300)
+    sentencepieces.write("xlm-roberta", FIXTURES / "xlm-roberta", CORPUS, 300)
 
 
 def write_gpt2():
@@ -185,7 +190,7 @@ class Encoder:
         self.tok.encode_special_tokens = True
         self.name = name
         self.special = {self.tok.token_to_id(t) for t in BERT_SPECIAL + ROBERTA_SPECIAL} - {None}
-        names = BERT_SPECIAL if name.startswith("wordpiece") else ROBERTA_SPECIAL
+        names = BERT_SPECIAL if name.startswith("wordpiece") or name == "albert" else ROBERTA_SPECIAL
         pick = lambda *options: next(self.tok.token_to_id(o) for o in options if o in names)
         self.causal = name == "gpt2"
         if self.causal:
@@ -193,7 +198,7 @@ class Encoder:
             self.unk = self.tok.token_to_id(GPT2_SPECIAL)
             return
         self.cls, self.sep, self.mask = pick("[CLS]", "<s>"), pick("[SEP]", "</s>"), pick("[MASK]", "<mask>")
-        self.unk = pick("[UNK]", "<unk>")
+        self.unk = self.tok.token_to_id("<unk>") if name == "albert" else pick("[UNK]", "<unk>")
         if name.startswith("wordpiece"):
             vocab = self.tok.get_vocab()
             inner = {t[2:]: i for t, i in vocab.items() if t.startswith("##")}
@@ -218,7 +223,7 @@ class Encoder:
         model = lambda t: [token.id for token in self.tok.model.tokenize(t)]
         if self.name == "bpe-prepend":
             return model(("" if glued else "▁") + text.replace(" ", "▁"))
-        words = re.split(r"\s+" if self.name == "unigram-old" else " ", text)
+        words = re.split(" " if self.name == "unigram" else r"\s+", text.strip())
         return [i for k, w in enumerate(words) for i in model(("" if glued and k == 0 else "▁") + w)]
 
     def normalized(self, text):
@@ -377,6 +382,33 @@ ANSWERS = [(template, word)
 TEXTS = ["The capital of France", "수도는 파리입니다.", "'s question", ", and", "…", "ing", "中国", "teachers walking", "é", "  x  "]
 
 
+ODD = ["ＦＵＬＬ width", "ﬁne … ﬁlm", "``so'' \"it\" is", "café ☃ 中国", "tab\tand\u3000wide space", "3.14 % of 1,000", "대한민국123", "가각갂", "ｱ ㅋㅋ", "a\u0301 e\u0301"]
+
+
+def lines():
+    """200 lines: the sentences, halves of them joined, other cases, odd characters inside."""
+    out = SENTENCES + KOREAN
+    for i in range(200 - len(out)):
+        a, b = out[i], out[(7 * i + 3) % 39]
+        kinds = [a.upper(), a[: len(a) // 2] + b[len(b) // 2:], a[: len(a) // 2] + " " + ODD[i % 10] + b[-9:], a.replace(" ", ""), ODD[i % 10] + b[5:17]]
+        out = out + [kinds[i % 5][:48].strip()]
+    return out
+
+
+def write_lines():
+    """The ids of whole lines by transformers, which reads each directory as its users do."""
+    texts, ids = lines(), {}
+    for folder in sorted(FIXTURES.iterdir()):
+        tokenizer = AutoTokenizer.from_pretrained(str(folder)) if folder.name in ("albert", "xlm-roberta") else None
+        encode = tokenizer or Encoder(folder.name).tok
+        ids[folder.name] = [list(encode(t, add_special_tokens=False)["input_ids"]) if tokenizer else
+                            encode.encode(t, add_special_tokens=False).ids for t in texts]
+    parts = [("lines", texts), *ids.items()]
+    body = ",\n".join(json.dumps(k) + ": [\n" + ",\n".join(json.dumps(v, ensure_ascii=False, separators=(",", ":")) for v in part) + "]"
+                      for k, part in parts)
+    (ROOT / "golden" / "lines.json").write_text("{" + body + "}\n", encoding="utf-8")
+
+
 def answer_before(template):
     out = None
     for space, kind, body in pieces(template):
@@ -411,6 +443,7 @@ def main():
                                   if isinstance(part, list) else json.dumps(part))
         for key, part in body.items()) + "}" for name, body in golden.items()) + "}\n"
     (ROOT / "golden" / "tokens.json").write_text(out, encoding="utf-8")
+    write_lines()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-//! Golden token ids of the template rules: seven small tokenizers, English and Korean, against `reference/tokens.py`.
+//! Golden token ids of the template rules: small tokenizers of every kind, English and Korean, against `reference/tokens.py`; and
+//! of whole lines against transformers.
 //!
 //! A wrong id here means that a trained prompt stands in front of other tokens than PyTorch users would give it.
 
@@ -11,8 +12,17 @@ use ptune::prompt::{AnswerForm, Template};
 use serde_json::Value;
 
 /// `gpt2` has no mask, class and separator tokens and is that of a causal model; the others are of masked ones.
-const TOKENIZERS: [&str; 7] =
-    ["bpe-prepend", "byte-level", "gpt2", "unigram", "unigram-old", "wordpiece-cased", "wordpiece-uncased"];
+const TOKENIZERS: [&str; 9] = [
+    "albert",
+    "bpe-prepend",
+    "byte-level",
+    "gpt2",
+    "unigram",
+    "unigram-old",
+    "wordpiece-cased",
+    "wordpiece-uncased",
+    "xlm-roberta",
+];
 
 fn tests_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
@@ -22,9 +32,13 @@ fn open(name: &str) -> Tokenizer {
     Tokenizer::open(&tests_dir().join("fixtures/tokenizers").join(name)).unwrap()
 }
 
-fn golden() -> Value {
-    let text = std::fs::read_to_string(tests_dir().join("golden/tokens.json")).unwrap();
+fn read(name: &str) -> Value {
+    let text = std::fs::read_to_string(tests_dir().join("golden").join(name)).unwrap();
     serde_json::from_str(&text).unwrap()
+}
+
+fn golden() -> Value {
+    read("tokens.json")
 }
 
 /// Token ids of the golden file; a pseudo token of prompt row k is -1 - k.
@@ -108,6 +122,22 @@ fn a_text_is_encoded_by_what_stands_before_it() {
             let found: Vec<i64> =
                 tokenizer.encode(case["text"].as_str().unwrap(), glue).unwrap().into_iter().map(i64::from).collect();
             assert_eq!(found, ids(&case["ids"]), "{name}: {case}");
+        }
+    }
+}
+
+/// Normalisers that take characters apart, put them together and drop accents; white space of all widths; characters that no
+/// piece has.
+#[test]
+fn whole_lines_have_the_ids_of_transformers() {
+    let golden = read("lines.json");
+    let lines = golden["lines"].as_array().unwrap();
+    assert_eq!(lines.len(), 200);
+    for name in TOKENIZERS {
+        let tokenizer = open(name);
+        for (line, want) in lines.iter().zip(golden[name].as_array().unwrap()) {
+            let found = tokenizer.encode(line.as_str().unwrap(), Glue::Start).unwrap();
+            assert_eq!(found.into_iter().map(i64::from).collect::<Vec<_>>(), ids(want), "{name}: {line}");
         }
     }
 }

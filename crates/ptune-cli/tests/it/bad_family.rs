@@ -1,4 +1,4 @@
-//! What can be wrong with a RoBERTa or a GPT-2 only: their keys, names, heads and tokenizer files.
+//! What can be wrong with a family other than BERT only: its keys, names, heads and tokenizer files.
 
 use serde_json::{Value, json};
 
@@ -77,6 +77,38 @@ train_refuses! {
         => ["config.json: max_position_embeddings: 50 leaves no position"];
     roberta_longer_than_its_positions: Scene::roberta(), |s| s.edit("run.toml", "max_tokens = 40", "max_tokens = 49")
         => ["data.max_tokens: 49 is more than the 48 positions of this model"];
+
+    xlmr_without_its_head: Scene::of("xlmr_lstm"), |s| rename(s, "lm_head.dense", "classifier.dense")
+        => ["model: this checkpoint has no masked-language-model head (no tensors lm_head.*)", "XLMRobertaForMaskedLM"];
+    xlmr_in_its_larger_form: Scene::of("xlmr_lstm"), |s| config(s, "model_type", json!("xlm-roberta-xl"))
+        => ["config.json: model_type: model type 'xlm-roberta-xl' is not implemented; implemented: bert, roberta, xlm-roberta"];
+    albert_without_its_head: Scene::of("albert_lstm"), |s| rename(s, "predictions.dense", "classifier.dense")
+        => ["model: this checkpoint has no masked-language-model head (no tensors predictions.*)", "AlbertForMaskedLM"];
+    albert_without_the_width_of_its_words: Scene::of("albert_lstm"),
+        |s| s.json(CONFIG, |config| drop(config.as_object_mut().unwrap().remove("embedding_size")))
+        => ["config.json: embedding_size: is missing"];
+    albert_with_words_of_another_width: Scene::of("albert_lstm"), |s| config(s, "embedding_size", json!(9))
+        => ["tensor 'albert.embeddings.token_type_embeddings.weight': has shape [2, 8]; the configuration makes it [2, 9]"];
+    albert_with_more_groups_than_layers: Scene::of("albert_lstm"), |s| config(s, "num_hidden_groups", json!(5))
+        => ["config.json: num_hidden_groups: 5 is not a whole number from 1 to 4"];
+    albert_with_a_group_that_is_not_there: Scene::of("albert_lstm"), |s| config(s, "num_hidden_groups", json!(3))
+        => ["tensor 'albert.encoder.albert_layer_groups.2.albert_layers.0.attention.query.weight': is missing"];
+    albert_with_absurd_groups: Scene::of("albert_lstm"), |s| config(s, "inner_group_num", json!(1 << 20))
+        => ["config.json: inner_group_num: 1048576 is not a whole number from 1 to 256"];
+    albert_with_relative_positions: Scene::of("albert_lstm"), |s| config(s, "position_embedding_type", json!("relative_key"))
+        => ["config.json: position_embedding_type: 'relative_key' positions are not implemented"];
+    electra_that_tells_tokens_apart: Scene::of("electra_mlp"), |s| rename(s, "generator_predictions", "discriminator_predictions")
+        => ["model: this checkpoint is an ELECTRA discriminator", "cannot fill a mask; use the generator"];
+    electra_without_its_head: Scene::of("electra_mlp"), |s| rename(s, "generator_predictions", "classifier")
+        => ["model: this checkpoint has no masked-language-model head (no tensors generator_predictions.*)", "ElectraForMaskedLM"];
+    electra_without_its_projection: Scene::of("electra_mlp"), |s| rename(s, "electra.embeddings_project", "electra.project")
+        => ["tensor 'electra.embeddings_project.weight': is missing"];
+    distilbert_without_its_head: Scene::of("distilbert_mlp"), |s| rename(s, "vocab_transform", "pre_classifier")
+        => ["model: this checkpoint has no masked-language-model head (no tensors vocab_transform.*)", "DistilBertForMaskedLM"];
+    distilbert_with_heads_that_do_not_fit: Scene::of("distilbert_mlp"), |s| config(s, "n_heads", json!(3))
+        => ["config.json: n_heads: 3 heads do not divide dim 16"];
+    sentencepiece_alone: Scene::of("albert_lstm"), |s| { s.remove("model/tokenizer.json"); s.write("model/spiece.model", "x"); }
+        => ["model: the tokenizer is missing", "spiece.model is there, but this release does not read it", "save_pretrained(DIR) writes tokenizer.json"];
 
     missing_merges: Scene::gpt2(), |s| s.remove(MERGES)
         => ["model: the tokenizer is missing", "vocab.json is there, but merges.txt, which belongs to it, is not"];

@@ -132,6 +132,11 @@ impl Scene {
         Scene::with("gpt2_embedding", &format!("{}{task}{}", &RUN[..from], &RUN[to..]), ROWS)
     }
 
+    /// The same on the model of a golden case.
+    pub(crate) fn of(case: &str) -> Scene {
+        Scene::with(case, RUN, ROWS)
+    }
+
     fn with(model: &str, run: &str, rows: &str) -> Scene {
         let scene = Scene { directory: tempfile::tempdir().unwrap() };
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ptune/tests/golden").join(model).join("model");
