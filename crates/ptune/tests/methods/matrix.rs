@@ -65,7 +65,9 @@ fn interrupted(what: &str, config: &RunConfig, file: &Path, out: &Path, device: 
     let flag = AtomicBool::new(false);
     let options = Options { resume: true, stop: Some(&flag) };
     let stopped = run_with(config, file, out, device, options, &mut |event| {
-        flag.store(matches!(event, Event::Step { step: 3, .. }), Ordering::Relaxed);
+        if matches!(event, Event::Step { step: 3, .. }) {
+            flag.store(true, Ordering::Relaxed);
+        }
     });
     assert!(matches!(stopped, Err(Error::Stopped { step: 3 })), "{what}: {stopped:?}");
     gradients_reach_everything(what, &out.join("state/state.safetensors"));
