@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use ptune::Device;
+use ptune::train::Event;
 use ptune::train::bench::{Bench, Peak, Speed, bench, peak};
-use ptune::train::{Event, RunConfig};
 use serde_json::{Value, json};
 
 use crate::progress::Progress;
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
     let file = &arguments.file;
     file.refuse_directory()?;
-    let config = RunConfig::read(&file.run, &file.set)?;
+    let config = file.read()?;
     let device = Device::processor(threads.or(config.threads)).with_profile();
     let mut progress = Progress::new();
     let epochs = arguments.epochs.map(usize::from);

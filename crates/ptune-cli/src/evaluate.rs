@@ -9,6 +9,8 @@ use ptune::Device;
 use ptune::predict::Predictor;
 use serde_json::json;
 
+use crate::bundle::Found;
+use crate::hub;
 use crate::progress::Progress;
 use crate::report::{metrics_json, metrics_line, print};
 
@@ -19,7 +21,7 @@ use crate::report::{metrics_json, metrics_line, print};
 #[derive(clap::Args)]
 #[command(after_long_help = "Example:\n  ptune eval runs/first/adapter --data test.jsonl")]
 pub(crate) struct Arguments {
-    /// The adapter's directory
+    /// The adapter's directory, or BUNDLE#NAME
     adapter: PathBuf,
     /// The file: a JSON object a line, with the fields of the template and the target
     #[arg(long, value_name = "FILE")]
@@ -34,7 +36,9 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     let mut progress = Progress::new();
-    let predictor = Predictor::open(&arguments.adapter, arguments.model.as_deref(), device, &mut |done, total| {
+    let adapter = Found::at(&arguments.adapter)?;
+    hub::fetch_base(adapter.path(), arguments.model.as_deref())?;
+    let predictor = Predictor::open(adapter.path(), arguments.model.as_deref(), device, &mut |done, total| {
         progress.update("loading", done, total, "");
     });
     progress.clear();

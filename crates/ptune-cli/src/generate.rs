@@ -10,6 +10,8 @@ use ptune::predict::Predictor;
 use ptune::{Device, Error};
 use serde_json::{Value, json};
 
+use crate::bundle::Found;
+use crate::hub;
 use crate::lines::{self, Batch};
 use crate::progress::Progress;
 use crate::report::{print, visible};
@@ -30,7 +32,7 @@ const BATCH: Batch = Batch { lines: 64, tokens: 4096 };
 #[command(after_long_help = EXAMPLES)]
 #[command(group(clap::ArgGroup::new("examples").args(["fields", "input"]).required(true).multiple(true)))]
 pub(crate) struct Arguments {
-    /// The adapter's directory
+    /// The adapter's directory, or BUNDLE#NAME
     adapter: PathBuf,
     /// A field of the example, as in --field text="the soup was cold"; may be repeated
     #[arg(long = "field", value_name = "NAME=TEXT", conflicts_with = "input")]
@@ -74,7 +76,9 @@ pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     let example = arguments.input.is_none().then(|| lines::example_from(&arguments.fields)).transpose()?;
     let (sampling, stops) = (sampling(arguments)?, stops(arguments)?);
     let mut progress = Progress::new();
-    let predictor = Predictor::open(&arguments.adapter, arguments.model.as_deref(), device, &mut |done, total| {
+    let adapter = Found::at(&arguments.adapter)?;
+    hub::fetch_base(adapter.path(), arguments.model.as_deref())?;
+    let predictor = Predictor::open(adapter.path(), arguments.model.as_deref(), device, &mut |done, total| {
         progress.update("loading", done, total, "");
     });
     progress.clear();

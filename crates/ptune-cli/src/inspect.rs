@@ -1,12 +1,13 @@
 //! `ptune inspect PATH`: what is in a model, an adapter or a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use ptune::Device;
 use ptune::inspect::{AdapterFacts, Inspection, ModelFacts, PieceFacts, PromptFacts, RunFacts, inspect};
 
+use crate::hub;
 use crate::progress::Progress;
 use crate::report::{metrics_line, print, visible};
 
@@ -35,6 +36,9 @@ Examples:
   ptune inspect runs/first/adapter --json     the same for a script; docs/inspect.md has the keys";
 
 pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
+    for named in [Some(arguments.path.as_path()), arguments.model.as_deref()].into_iter().flatten() {
+        hub::fetch(named, Path::new(""))?;
+    }
     let mut progress = Progress::new();
     let found = inspect(&arguments.path, arguments.model.as_deref(), device, &mut |done, total| {
         progress.update("loading", done, total, "");

@@ -6,11 +6,14 @@
 
 mod adapter;
 mod bench;
+mod bundle;
 mod demo;
 mod evaluate;
 mod generate;
+mod hub;
 mod inspect;
 mod lines;
+mod merge;
 mod predict;
 mod pretrain;
 mod progress;
@@ -82,7 +85,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::run(arguments, &Device::processor(threads)),
         Command::Generate(arguments) => generate::run(arguments, &Device::processor(threads)),
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
-        Command::Adapter(arguments) => adapter::run(arguments),
+        Command::Adapter(arguments) => adapter::run(arguments, &Device::processor(threads)),
         Command::Bench(arguments) => bench::run(arguments, threads),
         Command::Pretrain(arguments) => pretrain::run(arguments, threads),
         Command::World(arguments) => world::run(arguments),

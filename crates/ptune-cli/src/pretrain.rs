@@ -8,6 +8,7 @@ use ptune::pretrain::{Event, Options, PretrainConfig, Summary};
 use ptune::{Device, Error};
 use serde_json::{Value, json};
 
+use crate::hub;
 use crate::progress::Progress;
 use crate::report::{peak_rss_mb, print, round};
 use crate::run_file::{RunDirectory, RunFile};
@@ -56,6 +57,9 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
     let (file, directory) = (&arguments.file, &arguments.directory);
     file.refuse_directory()?;
     let config = PretrainConfig::read(&file.run, &file.set)?;
+    if let Some(checkpoint) = &config.model.checkpoint {
+        hub::fetch(checkpoint, file.run.parent().unwrap_or(Path::new("")))?;
+    }
     let out = directory.place(&file.run);
     let device = Device::processor(threads.or(config.threads));
     let mut progress = Progress::new();

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use ptune::Error;
+use ptune::train::RunConfig;
+
+use crate::hub;
 
 /// A run file, with changes.
 #[derive(clap::Args)]
@@ -27,6 +30,13 @@ pub(crate) struct RunDirectory {
 }
 
 impl RunFile {
+    /// The run file with its changes. A model of the hub that is not there is downloaded.
+    pub(crate) fn read(&self) -> Result<RunConfig, Error> {
+        let config = RunConfig::read(&self.run, &self.set)?;
+        hub::fetch(&config.model, self.run.parent().unwrap_or(Path::new("")))?;
+        Ok(config)
+    }
+
     /// What people give instead of a run file: a run directory, an adapter, a model.
     pub(crate) fn refuse_directory(&self) -> Result<(), Error> {
         let run = &self.run;

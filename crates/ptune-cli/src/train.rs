@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use ptune::train::{self, Event, Options, RunConfig, Summary};
+use ptune::train::{self, Event, Options, Summary};
 use ptune::{Device, Error, report};
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ Examples:
 pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
     let (file, directory) = (&arguments.file, &arguments.directory);
     file.refuse_directory()?;
-    let config = RunConfig::read(&file.run, &file.set)?;
+    let config = file.read()?;
     let out = directory.place(&file.run);
     let device = Device::processor(threads.or(config.threads));
     let mut progress = Progress::new();

@@ -35,6 +35,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod demo;
 pub mod error;
+pub mod exchange;
 pub mod files;
 pub mod generate;
 pub mod inspect;

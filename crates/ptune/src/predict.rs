@@ -25,6 +25,7 @@ pub struct Predictor {
     columns: Columns,
     prompt: Injection,
     classifier: Option<Classifier>,
+    precision: Precision,
 }
 
 /// The metrics of a file.
@@ -83,7 +84,7 @@ impl Predictor {
         let classifier = classifier_in(&tuned, &model, &task.head, device)?;
         let columns = task.head.columns_of(&model, false);
         let prompt = loaded.injection(device, &model);
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier })
+        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier, precision })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.
@@ -97,6 +98,30 @@ impl Predictor {
             Ok(())
         })?;
         Ok(Evaluation { examples: data.kept, metrics })
+    }
+
+    /// The fields that an example must have.
+    pub fn fields(&self) -> Vec<&str> {
+        self.task.template.fields()
+    }
+
+    /// Whether the model computes in less than f32: then another processor comes to scores that differ visibly.
+    pub fn is_narrow(&self) -> bool {
+        self.precision != Precision::F32
+    }
+
+    /// The scores behind the answers to examples: of every label, or of every candidate.
+    ///
+    /// # Errors
+    /// An example that lacks a field or does not fit; scores that are not finite; a task whose answers are texts.
+    pub fn scores(&self, examples: &[Example]) -> Result<Vec<Vec<f32>>> {
+        self.check_predicts()?;
+        let encoder = self.encoder()?;
+        let rows = examples.iter().map(|example| encoder.encode(example)).collect::<Result<Vec<Encoded>>>()?;
+        let mut scores = Vec::with_capacity(rows.len());
+        let each = |_, row: &[f32]| scores.push(row.to_vec());
+        self.scorer().score(&rows.iter().collect::<Vec<_>>(), &mut |_, _| Ok(()), each)?;
+        Ok(scores)
     }
 
     /// Answers examples, in their order; `top` is how many words a task without label words gives.

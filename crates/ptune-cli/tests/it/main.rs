@@ -3,12 +3,14 @@
 //! The models are those of the golden tests (`crates/ptune/tests/golden/*/model`); run files and data are written into
 //! a directory of their own for each test ([`scene::Scene`]).
 
+mod adapter;
 mod answers;
 mod bad_adapter;
 mod bad_family;
 mod bad_model;
 mod bad_request;
 mod built_in;
+mod bundle;
 mod cache;
 mod contract;
 mod demo;
@@ -16,6 +18,7 @@ mod families;
 mod full_disk;
 mod generate;
 mod hostile;
+mod hub;
 mod inspect;
 mod long_words;
 mod lora;

@@ -225,6 +225,7 @@ impl Scene {
         command
             .current_dir(self.directory.path())
             .env("RUST_BACKTRACE", "0")
+            .env("HF_HUB_OFFLINE", "1")
             .timeout(std::time::Duration::from_secs(120));
         command
     }

@@ -11,8 +11,10 @@
 //! bytes. What the fields mean to a template or a verbalizer is checked by those; here it is checked that the files
 //! are whole, belong together and hold numbers that can be computed with.
 
+pub mod bundle;
 mod files;
 pub(crate) mod labels;
+pub mod peft;
 mod tuned;
 
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ use super::*;
 use crate::checkpoint::sha256;
 use crate::prompt::CausalTail;
 
-fn classifier() -> Adapter {
+pub(super) fn classifier() -> Adapter {
     let metrics = Metrics { dev: [("accuracy".into(), 0.9375)].into(), test: [("accuracy".into(), 1.0 / 3.0)].into() };
     Adapter {
         tuned: Tuned::default(),
@@ -43,7 +43,7 @@ fn classifier() -> Adapter {
     }
 }
 
-fn probe() -> Adapter {
+pub(super) fn probe() -> Adapter {
     let mut adapter = classifier();
     adapter.description.labels.clear();
     adapter.description.loss = Some("vocabulary".into());
@@ -58,7 +58,7 @@ fn writer() -> Adapter {
     adapter
 }
 
-fn manual() -> Adapter {
+pub(super) fn manual() -> Adapter {
     let mut adapter = classifier();
     (adapter.description.encoder, adapter.description.shapes) = (None, None);
     (adapter.prompt, adapter.rows) = (Vec::new(), 0);

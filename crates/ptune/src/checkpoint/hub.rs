@@ -1,5 +1,5 @@
 //! A model by its name: one that is part of the program, or one of the Hugging Face hub, found in the cache of the hub's
-//! Python library. Nothing is downloaded.
+//! Python library. Nothing is downloaded here; [`missing`] says what a program with a network would have to.
 //!
 //! ```text
 //! CACHE/models--klue--roberta-base/refs/main            the commit that 'main' was when it was downloaded
@@ -14,10 +14,14 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::Weights;
 use crate::error::{Error, Result};
 use crate::files::{self, built_in};
 
 const MAIN: &str = "main";
+/// One of them has the tokens.
+const TOKENIZERS: [&str; 6] =
+    ["tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model"];
 /// A ref is a commit: 40 hexadecimal digits.
 const LARGEST_REF: u64 = 256;
 /// Names longer than this are not given by the hub.
@@ -74,6 +78,41 @@ pub(crate) fn locate_again(path: &Path, name: &str) -> Option<PathBuf> {
     let cache = cache_directory(|name| std::env::var_os(name))?;
     let main = HubName { revision: None, ..pinned.clone() };
     [pinned, main].iter().find_map(|name| name.find(&cache).ok())
+}
+
+/// A model of the hub that is wanted and not, or not whole, in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// `model` or `owner/model`.
+    pub model: String,
+    /// A branch, a tag or a commit.
+    pub revision: String,
+    /// Where the cache has or will have it: `CACHE/models--owner--model`.
+    pub folder: PathBuf,
+}
+
+/// What has to be downloaded before [`locate`] finds `model`; `None` when it is there, or is no name of the hub.
+pub fn missing(model: &Path, beside: &Path) -> Option<Missing> {
+    if beside.join(model).exists() || built_in::directory(model).is_some() {
+        return None;
+    }
+    let name = HubName::parse(model)?;
+    let cache = cache_directory(|name| std::env::var_os(name))?;
+    let whole = name.find(&cache).is_ok_and(|snapshot| is_whole(&snapshot));
+    let revision = name.revision.clone().unwrap_or_else(|| MAIN.to_owned());
+    (!whole).then(|| Missing { folder: name.folder(&cache), model: name.model, revision })
+}
+
+/// The same for the base of an adapter, which has a path and a name with its commit.
+pub fn missing_base(path: &Path, name: &str) -> Option<Missing> {
+    let pinned = HubName::parse(Path::new(name)).is_some_and(|name| name.revision.is_some());
+    if !pinned || locate_again(path, name).is_some() { None } else { missing(Path::new(name), Path::new("")) }
+}
+
+/// Whether a snapshot has weights, every shard of them, and a tokenizer.
+fn is_whole(snapshot: &Path) -> bool {
+    let has = |name: &&str| snapshot.join(name).is_file();
+    Weights::complete(snapshot) && TOKENIZERS.iter().any(has)
 }
 
 fn locate_in(cache: Option<&Path>, model: &Path, beside: &Path) -> Result<PathBuf> {
@@ -172,7 +211,11 @@ impl HubName {
 
     fn how_to_get(&self) -> String {
         let revision = self.revision.as_ref().map_or(String::new(), |revision| format!(" --revision {revision}"));
-        format!("get it once, where there is a network, with: hf download {}{revision}", self.model)
+        format!(
+            "ptune downloads it where the hub can be reached and HF_HUB_OFFLINE is not set; or get it there with: \
+             hf download {}{revision}",
+            self.model
+        )
     }
 
     /// The snapshots that are there, for an error.

@@ -59,6 +59,13 @@ impl Weights {
         files::exists(&directory.join(SINGLE_FILE)) || files::exists(&directory.join(INDEX_FILE))
     }
 
+    /// Whether it holds them all: the one file, or every shard of a sound index.
+    pub(super) fn complete(directory: &Path) -> bool {
+        let there = |name: &String| directory.join(name).is_file();
+        let shards = || read_index(&directory.join(INDEX_FILE)).is_ok_and(|shards| shards.keys().all(there));
+        directory.join(SINGLE_FILE).is_file() || shards()
+    }
+
     /// Opens `model.safetensors`, or else the shards of `model.safetensors.index.json`, and checks every header.
     ///
     /// # Errors

@@ -99,12 +99,16 @@ impl Model {
         Past { blocks: self.spec.layer_specs().map(block).collect() }
     }
 
-    /// Runs the rows of a batch without pseudo tokens to be the past of others. Of the last block nothing but keys and
-    /// values is needed.
+    /// Runs the rows of a batch without pseudo tokens to be the past of others.
     pub fn run_past(&self, layout: &Layout) -> Past {
+        self.run_past_with(layout, &Inject::default())
+    }
+
+    /// The same with pseudo tokens. Of the last block nothing but keys and values is needed.
+    pub fn run_past_with(&self, layout: &Layout, inject: &Inject<'_>) -> Past {
         let device = &self.device;
         let all_rows: Vec<u32> = (0..layout.rows() as u32).collect();
-        let (mut x, _) = self.embedding.forward(device, layout, &all_rows, &Inject::default(), &self.parameters);
+        let (mut x, _) = self.embedding.forward(device, layout, &all_rows, inject, &self.parameters);
         let mut blocks = Vec::with_capacity(self.spec.layers.len());
         let Some((last, others)) = self.spec.layers.split_last() else { return Past { blocks } };
         for (layer, block) in others.iter().enumerate() {

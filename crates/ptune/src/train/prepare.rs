@@ -75,11 +75,11 @@ impl Data {
 }
 
 /// The tokens that a prompt starts from.
-pub(super) struct Start {
+pub(crate) struct Start {
     /// Of each prompt row for which the template gives a word.
-    initial_words: Vec<Option<u32>>,
+    pub(crate) initial_words: Vec<Option<u32>>,
     /// Of the text that the prefix starts from.
-    prefix_text: Option<Vec<u32>>,
+    pub(crate) prefix_text: Option<Vec<u32>>,
 }
 
 /// Everything that a run file names, read and checked; only the model's weights are not read yet.

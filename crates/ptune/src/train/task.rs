@@ -113,6 +113,11 @@ impl Task {
         self.max_tokens
     }
 
+    /// Whether every row begins with a token of the family's own.
+    pub(crate) fn has_start_token(&self) -> bool {
+        self.enclosed && self.tokenizer.special().cls.is_some()
+    }
+
     /// Rows of the prefix that every row stands behind; `None` without one.
     pub fn prefix_tokens(&self) -> Option<usize> {
         self.prefix_tokens

@@ -1,0 +1,34 @@
+//! Adapters of the PEFT library (Hugging Face): a directory of two files, read and written.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `adapter_config.json` | which method, sizes, task type; we write only the keys that every PEFT from 0.5 on takes |
+//! | `adapter_model.safetensors` | the tensors below; f32 from us, f32, f16 or bf16 to us |
+//! | `ptune.json` | ours alone: what PEFT has no place for, template, label words, base (`sibling.rs`) |
+//!
+//! | `peft_type` | tensor | shape |
+//! |---|---|---|
+//! | `PROMPT_TUNING`, `P_TUNING`, `CPT` | `prompt_embeddings` | `[p, d]`: the rows that stand before the text |
+//! | `MULTITASK_PROMPT_TUNING` | the same, `prefix_task_cols [tasks, p, ranks]`, `prefix_task_rows [tasks, ranks, d]` | task t: `prompt_embeddings * (cols[t] rows[t])`, element by element |
+//! | `PREFIX_TUNING`, `CARTRIDGE` | `prompt_embeddings` | `[p, layers * 2 * d_kv]`: of each token K0, V0, K1, V1, ... |
+//!
+//! PEFT saves what its prompt encoder computes, never the encoder; so do we, and the files mean the same to both. It puts
+//! all virtual tokens before the text and has no task type for a masked model, so what it cannot say is refused
+//! ([`front`]). Pickled weights (`adapter_model.bin`) are never read: they can run code.
+
+mod config;
+mod front;
+mod prefix;
+mod read;
+mod sibling;
+mod write;
+
+pub use front::{front_rows, refuse_masked};
+pub use read::{PeftAdapter, PeftTrained};
+pub use write::{Exported, PeftMethod};
+
+const CONFIG_FILE: &str = "adapter_config.json";
+const TENSORS_FILE: &str = "adapter_model.safetensors";
+const PICKLED_FILE: &str = "adapter_model.bin";
+const OUR_FILE: &str = "ptune.json";
+const PROMPT_TENSOR: &str = "prompt_embeddings";
