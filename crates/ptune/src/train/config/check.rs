@@ -93,7 +93,8 @@ impl RunConfig {
             check(task.head.is_none(), "task.head", "says what answers where no text does; remove it or task.answer")?;
         }
         if !self.is_probing() {
-            let message = "is for probing, where no verbalizer, classifier or text answers; remove it";
+            let message =
+                "is for probing, where there is no verbalizer, and neither a classifier nor a text answers; remove it";
             check(vocabulary.is_none(), "task.vocabulary", message)?;
             check(task.vocabulary_key.is_none(), "task.vocabulary_key", message)?;
             check(task.loss == Loss::Full, "task.loss", "\"vocabulary\" is for probing; remove it")?;
