@@ -211,9 +211,17 @@ fn of_adapter(adapter: &AdapterFacts) -> Vec<String> {
     lines.extend(adapter.prefix.as_ref().map(|prefix| {
         line("prefix", format!("{} rows of keys and values, {} numbers each", prefix.rows, prefix.width))
     }));
+    let discrete = &adapter.discrete;
+    for (i, prompt) in discrete.prompts.iter().enumerate() {
+        lines.push(line(if i == 0 { "together" } else { "" }, format!("{:.4}  {}", prompt.weight, prompt.template)));
+    }
     match (&adapter.prompt, &adapter.prefix) {
         (Some(prompt), _) => lines.extend(of_prompt(prompt)),
         (None, Some(_)) => {}
+        (None, None) if !discrete.tokens.is_empty() => {
+            let ids: Vec<String> = discrete.tokens.iter().map(u32::to_string).collect();
+            lines.push(line("prompt", format!("discrete: the tokens {}", ids.join(" "))));
+        }
         (None, None) => lines.push(line("prompt", "none: a manual template")),
     }
     lines

@@ -19,7 +19,9 @@ mod pretrain;
 mod progress;
 mod report;
 mod run_file;
+mod search;
 mod seeds;
+mod sensitivity;
 mod signals;
 mod train;
 mod world;
@@ -71,6 +73,8 @@ enum Command {
     Inspect(inspect::Arguments),
     Adapter(adapter::Arguments),
     Bench(bench::Arguments),
+    Search(search::Arguments),
+    Sensitivity(sensitivity::Arguments),
     Pretrain(pretrain::Arguments),
     World(world::Arguments),
 }
@@ -87,6 +91,8 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(arguments, &Device::processor(threads)),
         Command::Adapter(arguments) => adapter::run(arguments, &Device::processor(threads)),
         Command::Bench(arguments) => bench::run(arguments, threads),
+        Command::Search(arguments) => search::run(arguments, threads),
+        Command::Sensitivity(arguments) => sensitivity::run(arguments, threads),
         Command::Pretrain(arguments) => pretrain::run(arguments, threads),
         Command::World(arguments) => world::run(arguments),
     };

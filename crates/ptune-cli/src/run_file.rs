@@ -74,7 +74,7 @@ impl RunDirectory {
 
 /// `runs/sentiment-run` for `examples/sentiment/run.toml`; with a number behind it when that exists. To resume it is the
 /// last that exists.
-fn default_out(run: &Path, resume: bool) -> PathBuf {
+pub(crate) fn default_out(run: &Path, resume: bool) -> PathBuf {
     let name = |path: Option<&std::ffi::OsStr>| path.map(|n| n.to_string_lossy().into_owned());
     let stem = name(run.file_stem()).unwrap_or_else(|| "run".into());
     let base = match name(run.parent().and_then(Path::file_name)) {

@@ -51,6 +51,8 @@ pub mod profile;
 pub mod prompt;
 pub mod report;
 pub mod rng;
+pub mod search;
+pub mod sensitivity;
 mod spelling;
 pub mod tensor;
 pub mod train;

@@ -259,6 +259,7 @@ impl Predictor {
             columns: &self.columns,
             column_ids: self.task.head.columns(false),
             head: &self.task.head,
+            weights: self.task.weights(),
             prompt: &self.prompt,
             classifier: self.classifier.as_ref(),
         }
@@ -270,8 +271,8 @@ pub(crate) fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirecto
     loaded.check_base(&directory.fingerprint(&spec.embeddings.words)?, directory.path())?;
     let file = adapter.join("adapter.toml");
     let task = Task::from_adapter(&loaded.description, &file, directory, spec)?;
-    if task.template.pseudo_rows() != loaded.rows || loaded.width != spec.embeddings.width {
-        let (needs, has) = (task.template.pseudo_rows(), loaded.rows);
+    if task.prompt_rows() != loaded.rows || loaded.width != spec.embeddings.width {
+        let (needs, has) = (task.prompt_rows(), loaded.rows);
         let message = format!("the template needs {needs} prompt rows, the adapter has {has}");
         return Err(Error::key(&file, "task.template", message));
     }

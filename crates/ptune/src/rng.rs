@@ -18,6 +18,8 @@ pub enum Purpose {
     ModelInitialisation(u32),
     /// Which words of a step's texts are masked, counted from 0.
     Masking(u32),
+    /// The place that a step of a search for tokens changes, counted from 0.
+    Search(u32),
     /// Which lines of a text are held out.
     HeldOut,
     /// Initial values of low-rank additions to a model.
@@ -51,6 +53,7 @@ impl Rng {
             Purpose::Masking(step) => [5, step],
             Purpose::HeldOut => [6, 0],
             Purpose::LoraInitialisation => [10, 0],
+            Purpose::Search(step) => [13, step],
             Purpose::World(part) => [8, part],
             Purpose::WorldSplit(relation) => [9, relation],
             Purpose::Sampling(example) => [12, example],

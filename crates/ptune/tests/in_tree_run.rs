@@ -1,4 +1,4 @@
-//! The README's run as a test: a hand-written prompt is at chance, P-tuning of the same frozen model is not.
+//! The run of examples/sentiment as a test: a hand-written prompt is at chance, P-tuning of the same frozen model is not.
 
 use std::path::{Path, PathBuf};
 

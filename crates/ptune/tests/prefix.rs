@@ -349,7 +349,7 @@ fn a_prefix_of_a_texts_keys_and_values_is_that_text_in_front() {
             Writer { device: &device, model: &model, columns: &columns, inject, tokenizer: &tokenizer, end: 0 };
         let (rows, mut texts): (Vec<&Encoded>, _) = (rows.iter().collect(), Vec::new());
         let writing = Writing { longest: 12, sampling: None, stops: Vec::new() };
-        writer.write(&rows, &[0; 9], &writing, &mut |_, _, _| {}, |_, text| texts.push(text)).expect("finite scores");
+        writer.write(&rows, &[0; 9], &writing, &mut |_, _, _| (), |_, text| texts.push(text)).expect("finite scores");
         texts
     };
     let texts = write(injection.inject(), &texts());

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the library may use, beside itself and [`LOW`]. Data flows one way: never upwards.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     ("checkpoint", &[]),
     ("prompt", &["checkpoint"]),
     ("model", &["checkpoint"]),
@@ -19,6 +19,11 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("generate", &["train", "data", "model", "checkpoint"]),
     ("predict", &["generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("merge", &["predict", "train", "adapter", "method", "model", "checkpoint"]),
+    ("search", &["predict", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
+    (
+        "sensitivity",
+        &["search", "report", "predict", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"],
+    ),
     ("exchange", &["predict", "generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     ("world", &[]),
     (

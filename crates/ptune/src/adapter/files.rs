@@ -229,6 +229,7 @@ fn check_description(file: &Path, task: &Description) -> Result<()> {
     }
     require(hexadecimal(&task.base.fingerprint), "task.base.fingerprint", "must be 64 hexadecimal digits")?;
     require((1..=LARGEST_WIDTH).contains(&task.base.width), "task.base.width", "must be from 1 to 65536")?;
+    task.discrete.check(file, &task.template)?;
     let mut metrics = task.metrics.dev.values().chain(task.metrics.test.values());
     require(metrics.all(|metric| metric.is_finite()), "task.metrics", "must be finite numbers")
 }

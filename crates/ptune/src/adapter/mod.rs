@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `adapter.toml` | format version, task, labels with their words in order, base, metrics; sizes and SHA-256 of the others |
-//! | `prompt.safetensors` | f32 tensors: `prompt` `[rows, width]`, the computed rows of the pseudo tokens, and `prefix` `[rows, 2 x blocks x key width]`, those of a prefix in the layout of PEFT; none for a manual prompt |
+//! | `prompt.safetensors` | f32 tensors: `prompt` `[rows, width]`, the computed rows of the pseudo tokens, and `prefix` `[rows, 2 x blocks x key width]`, those of a prefix in the layout of PEFT; none for a manual or a discrete prompt (`discrete.rs`) |
 //! | `backbone.safetensors`, `head.safetensors` | the trained weights of the base, with `backbone.mode = "full"`, or the matrices of its low-rank additions with `"lora"`; none over a frozen one (`tuned.rs`). Of a classifier `head.safetensors` has the layers instead |
 //! | `vocabulary.bin` | the candidate answers of a probing task, one bit a token id; none without a vocabulary |
 //!
@@ -12,6 +12,7 @@
 //! are whole, belong together and hold numbers that can be computed with.
 
 pub mod bundle;
+mod discrete;
 mod files;
 pub(crate) mod labels;
 pub mod peft;
@@ -22,6 +23,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use discrete::{Discrete, MOST_PROMPTS, WeightedPrompt};
 pub(crate) use tuned::HEAD_FILE;
 pub use tuned::Tuned;
 
@@ -108,6 +110,9 @@ pub struct Description {
     /// Labels with their words (none under a classifier), in the order of the classes; empty in probing, and for texts.
     #[serde(with = "labels", default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, Vec<String>)>,
+    /// What stands in the place of vectors; empty unless a search found it.
+    #[serde(default, skip_serializing_if = "Discrete::is_empty")]
+    pub discrete: Discrete,
     /// Probing: the token ids of the candidate answers, ascending and distinct, in `vocabulary.bin`.
     #[serde(skip)]
     pub vocabulary: Option<Vec<u32>>,

@@ -27,6 +27,7 @@ pub(super) fn classifier() -> Adapter {
             answer_tokens: None,
             labels: vec![("zebra".into(), vec!["z".into(), "y".into()]), ("a b".into(), vec!["a".into()])],
             vocabulary: None,
+            discrete: Discrete::default(),
             base: Base {
                 fingerprint: "0123456789abcdef".repeat(4),
                 model_type: "bert".into(),
@@ -137,6 +138,35 @@ fn every_kind_of_adapter_comes_back_as_it_was() {
         assert_eq!(Adapter::load(directory.path()).unwrap(), adapter);
         let names: Vec<_> = contents(directory.path()).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, files);
+    }
+}
+
+/// Tokens in the place of vectors, and prompts that answer together.
+fn discrete() -> [Adapter; 2] {
+    let [mut tokens, mut together] = [manual(), manual()];
+    tokens.description.discrete.tokens = vec![7, 30_521, 7];
+    let prompt = |template: &str, weight| WeightedPrompt { template: template.into(), weight };
+    let first = together.description.template.clone();
+    together.description.discrete.prompts = vec![prompt(&first, 0.75), prompt("수도 {text} [MASK]", 1.0 / 3.0)];
+    [tokens, together]
+}
+
+#[test]
+fn discrete_prompts_come_back_as_they_were_and_are_checked() {
+    for adapter in discrete() {
+        assert_eq!(Adapter::load(saved(&adapter).path()).unwrap(), adapter);
+    }
+    type Damage = fn(&mut Discrete);
+    let damages: [(Damage, &str); 3] = [
+        (|discrete| discrete.tokens = vec![1], "exclude tokens"),
+        (|discrete| discrete.prompts.reverse(), "the first of them"),
+        (|discrete| discrete.prompts[1].weight = -1.0, "not below 0"),
+    ];
+    for (damage, part) in damages {
+        let [_, mut together] = discrete();
+        damage(&mut together.description.discrete);
+        let error = together.save(tempfile::tempdir().unwrap().path()).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
     }
 }
 

@@ -20,75 +20,21 @@
 //! of its longest `shorten` field, one at a time (of equally long ones the last loses first), until it fits. All copies
 //! of a row are cut alike: words of all lengths are asked about the same text, and a text is asked for as it was trained.
 
-use std::collections::BinaryHeap;
-use std::ops::Range;
+mod field;
+mod row;
 
+use std::collections::BinaryHeap;
+
+use self::field::field_text;
+pub use self::row::{Encoded, Token, TokenSpan};
 use super::jsonl::Example;
 use crate::checkpoint::{Glue, Tokenizer};
 use crate::prompt::AnswerForm;
-use crate::prompt::template::{Field, Piece, PieceKind, Template};
+use crate::prompt::template::{Piece, PieceKind, Template};
 use crate::{Error, Result};
 
 /// What all fields of a row may be together: a template can name a field of megabytes thousands of times.
 const LARGEST_FIELDS: usize = 8 << 20;
-
-/// One token of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Token {
-    /// A token of the vocabulary.
-    Id(u32),
-    /// A prompt row in the place of a word embedding.
-    Pseudo(u32),
-}
-
-/// An example as tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Encoded {
-    /// The tokens, span behind span, start and end tokens included.
-    pub tokens: Vec<Token>,
-    /// The spans, a child somewhere behind its parent; they cover the tokens without gaps.
-    pub spans: Vec<TokenSpan>,
-    /// The indices in `tokens` of the rows that give the answer, ascending: masks, or in a causal model the rows before
-    /// the tokens of the answer. As many for every example of a task, unless its answers are texts.
-    pub answers: Vec<usize>,
-    /// Causal: how many tokens at the beginning the template alone decides. They are the same in every row of the task. 0
-    /// where nothing stands behind them, since an answer row belongs to one example.
-    pub leading: usize,
-}
-
-/// Tokens that see each other and those of their ancestors.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TokenSpan {
-    /// Its tokens.
-    pub rows: Range<usize>,
-    /// The span that it continues: an index into the spans, smaller than its own.
-    pub parent: Option<usize>,
-    /// The position of its first token.
-    pub first_position: usize,
-}
-
-impl Encoded {
-    /// A single row with a single answer.
-    pub fn row(tokens: Vec<Token>, answer: usize) -> Encoded {
-        let mut encoded = Encoded { tokens: Vec::new(), spans: Vec::new(), answers: vec![answer], leading: 0 };
-        encoded.push(tokens, None);
-        encoded
-    }
-
-    /// Tokens before the first pseudo token of the first span.
-    pub fn before_pseudo(&self) -> usize {
-        let first = &self.tokens[self.spans[0].rows.clone()];
-        first.iter().take_while(|token| matches!(token, Token::Id(_))).count()
-    }
-
-    fn push(&mut self, tokens: impl IntoIterator<Item = Token>, parent: Option<usize>) {
-        let start = self.tokens.len();
-        self.tokens.extend(tokens);
-        let end_of = |parent: usize| self.spans[parent].first_position + self.spans[parent].rows.len();
-        let first_position = parent.map_or(0, end_of);
-        self.spans.push(TokenSpan { rows: start..self.tokens.len(), parent, first_position });
-    }
-}
 
 /// What a template does not say about a row.
 #[derive(Clone, Debug)]
@@ -114,6 +60,10 @@ pub struct Encoder<'a> {
     answer: AnswerForm,
     /// The mask token; not used in a causal model.
     mask: Token,
+    /// The tokens that stand in the places of pseudo tokens, by prompt row; none where those have vectors.
+    discrete: &'a [u32],
+    /// Templates that answer together with this one.
+    others: Vec<Encoder<'a>>,
 }
 
 /// The tokens of one piece.
@@ -149,12 +99,36 @@ impl<'a> Encoder<'a> {
         let ids = |ids: Vec<u32>| ids.into_iter().map(Token::Id).collect();
         let end = if causal { Vec::new() } else { ids(end) };
         let mask = Token::Id(special.mask.unwrap_or_default());
-        Ok(Encoder { template, tokenizer, max_tokens, start: ids(start), end, answer, mask })
+        Ok(Encoder {
+            template,
+            tokenizer,
+            max_tokens,
+            start: ids(start),
+            end,
+            answer,
+            mask,
+            discrete: &[],
+            others: Vec::new(),
+        })
     }
 
-    /// The template.
-    pub fn template(&self) -> &'a Template {
-        self.template
+    /// The same with a token of the vocabulary in the place of each pseudo token, by its prompt row.
+    pub fn with_discrete(self, discrete: &'a [u32]) -> Encoder<'a> {
+        Encoder { discrete, ..self }
+    }
+
+    /// The same with templates that are asked about the same example: it has the rows and the answers of all, one template
+    /// behind the other.
+    pub fn with_others(self, others: Vec<Encoder<'a>>) -> Encoder<'a> {
+        Encoder { others, ..self }
+    }
+
+    /// Checks that the data has every field that the templates name.
+    ///
+    /// Errors: as [`Template::check_fields`].
+    pub fn check_fields(&self, available: &[&str]) -> Result<()> {
+        self.template.check_fields(available)?;
+        self.others.iter().try_for_each(|other| other.check_fields(available))
     }
 
     /// The rows of an example that is asked.
@@ -170,6 +144,12 @@ impl<'a> Encoder<'a> {
     ///
     /// Errors: as [`Encoder::encode`].
     pub fn encode_for(&self, example: &Example, targets: &[u32]) -> Result<Encoded> {
+        let mut encoded = self.encode_alone(example, targets)?;
+        self.others.iter().try_for_each(|other| other.encode_for(example, targets).map(|row| encoded.append(row)))?;
+        Ok(encoded)
+    }
+
+    fn encode_alone(&self, example: &Example, targets: &[u32]) -> Result<Encoded> {
         let (segments, mask) = self.segments(example)?;
         let joined = |segments: &[Segment]| -> Vec<Token> {
             segments.iter().flat_map(|segment| segment.tokens.clone()).collect()
@@ -262,7 +242,7 @@ impl<'a> Encoder<'a> {
                 }
                 PieceKind::Pseudo(pseudo) => {
                     before = Glue::JOINED;
-                    (pseudo.first_row..pseudo.first_row + pseudo.count).map(|row| Token::Pseudo(row as u32)).collect()
+                    (pseudo.first_row..pseudo.first_row + pseudo.count).map(|row| self.prompt_token(row)).collect()
                 }
                 PieceKind::Mask => {
                     mask_segment = Some(segments.len());
@@ -312,6 +292,11 @@ impl<'a> Encoder<'a> {
 
     fn text(&self, text: &str, glue: Glue) -> Result<Vec<Token>> {
         Ok(self.tokenizer.encode(text, glue)?.into_iter().map(Token::Id).collect())
+    }
+
+    /// What stands for a prompt row.
+    fn prompt_token(&self, row: usize) -> Token {
+        self.discrete.get(row).map_or(Token::Pseudo(row as u32), |id| Token::Id(*id))
     }
 
     /// The token of `[SEP]` or `[CLS]`; `new` has seen that it exists.
@@ -378,28 +363,6 @@ fn check_causal(template: &Template, form: &RowForm) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The value of a field after its modifiers, without white space around it.
-fn field_text(field: &Field, value: &str) -> String {
-    let mut text = value.trim();
-    if field.no_punct {
-        text = text.trim_end_matches(|c: char| c.is_whitespace() || is_punctuation(c));
-    }
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) if field.lower_first => first.to_lowercase().chain(chars).collect(),
-        _ => text.to_string(),
-    }
-}
-
-/// ASCII punctuation (Python's `string.punctuation`), and the Latin, general, CJK and full-width blocks' marks.
-fn is_punctuation(c: char) -> bool {
-    let latin_general = ['¡', '§', '«', '¶', '·', '»', '¿'];
-    c.is_ascii_punctuation()
-        || latin_general.contains(&c)
-        || matches!(c, '‐'..='‧' | '‰'..='⁞' | '、'..='〃' | '〈'..='】' | '〔'..='〟')
-        || matches!(c, '！'..='／' | '：'..='＠' | '［'..='｀' | '｛'..='･')
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl Dataset {
         gold: impl Fn(&str) -> std::result::Result<Option<Vec<u32>>, String>,
     ) -> Result<Dataset> {
         if let Some(first) = rows.first() {
-            encoder.template().check_fields(&first.field_names())?;
+            encoder.check_fields(&first.field_names())?;
         }
         let mut examples = Vec::with_capacity(rows.len());
         for example in rows {

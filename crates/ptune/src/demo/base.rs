@@ -77,6 +77,7 @@ impl Base {
             column_ids: task.head.columns(training),
             head: &task.head,
             prompt,
+            weights: &[],
             classifier: None,
         }
     }

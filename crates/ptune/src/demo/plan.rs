@@ -61,7 +61,7 @@ impl Plan {
     }
 
     /// The demo as the command gives it. The relations are about subjects that everybody knows, and those of countries can
-    /// be swapped on one; they were chosen before anything was measured, and the survey shows all others beside them.
+    /// be swapped on one; the survey shows all others beside them.
     pub fn usual(seed: u64) -> Plan {
         let model = |name: &str, relations: &[&str]| ModelPlan {
             name: name.into(),

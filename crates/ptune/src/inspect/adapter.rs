@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{PieceFacts, pieces};
-use crate::adapter::{Adapter, Metrics};
+use crate::adapter::{Adapter, Discrete, Metrics};
 use crate::checkpoint::{ModelDirectory, Shard, Tokenizer, hub};
 use crate::model::Lora;
 use crate::model::spec::ModelSpec;
@@ -51,6 +51,8 @@ pub struct AdapterFacts {
     pub prompt: Option<PromptFacts>,
     /// The trained prefix; none without one.
     pub prefix: Option<PrefixFacts>,
+    /// What a search found: tokens in the place of pseudo tokens, by their ids, or prompts with weights.
+    pub discrete: Discrete,
     /// The weights of the model that were trained with it, by their files; none over a frozen model.
     pub trained: Vec<TrainedFacts>,
     /// The low-rank additions whose matrices are among these; none without.
@@ -186,6 +188,7 @@ impl AdapterFacts {
             candidates: described.vocabulary.as_ref().map(Vec::len),
             prompt: (adapter.rows > 0).then(|| PromptFacts::of(&adapter, base)),
             prefix: prefix.then_some(PrefixFacts { rows: adapter.prefix.rows, width: adapter.prefix.width }),
+            discrete: described.discrete.clone(),
             trained: trained(path)?,
             lora: adapter.tuned.lora().cloned(),
             base: BaseFacts {
@@ -207,8 +210,8 @@ fn open_base(adapter: &Adapter, path: &Path, place: &Path) -> Result<Base> {
     adapter.check_base(&directory.fingerprint(&spec.embeddings.words)?, place)?;
     let file = path.join("adapter.toml");
     let task = Task::from_adapter(&adapter.description, &file, &directory, &spec)?;
-    if task.template.pseudo_rows() != adapter.rows {
-        let (needs, has) = (task.template.pseudo_rows(), adapter.rows);
+    if task.prompt_rows() != adapter.rows {
+        let (needs, has) = (task.prompt_rows(), adapter.rows);
         let message = format!("the template needs {needs} prompt rows, the adapter has {has}");
         return Err(Error::key(&file, "task.template", message));
     }

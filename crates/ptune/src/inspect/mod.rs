@@ -30,7 +30,7 @@ pub enum Inspection {
     /// A model in Hugging Face layout.
     Model(ModelFacts),
     /// A trained task.
-    Adapter(AdapterFacts),
+    Adapter(Box<AdapterFacts>),
     /// A run directory.
     Run(Box<RunFacts>),
 }
@@ -48,7 +48,7 @@ pub fn inspect(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Inspection> {
     if path.join("adapter.toml").exists() {
-        Ok(Inspection::Adapter(AdapterFacts::read(path, model)?))
+        Ok(Inspection::Adapter(Box::new(AdapterFacts::read(path, model)?)))
     } else if path.join("run.toml").exists() {
         Ok(Inspection::Run(Box::new(RunFacts::read(path, model)?)))
     } else if model.is_some() {

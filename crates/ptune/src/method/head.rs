@@ -15,6 +15,7 @@ use crate::prompt::{AnswerForm, Verbalizer, Vocabulary};
 use crate::tensor::{Device, Tensor};
 
 /// What turns logits into answers.
+#[derive(Clone)]
 pub enum Head {
     /// Label words.
     Verbalizer(Verbalizer),

@@ -99,7 +99,8 @@ pub fn bench(
     let (model, columns) = (&trainer.model, &trainer.columns);
     let prompt = &learner.prompt.forward(device, model);
     let classifier = learner.classifier.as_ref();
-    let scorer = Scorer { device, model, columns, column_ids: head.columns(true), head, prompt, classifier };
+    let scorer =
+        Scorer { device, model, columns, column_ids: head.columns(true), head, prompt, classifier, weights: &[] };
     let rows = data.test.as_ref().or(data.dev.as_ref()).unwrap_or(&data.train);
     let evaluation = evaluation(&scorer, rows, epochs, observe)?;
     Ok(Bench { training, evaluation, model_parameters: model.count() })

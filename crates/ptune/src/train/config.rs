@@ -10,12 +10,17 @@ mod changes;
 mod check;
 mod choices;
 mod read;
+mod search;
+mod sensitivity;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use choices::{BackboneMode, Compute, HeadKind, Loss, Metric, OptimizerKind, ScheduleKind};
+
+pub use search::{Combine, SearchConfig};
+pub use sensitivity::SensitivityConfig;
 
 use crate::adapter::labels;
 use crate::error::{Error, Result};
@@ -63,6 +68,12 @@ pub struct RunConfig {
     pub backbone: BackboneConfig,
     /// Optimisation, evaluation and selection.
     pub train: TrainConfig,
+    /// How a discrete prompt is looked for.
+    #[serde(skip_serializing_if = "SearchConfig::is_default")]
+    pub search: SearchConfig,
+    /// Which prompts are compared.
+    #[serde(skip_serializing_if = "SensitivityConfig::is_default")]
+    pub sensitivity: SensitivityConfig,
 }
 
 /// `[data]`.
@@ -233,6 +244,8 @@ impl Default for RunConfig {
             prompt: PromptConfig::default(),
             backbone: BackboneConfig::default(),
             train: TrainConfig::default(),
+            search: SearchConfig::default(),
+            sensitivity: SensitivityConfig::default(),
         }
     }
 }

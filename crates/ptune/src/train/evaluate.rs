@@ -2,6 +2,7 @@
 //!
 //! Rows are packed by their number, not sorted or padded: an answer does not depend on the rows it is computed with.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::data::{Dataset, Encoded, pack};
@@ -35,6 +36,8 @@ pub struct Scorer<'a> {
     pub prompt: &'a Injection,
     /// What scores the labels, where the head is a classifier.
     pub classifier: Option<&'a Classifier>,
+    /// What the scores of prompts that answer together are multiplied by; empty where one answers alone.
+    pub weights: &'a [f32],
 }
 
 impl Scorer<'_> {
@@ -59,7 +62,9 @@ impl Scorer<'_> {
                 Some(classifier) => classifier.forward(self.device, logits).0,
                 None => self.head.scores(self.device, &logits, self.column_ids),
             };
-            for (i, row) in scores.read().chunks_exact(scores.columns()).enumerate() {
+            let prompts = self.weights.len().max(1);
+            for (i, rows) in scores.read().chunks_exact(prompts * scores.columns()).enumerate() {
+                let row = &*added_up(rows, self.weights);
                 if row.iter().any(|score| !score.is_finite()) {
                     return Err(Error::Failed(NOT_FINITE.into()));
                 }
@@ -133,6 +138,20 @@ impl Scorer<'_> {
         }
         Ok(metrics::text(&losses, matches, examples.len()).into())
     }
+}
+
+/// The answer of prompts together: `score[y] = sum over prompts i of weight[i] * score_i[y]`, from the scores of each, one
+/// prompt behind the other. Log-probabilities and raw logits come to the same: they differ by a number that all `y` of a
+/// prompt have in common, which neither the order of the sums nor their softmax sees.
+fn added_up<'s>(scores: &'s [f32], weights: &[f32]) -> Cow<'s, [f32]> {
+    if weights.is_empty() {
+        return Cow::Borrowed(scores);
+    }
+    let mut sums = vec![0.0; scores.len() / weights.len()];
+    for (scores, weight) in scores.chunks_exact(sums.len()).zip(weights) {
+        sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += weight * score);
+    }
+    Cow::Owned(sums)
 }
 
 /// Ranges of consecutive examples with up to [`PACKED_ROWS`] and [`PACKED_ANSWERS`] together, at least one example each.

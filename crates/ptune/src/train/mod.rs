@@ -24,7 +24,7 @@ pub mod log;
 pub mod metrics;
 mod optimizer;
 mod order;
-mod prepare;
+pub(crate) mod prepare;
 pub(crate) mod run;
 pub(crate) mod state;
 pub(crate) mod task;

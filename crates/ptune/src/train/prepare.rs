@@ -49,10 +49,10 @@ fn tell_long_words(task: &Task, observe: &mut dyn FnMut(Event<'_>)) -> Result<()
 }
 
 /// The rows of a run.
-pub(super) struct Data {
-    pub(super) train: Dataset,
-    pub(super) dev: Option<Dataset>,
-    pub(super) test: Option<Dataset>,
+pub(crate) struct Data {
+    pub(crate) train: Dataset,
+    pub(crate) dev: Option<Dataset>,
+    pub(crate) test: Option<Dataset>,
 }
 
 impl Data {
@@ -83,19 +83,19 @@ pub(crate) struct Start {
 }
 
 /// Everything that a run file names, read and checked; only the model's weights are not read yet.
-pub(super) struct Prepared {
-    pub(super) directory: ModelDirectory,
+pub(crate) struct Prepared {
+    pub(crate) directory: ModelDirectory,
     /// The run file with its model pinned.
-    pub(super) config: RunConfig,
-    pub(super) spec: ModelSpec,
-    pub(super) task: Task,
-    pub(super) start: Start,
-    pub(super) data: Data,
-    pub(super) gradients: Gradients,
+    pub(crate) config: RunConfig,
+    pub(crate) spec: ModelSpec,
+    pub(crate) task: Task,
+    pub(crate) start: Start,
+    pub(crate) data: Data,
+    pub(crate) gradients: Gradients,
 }
 
 impl Prepared {
-    pub(super) fn read(config: &RunConfig, file: &Path, observe: &mut dyn FnMut(Event<'_>)) -> Result<Prepared> {
+    pub(crate) fn read(config: &RunConfig, file: &Path, observe: &mut dyn FnMut(Event<'_>)) -> Result<Prepared> {
         let (directory, config) = open_model(config, file)?;
         let spec = ModelSpec::read(&directory)?;
         if let Some(lora) = config.backbone.lora() {

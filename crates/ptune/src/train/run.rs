@@ -135,7 +135,7 @@ impl Run<'_> {
     ) -> Scorer<'s> {
         let (Trainer { model, columns, .. }, head) = (trainer, &self.task.head);
         let column_ids = head.columns(true);
-        Scorer { device: self.device, model, columns, column_ids, head, prompt, classifier }
+        Scorer { device: self.device, model, columns, column_ids, head, prompt, classifier, weights: &[] }
     }
 
     /// Ends the work when the run was asked to stop.

@@ -1,8 +1,13 @@
 //! A task ready to be asked: template, tokenizer, head; the same for a run, `eval` and `predict`.
+//!
+//! A *discrete* prompt has tokens of the vocabulary in the places of its pseudo tokens. Several prompts may answer
+//! together: then the template is the first of them, an example has the rows of all, and [`Task::weights`] says how their
+//! answers are added up.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::adapter::Description;
+use crate::adapter::{Description, Discrete};
 use crate::checkpoint::{Glue, ModelDirectory, Tokenizer, Weights};
 use crate::data::{Dataset, Encoder, Example, RowForm};
 use crate::method::{Classifier, Head};
@@ -10,7 +15,7 @@ use crate::model::Model;
 use crate::model::spec::ModelSpec;
 use crate::prompt::template::listed;
 use crate::prompt::vocabulary::gold_token;
-use crate::prompt::{AnswerForm, CausalTail, Template, Verbalizer, Vocabulary};
+use crate::prompt::{AnswerForm, CausalTail, PieceKind, Template, Verbalizer, Vocabulary};
 use crate::tensor::Device;
 use crate::train::config::{ANSWER_TOKENS, HeadKind, Loss, RunConfig};
 use crate::{Error, Result};
@@ -19,11 +24,12 @@ use crate::{Error, Result};
 const MAX_TOKENS: usize = 256;
 
 /// What is asked of a model, and how its answers are read.
+#[derive(Clone)]
 pub struct Task {
     /// The template.
     pub template: Template,
     /// The model's tokenizer.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// What turns logits into answers.
     pub head: Head,
     /// The field with the gold label or answer.
@@ -33,6 +39,12 @@ pub struct Task {
     answer: AnswerForm,
     /// Whether the family puts its class and separator tokens around a text.
     enclosed: bool,
+    causal_tail: CausalTail,
+    /// The token of each prompt row of a discrete prompt.
+    tokens: Vec<u32>,
+    /// Templates that answer together with the first.
+    others: Vec<Template>,
+    weights: Vec<f32>,
 }
 
 impl Task {
@@ -63,8 +75,7 @@ impl Task {
         } else {
             Head::Verbalizer(Verbalizer::new(file, &task.verbalizer, &tokenizer, glue, spec.causal)?)
         };
-        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
-        Ok(Task { template, tokenizer, head, target: task.target.clone(), max_tokens, prefix_tokens, answer, enclosed })
+        Ok(Task::new(template, tokenizer, head, &task.target, max_tokens, prefix_tokens, task.causal_tail, spec))
     }
 
     /// The task of an adapter. `file` is its description, for messages.
@@ -103,9 +114,94 @@ impl Task {
             let glue = template.answer_glue();
             Head::Verbalizer(Verbalizer::new(file, &description.labels, &tokenizer, glue, spec.causal)?)
         };
-        let (target, max_tokens) = (description.target.clone(), description.max_tokens);
-        let (answer, enclosed) = (head.answer_form(spec.causal), spec.enclosed);
-        Ok(Task { template, tokenizer, head, target, max_tokens, prefix_tokens, answer, enclosed })
+        let Description { target, max_tokens, causal_tail, discrete, .. } = description;
+        Task::new(template, tokenizer, head, target, *max_tokens, prefix_tokens, *causal_tail, spec)
+            .with_discrete(discrete, file, spec)
+    }
+
+    fn new(
+        template: Template,
+        tokenizer: Tokenizer,
+        head: Head,
+        target: &str,
+        max_tokens: usize,
+        prefix_tokens: Option<usize>,
+        causal_tail: CausalTail,
+        spec: &ModelSpec,
+    ) -> Task {
+        Task {
+            answer: head.answer_form(spec.causal),
+            tokenizer: Arc::new(tokenizer),
+            target: target.into(),
+            enclosed: spec.enclosed,
+            tokens: Vec::new(),
+            others: Vec::new(),
+            weights: Vec::new(),
+            template,
+            head,
+            max_tokens,
+            prefix_tokens,
+            causal_tail,
+        }
+    }
+
+    /// The same with what an adapter has in the place of vectors. `file` is its description.
+    fn with_discrete(mut self, discrete: &Discrete, file: &Path, spec: &ModelSpec) -> Result<Task> {
+        let Discrete { tokens, prompts } = discrete;
+        if tokens.iter().any(|id| *id as usize >= spec.vocabulary) {
+            return Err(Error::key(file, "task.discrete.tokens", "has tokens that this model does not have"));
+        }
+        if !tokens.is_empty() && tokens.len() != self.template.pseudo_rows() {
+            let (needs, has) = (self.template.pseudo_rows(), tokens.len());
+            let message = format!("the template needs {needs} tokens, and there are {has}");
+            return Err(Error::key(file, "task.discrete.tokens", message));
+        }
+        self.tokens = tokens.clone();
+        let templates = prompts.iter().map(|prompt| self.prompt(&prompt.template)).collect::<Result<Vec<_>>>()?;
+        Ok(self.answered_by(templates, prompts.iter().map(|prompt| prompt.weight)))
+    }
+
+    /// The template of another prompt for the same question: without pseudo tokens, and with the same tokens as answers.
+    ///
+    /// # Errors
+    /// What is wrong with it, with a caret.
+    pub(crate) fn prompt(&self, source: &str) -> Result<Template> {
+        let template = Template::parse(source)?;
+        let template = if self.causal_tail == CausalTail::Drop { template.without_tail() } else { template };
+        if let Some((piece, _)) = template.pseudo().next() {
+            return Err(template.error(piece, "a prompt of words alone is wanted here, without pseudo tokens"));
+        }
+        // Whether a word has a mark of the space before it is the tokenizer's, not the word's: one word shows it.
+        let answer = |glue| self.tokenizer.encode("a", glue);
+        if answer(template.answer_glue())? != answer(self.template.answer_glue())? {
+            let mask = template.pieces().iter().find(|piece| piece.kind == PieceKind::Mask);
+            let message = "here the answers have other tokens than in task.template: put white space before [MASK], or \
+                           text, as it has it";
+            return Err(mask.map_or_else(|| Error::request(message), |mask| template.error(mask, message)));
+        }
+        self.encoder_of(&template)?;
+        Ok(template)
+    }
+
+    /// The same question asked by other prompts, whose answers are added up with these weights.
+    pub(crate) fn answered_by(mut self, prompts: Vec<Template>, weights: impl Iterator<Item = f64>) -> Task {
+        let mut prompts = prompts.into_iter();
+        if let Some(first) = prompts.next() {
+            (self.template, self.tokens) = (first, Vec::new());
+            self.weights = weights.map(|weight| weight as f32).collect();
+            self.others = prompts.collect();
+        }
+        self
+    }
+
+    /// What the answers of prompts that answer together are multiplied by; empty for one prompt alone.
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// How many vectors its pseudo tokens need.
+    pub fn prompt_rows(&self) -> usize {
+        if self.tokens.is_empty() { self.template.pseudo_rows() } else { 0 }
     }
 
     /// The longest row that it accepts.
@@ -128,11 +224,16 @@ impl Task {
     /// # Errors
     /// A special token that the template needs and the model lacks; a template that a causal model cannot answer.
     pub fn encoder(&self) -> Result<Encoder<'_>> {
+        let others = self.others.iter().map(|template| self.encoder_of(template)).collect::<Result<_>>()?;
+        Ok(self.encoder_of(&self.template)?.with_discrete(&self.tokens).with_others(others))
+    }
+
+    fn encoder_of<'a>(&'a self, template: &'a Template) -> Result<Encoder<'a>> {
         let special = self.tokenizer.special();
         let around = |token: Option<u32>| token.filter(|_| self.enclosed).into_iter().collect();
         let (start, end) = (around(special.cls), around(special.sep));
         let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer.clone() };
-        Encoder::new(&self.template, &self.tokenizer, form)
+        Encoder::new(template, &self.tokenizer, form)
     }
 
     /// Reads a labelled file whole.

@@ -7,6 +7,8 @@ use crate::keys::leaves;
 
 /// Keys that may change while a run goes on: no result depends on them.
 const FREE_KEYS: [&str; 3] = ["threads", "train.save_every", "train.keep_mb"];
+/// Tables that training does not read.
+const FREE_TABLES: [&str; 2] = ["search.", "sensitivity."];
 
 impl RunConfig {
     /// The keys whose values differ between two resolved run files, as TOML, each in words: `train.steps was 20 and is
@@ -23,7 +25,11 @@ impl RunConfig {
             let value = leaves.iter().find(|(name, _)| name == key).map(|(_, value)| value.to_string());
             value.unwrap_or_else(|| "not there".into())
         };
-        let differs = |key: &&String| !FREE_KEYS.contains(&key.as_str()) && value(&then, key) != value(&now, key);
+        let differs = |key: &&String| {
+            !FREE_KEYS.contains(&key.as_str())
+                && !FREE_TABLES.iter().any(|table| key.starts_with(table))
+                && value(&then, key) != value(&now, key)
+        };
         let keys = keys.into_iter().filter(differs);
         keys.map(|key| format!("{key} was {} and is {}", value(&then, key), value(&now, key))).collect()
     }

@@ -39,6 +39,8 @@ impl RunConfig {
             self.check_backbone(),
             self.check_length(),
             self.check_train(),
+            self.search.check(),
+            self.sensitivity.check(),
         ]);
         match checks.find_map(std::result::Result::err) {
             Some((key, message)) => Err(Error::key(file, key, message)),

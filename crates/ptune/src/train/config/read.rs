@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     ANSWER_TOKENS, BACKBONE_LEARNING_RATE, BackboneConfig, BackboneMode, Compute, DataConfig, HeadKind,
-    LORA_LEARNING_RATE, Metric, PromptConfig, RunConfig, TaskConfig, TrainConfig,
+    LORA_LEARNING_RATE, Metric, PromptConfig, RunConfig, SearchConfig, SensitivityConfig, TaskConfig, TrainConfig,
 };
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
@@ -97,6 +97,8 @@ impl RunConfig {
                 select: Some(Metric::Accuracy),
                 ..TrainConfig::default()
             },
+            search: SearchConfig::with_every_key(),
+            sensitivity: SensitivityConfig::with_every_key(),
             ..RunConfig::default()
         }
     }
@@ -120,7 +122,8 @@ impl RunConfig {
             absolute(&mut self.model)?;
         }
         absolute(&mut self.data.train)?;
-        for path in [&mut self.data.dev, &mut self.data.test, &mut self.task.vocabulary].into_iter().flatten() {
+        let data = [&mut self.data.dev, &mut self.data.test];
+        for path in data.into_iter().chain([&mut self.task.vocabulary, &mut self.search.prompts]).flatten() {
             absolute(path)?;
         }
         if self.compute == Compute::Auto {

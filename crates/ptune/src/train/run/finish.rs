@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::progress::Progress;
 use super::training::Training;
 use super::{Run, Summary};
-use crate::adapter::{Adapter, Base, Description, Matrix, Metrics as AdapterMetrics, Tuned};
+use crate::adapter::{Adapter, Base, Description, Discrete, Matrix, Metrics as AdapterMetrics, Tuned};
 use crate::checkpoint::{ModelDirectory, Weights};
 use crate::method::Head;
 use crate::model::Model;
@@ -150,6 +150,7 @@ pub(crate) fn describe(config: &RunConfig, task: &Task, base: &Base, has_rows: b
         answer_tokens,
         labels,
         vocabulary,
+        discrete: Discrete::default(),
         base: base.clone(),
         metrics: AdapterMetrics::default(),
     }

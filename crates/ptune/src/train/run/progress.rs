@@ -88,7 +88,7 @@ impl Progress {
     }
 
     /// What the observer hears of a step.
-    pub(super) fn event<'a>(&self, seed: u64, steps: usize, loss: f64, select: &'a str) -> Event<'a> {
+    pub(crate) fn event<'a>(&self, seed: u64, steps: usize, loss: f64, select: &'a str) -> Event<'a> {
         let dev = self.kept.as_ref().and_then(|kept| kept.get(select));
         let examples_per_s = self.examples_per_s();
         Event::Step { seed, step: self.step, steps, loss, examples_per_s, dev: dev.map(|value| (select, value)) }

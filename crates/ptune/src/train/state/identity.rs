@@ -31,7 +31,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// What the run of a resolved run file is on a device.
-    pub(in crate::train) fn new(
+    pub(crate) fn new(
         config: &RunConfig,
         device: &Device,
         fingerprint: &str,

@@ -1,0 +1,242 @@
+//! Discrete prompts, the baselines of the paper: tokens found by gradient (AutoPrompt), and prompts chosen from a file, alone
+//! or together (LPAQA). Nothing is trained but, there, the weights of the prompts.
+//!
+//! | file | part |
+//! |---|---|
+//! | `triggers.rs` | the search for tokens: gradient, candidates, comparison |
+//! | `candidates.rs` | which tokens may stand in a prompt, and which of them promise most |
+//! | `prompts.rs` | a file of prompts: the best, or several that answer together |
+//! | `weights.rs` | their weights, learned |
+//!
+//! The run directory is that of a training run without its saved state: `run.toml`, `metrics.jsonl`, and `adapter/`, written at
+//! every new best, so that an interrupted search keeps what it has found. It is not resumed: it is repeated.
+
+mod candidates;
+mod prompts;
+mod triggers;
+mod weights;
+
+pub(crate) use prompts::read as read_prompts;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::adapter::{Adapter, Base, Description, Matrix, Tuned, WeightedPrompt};
+use crate::data::Dataset;
+use crate::method::Injection;
+use crate::model::{Columns, Gradients, Inject, Model};
+use crate::prompt::Template;
+use crate::tensor::Device;
+use crate::train::config::{BackboneMode, HeadKind, RunConfig};
+use crate::train::evaluate::Scorer;
+use crate::train::metrics::Metrics;
+use crate::train::prepare::{Data, Prepared};
+use crate::train::run::{Progress, resume};
+use crate::train::state::{Identity, State};
+use crate::train::{Event, Summary, Task, describe, describe_base};
+use crate::{Error, Result, files};
+
+/// What a search came to.
+pub struct Found {
+    /// Steps, times and metrics.
+    pub summary: Summary,
+    /// The prompt in words: a text of its tokens, or the template.
+    pub words: String,
+    /// The tokens that were found, one by one; none of prompts from a file.
+    pub tokens: Vec<String>,
+    /// The prompts that answer, with their weights, the heaviest first; of found tokens none.
+    pub prompts: Vec<WeightedPrompt>,
+    /// Each prompt of the file alone, the best first.
+    pub tried: Vec<Tried>,
+}
+
+/// A prompt of a file.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// Its template.
+    pub template: String,
+    /// Its metrics on the dev rows, or where there are none on the training rows.
+    pub metrics: Metrics,
+}
+
+/// Looks for a discrete prompt for the task of a run file and writes the run directory `out`, which must not hold a run yet:
+/// for the tokens of the template's `[P*n]`, or among the prompts of `search.prompts`. When `stop` becomes true, the
+/// search ends at its next step.
+///
+/// # Errors
+/// Anything wrong with the run file or the files it names, before anything is written; a failed write; [`Error::Stopped`],
+/// with the best so far in `out/adapter`.
+pub fn search(
+    config: &RunConfig,
+    file: &Path,
+    out: &Path,
+    device: &Device,
+    stop: Option<&AtomicBool>,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Found> {
+    match begin(config, file, out, device, stop, observe)? {
+        (search, Some(listed), _lock) => prompts::search(search, listed, observe),
+        (search, None, _lock) => triggers::search(search, observe),
+    }
+}
+
+/// Reads and checks everything and begins the run directory; the prompts of the file, where there is one.
+fn begin<'a>(
+    config: &RunConfig,
+    file: &Path,
+    out: &Path,
+    device: &Device,
+    stop: Option<&'a AtomicBool>,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<(Search<'a>, Option<Vec<Template>>, resume::Lock)> {
+    refuse_training(config, file)?;
+    if out.join("run.toml").exists() || out.join("adapter").exists() {
+        let message = "holds a run already; give another directory with --out, or remove this one";
+        return Err(Error::file(out, message));
+    }
+    let Prepared { directory, config, spec, task, data, .. } = Prepared::read(config, file, observe)?;
+    if config.search.prompts.is_none() && !task.template.has_pseudo_tokens() {
+        let message = "has no [P*n], the places whose tokens a search finds; write '{text} [P*5] [MASK] .', or choose \
+                       among prompts with search.prompts";
+        return Err(Error::key(file, "task.template", message));
+    }
+    let base = describe_base(&directory, &spec)?;
+    let config = RunConfig { data: config.data.with_max_tokens(task.max_tokens()), ..config };
+    let device = device.with_precision(config.compute.precision());
+    let identity = Identity::new(&config, &device, &base.fingerprint, &data, &task)?;
+    let listed = match &config.search.prompts {
+        Some(prompts) => Some(prompts::read(prompts, &task, observe)?),
+        None => None,
+    };
+    let gradients = if listed.is_some() { Gradients::None } else { Gradients::Inputs };
+    let loading = &mut |done, total| observe(Event::Loading { done, total });
+    let model = Model::load(&directory, &[], &device, gradients, loading)?;
+    let columns = model.columns(task.head.columns(true), gradients == Gradients::Inputs);
+
+    let lock = resume::Lock::take(out)?;
+    files::write_atomically(&out.join("run.toml"), identity.config().as_bytes())?;
+    let search = Search {
+        progress: Progress::default(),
+        since: Instant::now(),
+        out: out.into(),
+        config,
+        device,
+        task,
+        data,
+        base,
+        identity,
+        model,
+        columns,
+        stop,
+    };
+    Ok((search, listed, lock))
+}
+
+/// A search changes tokens alone: refuses a run file that asks for more.
+fn refuse_training(config: &RunConfig, file: &Path) -> Result<()> {
+    if config.backbone.mode != BackboneMode::Frozen {
+        let message = "a search changes tokens and no weights; remove the key, or use 'ptune train'";
+        return Err(Error::key(file, "backbone.mode", message));
+    }
+    if config.head() == HeadKind::Classifier {
+        let message = "a classifier is trained, and a search trains nothing; give a verbalizer, or use 'ptune train'";
+        return Err(Error::key(file, "task.head", message));
+    }
+    if config.is_text() {
+        let message = "a search asks for labels or for one word; remove the key, or use 'ptune train'";
+        return Err(Error::key(file, "task.answer", message));
+    }
+    if config.prompt.prefix_tokens.is_some() {
+        let message = "a prefix has no tokens that a search could find; remove the key, or use 'ptune train'";
+        return Err(Error::key(file, "prompt.prefix_tokens", message));
+    }
+    Ok(())
+}
+
+/// Everything that a search works with.
+struct Search<'a> {
+    config: RunConfig,
+    out: PathBuf,
+    device: Device,
+    task: Task,
+    data: Data,
+    base: Base,
+    identity: Identity,
+    model: Model,
+    columns: Columns,
+    progress: Progress,
+    since: Instant,
+    stop: Option<&'a AtomicBool>,
+}
+
+impl Search<'_> {
+    fn check_stop(&self) -> Result<()> {
+        match self.stop {
+            Some(stop) if stop.load(Ordering::Relaxed) => Err(Error::Stopped { step: self.progress.step }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What scores rows of `task`, with its prompt in place.
+    fn scorer<'s>(&'s self, task: &'s Task, prompt: &'s Injection) -> Scorer<'s> {
+        let Search { device, model, columns, .. } = self;
+        let (head, weights) = (&task.head, task.weights());
+        Scorer { device, model, columns, column_ids: head.columns(true), head, prompt, classifier: None, weights }
+    }
+
+    fn evaluate(
+        &self,
+        task: &Task,
+        prompt: &Injection,
+        rows: &Dataset,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Metrics> {
+        self.scorer(task, prompt).evaluate(rows, &mut |done, total| {
+            observe(Event::Evaluating { done, total });
+            self.check_stop()
+        })
+    }
+
+    /// The words of an adapter for `task`, which has a prompt without vectors.
+    fn describe(&self, dev: Option<&Metrics>) -> Description {
+        let mut description = describe(&self.config, &self.task, &self.base, false);
+        description.metrics.dev = dev.map(Metrics::to_map).unwrap_or_default();
+        description
+    }
+
+    /// Writes the adapter, replacing an older one.
+    fn keep(&self, description: Description) -> Result<()> {
+        let (rows, width) = (0, self.base.width);
+        let (prompt, prefix, tuned) = (Vec::new(), Matrix::default(), Tuned::default());
+        Adapter { description, prompt, rows, width, prefix, tuned }.save(&self.out.join("adapter"))
+    }
+
+    /// The end of a search whose adapter is on disk: the metrics on test go into it, and the run is finished.
+    fn finish(mut self, test: Option<Metrics>, trained: usize) -> Result<Summary> {
+        let directory = self.out.join("adapter");
+        if let Some(test) = &test {
+            let mut kept = Adapter::load(&directory)?;
+            kept.description.metrics.test = test.to_map();
+            kept.save(&directory)?;
+            self.progress.write_line(&serde_json::json!({"test": test}), &self.out)?;
+        }
+        self.progress.earlier = self.since.elapsed();
+        let summary = Summary {
+            steps: self.progress.step,
+            seconds: self.progress.earlier.as_secs_f64(),
+            train_examples_per_s: self.progress.examples_per_s(),
+            trainable_parameters: trained,
+            frozen_parameters: self.model.count(),
+            adapter_bytes: files::directory_bytes(&directory)?,
+            dev: self.progress.kept.clone(),
+            test,
+        };
+        let state = State::new(self.identity, self.progress, 0).finished(summary.clone());
+        state.write(&resume::state_file(&self.out), &[])?;
+        Ok(summary)
+    }
+}
+
+#[cfg(test)]
+mod tests;
