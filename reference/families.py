@@ -16,7 +16,9 @@ from tokenizers.processors import RobertaProcessing, TemplateProcessing
 from transformers import (
     AlbertConfig, AlbertForMaskedLM, AlbertTokenizer, BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM,
     ElectraConfig, ElectraForMaskedLM, GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig,
-    XLMRobertaForMaskedLM, XLMRobertaTokenizer)
+    XLMRobertaForMaskedLM, XLMRobertaTokenizer,
+    GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, ModernBertConfig,
+    ModernBertForMaskedLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 import template
 
@@ -48,6 +50,13 @@ FAMILIES = {
     "electra": Family(ElectraConfig, ElectraForMaskedLM, *BERT_SPECIAL, ["generator_lm_head.weight"]),
     "distilbert": Family(DistilBertConfig, DistilBertForMaskedLM, *BERT_SPECIAL, ["vocab_projector.weight"]),
     "gpt2": Family(GPT2Config, GPT2LMHeadModel, {}, [], [], True, ["lm_head.weight"]),
+    "llama": Family(LlamaConfig, LlamaForCausalLM, {}, ["<s>"], [], True, ["lm_head.weight"]),
+    "mistral": Family(MistralConfig, MistralForCausalLM, {}, ["<s>"], [], True, ["lm_head.weight"]),
+    "qwen2": Family(Qwen2Config, Qwen2ForCausalLM, {}, [], [], True, ["lm_head.weight"]),
+    "qwen3": Family(Qwen3Config, Qwen3ForCausalLM, {}, [], [], True, ["lm_head.weight"]),
+    "gpt_neox": Family(GPTNeoXConfig, GPTNeoXForCausalLM, {}, [], [], True, ["lm_head.weight"]),
+    "modernbert": Family(ModernBertConfig, ModernBertForMaskedLM, {"MASK": "[MASK]", "SEP": "[SEP]", "CLS": "[CLS]"}, ["[CLS]"], ["[SEP]"],
+                         False, ["decoder.weight"]),
 }
 
 
@@ -71,11 +80,15 @@ def byte_level(words, first, last):
 
 def write_byte_level(directory, case, tokenizer, merges):
     """tokenizer.json (which stores padding to 40 and truncation to 8), or vocab.json with merges.txt."""
-    roberta = case["family"] == "roberta"
+    roberta, family = case["family"] == "roberta", FAMILIES[case["family"]]
     names = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
     if roberta:
         names = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "unk_token": "<unk>",
                  "pad_token": "<pad>", "mask_token": {"content": "<mask>", "lstrip": True}}
+    if family.start == ["<s>"] and not roberta:
+        names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": case["tokenizer"] != "json"}
+    if family.start == ["[CLS]"]:
+        names = {f"{name.lower()}_token": f"[{name}]" for name in ("CLS", "SEP", "MASK", "PAD", "UNK")}
     settings = {"tokenizer_class": "RobertaTokenizer" if roberta else "GPT2Tokenizer", "add_prefix_space": False, **names}
     write_json(directory / "tokenizer_config.json", settings)
     vocab = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
@@ -85,8 +98,10 @@ def write_byte_level(directory, case, tokenizer, merges):
         (directory / "merges.txt").write_text("#version: 0.2\n" + lines, encoding="utf-8")
         return
     tokenizer = copy.deepcopy(tokenizer)
-    specials = [token for token in vocab if token.startswith("<") and len(token) > 1]
+    specials = [token for token in vocab if token[0] in "<[" and len(token) > 1]
     tokenizer.add_special_tokens(specials)
+    if family.start == ["<s>"]:
+        tokenizer.post_processor = TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", vocab["<s>"])])
     if roberta:
         tokenizer.post_processor = RobertaProcessing(("</s>", vocab["</s>"]), ("<s>", vocab["<s>"]), add_prefix_space=False)
     tokenizer.enable_padding(length=40)

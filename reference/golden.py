@@ -24,17 +24,31 @@ TREE = pathlib.Path(__file__).parent.parent / "crates/ptune/tests/golden"
 STEPS = 10
 
 
+def is_norm(module):
+    """Whether it is a layer norm or an RMS norm."""
+    return isinstance(module, torch.nn.LayerNorm) or type(module).__name__.endswith("RMSNorm")
+
+
+def stored_name(case, name):
+    """The name of a parameter in the files of the hub."""
+    if case["family"] == "gpt_neox":
+        return name.replace("lm_head.", "embed_out.")
+    return name.removeprefix("transformer.") if case.get("old_names") else name
+
+
 def random_model(case, vocab):
     """A model whose every parameter matters: no zero bias, no unit scale, no zero padding row."""
     family = FAMILIES[case["family"]]
     config = family.config(vocab_size=vocab, initializer_range=0.2, architectures=[family.model.__name__], **case["shape"])
     config._attn_implementation = "eager"
     model = family.model(config).eval()
-    scales = {name + ".weight" for name, module in model.named_modules() if isinstance(module, torch.nn.LayerNorm)}
+    scales = {name + ".weight" for name, module in model.named_modules() if is_norm(module)}
     with torch.no_grad():
         for name, p in sorted(model.named_parameters()):
             noise = torch.randn(p.shape) * 0.2
             p.copy_(noise + 1.0 if name in scales else noise)
+            if case.get("coarse"):
+                p.copy_(p.bfloat16())
     return model.requires_grad_(False)
 
 
@@ -45,9 +59,9 @@ def write_model(directory, case, model):
     write_json(directory / "config.json", dict(sorted(config.items())))
     tied = FAMILIES[case["family"]].tied if model.config.tie_word_embeddings else []
     weights = {k: v for k, v in model.state_dict().items() if k not in tied}
+    weights = {stored_name(case, k): v for k, v in weights.items()}
     if case.get("old_names"):
         # As OpenAI's own file has them: no prefix, and the causal mask of every block among the weights.
-        weights = {k.removeprefix("transformer."): v for k, v in weights.items()}
         n = model.config.n_positions
         for i in range(model.config.n_layer):
             weights[f"h.{i}.attn.bias"] = torch.ones(n, n, dtype=torch.bool).tril()[None, None]
@@ -96,7 +110,7 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamw_hf": 
 
 def is_head(name):
     """Whether a parameter is the language-model head's own."""
-    return name.startswith(("cls.", "lm_head.", "predictions.", "generator_", "vocab_"))
+    return name.startswith(("cls.", "lm_head.", "head.", "decoder.", "predictions.", "generator_", "vocab_"))
 
 
 class Run:
@@ -145,7 +159,7 @@ class Run:
     def groups(self, o):
         """Parameter groups with their highest rates; in the model, biases and the weights of norms do not decay."""
         groups = [dict(params=list(self.encoder.parameters()), lr=o["lr"], weight_decay=o["weight_decay"])]
-        norms = {name + ".weight" for name, module in self.model.named_modules() if isinstance(module, torch.nn.LayerNorm)}
+        norms = {name + ".weight" for name, module in self.model.named_modules() if is_norm(module)}
         for name, p in self.named_parameters() if self.full else []:
             decay = 0.0 if name in norms or name.endswith("bias") else o["backbone_weight_decay"]
             groups.append(dict(params=[p], lr=o["head_lr" if is_head(name) else "backbone_lr"], weight_decay=decay))
@@ -166,8 +180,7 @@ class Run:
             loss = self.forward()[0]
             loss.backward()
             if self.full and step == 0:
-                prefix = "transformer." if self.case.get("old_names") else ""
-                self.tensors |= {"model_grad." + name.removeprefix(prefix): p.grad.clone()
+                self.tensors |= {"model_grad." + stored_name(self.case, name): p.grad.clone()
                                  for name, p in self.named_parameters() if p.grad is not None}
             norm = torch.nn.utils.clip_grad_norm_(parameters, o["clip_norm"] or float("inf"))
             optimizer.step()

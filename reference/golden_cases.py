@@ -2,7 +2,7 @@
 
 `tokenizer` says in which form the vocabulary is stored: "json" is a tokenizer.json that also stores padding and truncation (a
 reader has to switch both off), "unigram" the same of SentencePiece's kind, "vocab" a vocab.txt with tokenizer_config.json, "merges" vocab.json and merges.txt with it.
-`family` is bert unless a case says otherwise.
+`coarse` rounds the weights to bf16, so that they take less room packed. `family` is bert unless a case says otherwise.
 """
 
 PUNCTUATION = list(".,?!:;'\"()-")
@@ -25,7 +25,10 @@ rome oslo lima capital city slow story 영화 맛 최고 최악 좋""".split()),
 # Byte-level BPE: a space in front is part of the token.
 BYTE_LEVEL_WORDS = [*(" " + word for word in """the a is was in of and not it he film soup tea good bad fine yes no maybe paris rome
 oslo lima capital city""".split()), "the", "ing", "s", " 영화", " 맛", "입니다", " 최고", " 최악", "좋"]
-BYTE_LEVEL_SPECIAL = {"roberta": (["<s>", "<pad>", "</s>", "<unk>"], ["<mask>"]), "gpt2": ([], ["<|endoftext|>"])}
+BYTE_LEVEL_SPECIAL = {"roberta": (["<s>", "<pad>", "</s>", "<unk>"], ["<mask>"]), "gpt2": ([], ["<|endoftext|>"]),
+                      "llama": (["<unk>", "<s>", "</s>"], []), "mistral": (["<unk>", "<s>", "</s>"], []),
+                      "qwen2": ([], ["<|endoftext|>"]), "qwen3": ([], ["<|endoftext|>"]), "gpt_neox": (["<|endoftext|>"], []),
+                      "modernbert": ([], ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"])}
 
 
 def optimizer(kind="adamw", lr=5e-3, weight_decay=0.0, schedule="constant", decay=None, warmup_steps=0, clip_norm=None):
@@ -56,6 +59,23 @@ def roberta_shape(hidden=16, layers=2, heads=2, inner=24, act="gelu", positions=
     return dict(shape(hidden, layers, heads, inner, act, 1e-5, positions), type_vocab_size=1, pad_token_id=1, **more)
 
 
+def llama_shape(hidden=12, layers=2, heads=4, kv=2, inner=20, positions=64, rope=None, **more):
+    """The sizes of one LLaMA, or of its kin."""
+    rope = dict(rope_type="default", rope_theta=10000.0) if rope is None else rope
+    return dict(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv, intermediate_size=inner,
+                max_position_embeddings=positions, rope_parameters=rope, bos_token_id=None, eos_token_id=None, **more)
+
+
+def neox_shape(hidden=12, layers=2, heads=2, inner=20, share=0.5, act="gelu", positions=64, **more):
+    """The sizes of one GPT-NeoX."""
+    return dict(shape(hidden, layers, heads, inner, act, 1e-5, positions), bos_token_id=None, eos_token_id=None,
+                rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=share), **more)
+
+
+def modernbert_shape(hidden=12, layers=4, heads=2, inner=10, positions=64, **more):
+    """The sizes of one ModernBERT."""
+    return dict(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=inner, pad_token_id=None,
+                bos_token_id=None, eos_token_id=None, cls_token_id=None, sep_token_id=None, max_position_embeddings=positions, **more)
 def albert_shape(hidden=16, width=8, layers=4, heads=2, inner=24, groups=2, inner_groups=2, act="gelu_new", **more):
     """The sizes of one ALBERT; `width` is that of its word vectors."""
     return dict(shape(hidden, layers, heads, inner, act), embedding_size=width, num_hidden_groups=groups, inner_group_num=inner_groups,
@@ -239,4 +259,65 @@ CASES = {
         family="gpt2", seed=43, shape=gpt2_shape(), tokenizer="merges", encoder="lstm", max_tokens=48, target="label",
         optimizer=optimizer(clip_norm=1.0), template="[P*2] {premise|shorten} [P*1] {hypothesis|no_punct|shorten} ? [P*2] [MASK]",
         examples=UNEVEN, verbalizer={"0": ["yes", "최고입니다", "the good soup"], "1": ["나쁘", "not good"], "2": ["maybe"]}),
+    "llama_mlp": dict(
+        about="LLaMA, MLP, four query heads on two key heads wider than their share, rotary scaling llama3, biases everywhere, an untied "
+              "head; the begin token from the post-processor of tokenizer.json, uneven texts",
+        family="llama", coarse=True, seed=61, tokenizer="json", encoder="mlp", max_tokens=48, target="label", full=full("adamw_hf", clip_norm=1.0),
+        shape=llama_shape(head_dim=6, attention_bias=True, mlp_bias=True, rope=dict(
+            rope_type="llama3", rope_theta=100.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)),
+        optimizer=optimizer(schedule="linear", warmup_steps=2), verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]},
+        template="[P*2] {premise|shorten} [P*1] {hypothesis|no_punct} ? [P*2] [MASK]", examples=UNEVEN),
+    "llama_embedding": dict(
+        about="LLaMA, bare embedding, Korean, text before the pseudo tokens, tied head, no biases, linear rotary scaling, one key head; the "
+              "begin token from add_bos_token beside vocab.json",
+        family="llama", coarse=True, seed=62, tokenizer="merges", encoder="embedding", max_tokens=None, target="감정", optimizer=optimizer("adam", lr=2e-2),
+        shape=llama_shape(kv=1, heads=3, tie_word_embeddings=True, rope=dict(rope_type="linear", rope_theta=10000.0, factor=2.5)),
+        template="{이름}의 맛은 [P*2] {글} 정말 [MASK]", verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]},
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("soup", "나쁘네", "부정"), ("영화", "최고!", "긍정"))),
+    "mistral_embedding": dict(
+        about="Mistral, bare embedding, a window of 7 on all layers, shorter than most rows, yarn",
+        family="mistral", coarse=True, seed=63, tokenizer="json", encoder="embedding", max_tokens=48, target="label",
+        shape=llama_shape(sliding_window=7, rope=dict(
+            rope_type="yarn", rope_theta=50.0, factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, beta_slow=1.0), hidden=16),
+        optimizer=optimizer("adam", lr=2e-2), verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]},
+        template="[P*2] {premise|shorten} [P*1] {hypothesis|no_punct} ? [P*2] [MASK]", examples=UNEVEN),
+    "qwen2_embedding": dict(
+        about="Qwen2, bare embedding, biases of queries, keys and values, a tied head, a window of 6 from the second layer on; text first",
+        family="qwen2", coarse=True, seed=64, tokenizer="json", encoder="embedding", max_tokens=48, target="label",
+        shape=llama_shape(hidden=16, layers=3, use_sliding_window=True, sliding_window=6, max_window_layers=1, tie_word_embeddings=True),
+        optimizer=optimizer("adam", lr=2e-2), verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]},
+        template="{premise|shorten} [P*1] {hypothesis|no_punct} ? [P*2] [MASK]", examples=UNEVEN),
+    "qwen3_embedding": dict(
+        about="Qwen3, bare embedding, a norm over each head, heads wider than their share, a window of 9 on the first layer, biases, an untied "
+              "head",
+        family="qwen3", coarse=True, seed=65, tokenizer="merges", encoder="embedding", max_tokens=48, target="label", full=full("adamw_hf", clip_norm=1.0),
+        shape=llama_shape(head_dim=10, attention_bias=True, use_sliding_window=True, sliding_window=9,
+                          layer_types=["sliding_attention", "full_attention"]),
+        optimizer=optimizer("adam", lr=2e-2), verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]},
+        template="[P*2] {premise|shorten} [P*1] {hypothesis|no_punct} ? [P*2] [MASK]", examples=UNEVEN),
+    "neox_embedding": dict(
+        about="GPT-NeoX, bare embedding, attention and MLP side by side, six numbers of each head of eight turned, an untied head",
+        family="gpt_neox", coarse=True, seed=66, tokenizer="json", encoder="embedding", max_tokens=48, target="label", full=full("adamw_hf", clip_norm=1.0),
+        shape=neox_shape(hidden=16, share=0.75), optimizer=optimizer("adam", lr=2e-2), verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]},
+        template="[P*2] {premise|shorten} [P*1] {hypothesis|no_punct} ? [P*2] [MASK]", examples=UNEVEN),
+    "neox_mlp": dict(
+        about="GPT-NeoX, MLP, Korean, attention before the MLP, whole heads turned, no biases in the attention, a tied head, tanh gelu",
+        family="gpt_neox", coarse=True, seed=67, tokenizer="merges", encoder="mlp", max_tokens=None, target="감정", optimizer=optimizer(),
+        shape=neox_shape(share=1.0, act="gelu_new", use_parallel_residual=False, attention_bias=False, tie_word_embeddings=True),
+        template="{이름}의 맛은 [P*2] {글} 정말 [MASK]", verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]},
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("soup", "나쁘네", "부정"), ("영화", "최고!", "긍정"))),
+    "modernbert_embedding": dict(
+        about="ModernBERT, bare embedding, a window of 6 (three to either side) on all but every third layer, two thetas, a tied head with a bias",
+        family="modernbert", coarse=True, seed=68, tokenizer="json", encoder="embedding", max_tokens=48, target="label", full=full("adamw_hf", clip_norm=1.0),
+        shape=modernbert_shape(local_attention=6, rope_parameters=dict(
+            full_attention=dict(rope_type="default", rope_theta=500.0), sliding_attention=dict(rope_type="default", rope_theta=20.0))),
+        optimizer=optimizer("adam", lr=2e-2), verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]},
+        template="[P*2] {hypothesis|no_punct} ? [P*2] [MASK] , [P*1] {premise|shorten}", examples=UNEVEN),
+    "modernbert_mlp": dict(
+        about="ModernBERT, MLP, probing, Korean, biases everywhere, an untied head without one, silu in the blocks and tanh in the head",
+        family="modernbert", coarse=True, seed=69, tokenizer="json", encoder="mlp", max_tokens=None, target="object", full=full("adam"),
+        shape=modernbert_shape(layers=2, local_attention=4, layer_types=["sliding_attention", "full_attention"], attention_bias=True,
+                               mlp_bias=True, norm_bias=True, classifier_bias=True, decoder_bias=False, tie_word_embeddings=False,
+                               hidden_activation="silu", classifier_activation="tanh"),
+        optimizer=optimizer(), template="{subject} 영화 is in [P*3] [MASK] .", examples=FACTS, verbalizer=None),
 }

@@ -79,7 +79,7 @@ fn rows(ctx: &Context, rows: usize, columns: usize, inner: usize, vocabulary: us
     let pseudo: Vec<(u32, u32)> = (0..rows as u32 / 2).map(|i| (2 * i, i % 8)).collect();
     let (mut y, mut d_prompt, d_pseudo) = (vec![0.0; rows * columns], table.clone(), numbers(pseudo.len() * columns));
     let forward = best(|| {
-        embed(ctx, &mut y, &ids, &table, &ids, &table, Some(&table[..columns]), &pseudo, &table, columns);
+        embed(ctx, &mut y, &ids, &table, Some((&ids, &table)), Some(&table[..columns]), &pseudo, &table, columns);
     });
     let backward = best(|| embed_backward_prompt(ctx, &mut d_prompt, &d_pseudo, &pseudo, columns));
     line("embed", &format!("{rows} x {columns}"), forward, backward);
@@ -95,14 +95,14 @@ fn norm_at(ctx: &Context, dtype: Dtype, rows: usize, columns: usize) {
     fn output<'a>(exact: &'a mut [f32], rounded: &'a mut [f32], dtype: Dtype) -> NormOutput<'a> {
         NormOutput { exact: Some(exact), rounded: (dtype == Dtype::Bf16).then_some(rounded) }
     }
-    ctx.reserve(layer_norm_scratch_len(columns));
+    ctx.reserve(norm_scratch_len(columns));
     let forward = best(|| {
         let (y, normalized) = (output(&mut exact, rounded, dtype), RowsMut::new(dtype, normalized));
-        layer_norm(ctx, y, normalized, &mut inverse, &x, Some(&x), &gamma, &gamma, 1e-12, columns);
+        norm(ctx, NormKind::Layer, y, normalized, &mut inverse, &x, Some(&x), &gamma, Some(&gamma), 1e-12, columns);
     });
     let backward = best(|| {
         let (d_x, normalized) = (output(&mut exact, rounded, dtype), Rows::new(dtype, normalized));
-        layer_norm_backward_input(ctx, d_x, &x, None, normalized, &inverse, &gamma, columns);
+        norm_backward_input(ctx, NormKind::Layer, d_x, &x, None, normalized, &inverse, &gamma, columns);
     });
     line(&format!("layer norm {dtype:?}"), &format!("{rows} x {columns}"), forward, backward);
 }

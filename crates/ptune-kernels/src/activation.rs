@@ -1,19 +1,22 @@
 //! Activation functions, number by number.
 //!
 //! Gelu: `x Phi(x)` with `Phi(x) = (1 + erf(x / sqrt 2)) / 2`. GeluTanh: `x (1 + tanh u) / 2` with
-//! `u = sqrt(2 / pi) (x + 0.044715 x^3)` (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016).
+//! `u = sqrt(2 / pi) (x + 0.044715 x^3)` (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016). Silu:
+//! `x / (1 + e^-x)`. As the gate of another row: `gated.rs`.
 //! The backward needs the input only, never the output. Rows in bf16 have formulas of their own (`activation/bf16.rs`).
 
 mod bf16;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::Context;
 use crate::context::rows_per_item;
 use crate::isa::isa_shells;
-use crate::math::{erf, exp, tanh};
+use crate::math::{erf, exp, sigmoid, tanh};
 use crate::rows::{Dtype, Rows, RowsMut};
 use crate::simd::{Simd, load_up_to, store_up_to};
+
+pub(crate) use bf16::{narrow_slope, narrow_value};
 
 /// Which activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub enum Activation {
     Relu,
     /// The hyperbolic tangent.
     Tanh,
+    /// `x sigmoid(x)`.
+    Silu,
 }
 
 /// `sqrt(2 / pi)` and the factor of the cube in GeluTanh.
@@ -52,13 +57,14 @@ fn forward_all<S: Simd>(s: S, y: &mut [f32], x: &[f32], kind: Activation) {
 }
 
 #[inline(always)]
-fn value<S: Simd>(s: S, x: S::V, kind: Activation) -> S::V {
+pub(crate) fn value<S: Simd>(s: S, x: S::V, kind: Activation) -> S::V {
     let (half, one) = (s.splat(0.5), s.splat(1.0));
     match kind {
         Activation::Gelu => s.mul(x, normal_distribution(s, x)),
         Activation::GeluTanh => s.mul(s.mul(half, x), s.add(one, tanh(s, gelu_argument(s, x)))),
         Activation::Relu => s.max(s.splat(0.0), x),
         Activation::Tanh => tanh(s, x),
+        Activation::Silu => s.mul(x, sigmoid(s, x)),
     }
 }
 
@@ -96,7 +102,7 @@ fn backward_all<S: Simd>(s: S, d: &mut [f32], x: &[f32], kind: Activation) {
 }
 
 #[inline(always)]
-fn slope<S: Simd>(s: S, x: S::V, kind: Activation) -> S::V {
+pub(crate) fn slope<S: Simd>(s: S, x: S::V, kind: Activation) -> S::V {
     let (zero, half, one) = (s.splat(0.0), s.splat(0.5), s.splat(1.0));
     match kind {
         // Phi(x) + x phi(x).
@@ -116,6 +122,11 @@ fn slope<S: Simd>(s: S, x: S::V, kind: Activation) -> S::V {
         Activation::Tanh => {
             let t = tanh(s, x);
             s.sub(one, s.mul(t, t))
+        }
+        // p + x p (1 - p) with p = sigmoid(x).
+        Activation::Silu => {
+            let p = sigmoid(s, x);
+            s.mul(p, s.mul_add(x, s.sub(one, p), one))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The embedding rows a model starts from, with pseudo tokens spliced in; and moving, adding and summing rows.
 //!
-//! `y[row] = word + position[positions[row]] + token type`, where word is `words[ids[row]]` or, for a pseudo token, a
+//! `y[row] = word + position[positions[row]] + token type`, the last two where there are such, where word is `words[ids[row]]` or, for a pseudo token, a
 //! row of the prompt instead. Pseudo tokens come as `(row, prompt row)` pairs with ascending rows; the id of such a row
 //! is not looked at. Gradients are gathered: a prompt row, or the row of a trained table, sums its places in row order.
 
@@ -9,21 +9,20 @@ use crate::context::rows_per_item;
 use crate::isa::isa_shells;
 use crate::simd::{Simd, load_up_to, store_up_to};
 
-/// `y` `[rows, width]` from `words` and `position_table` (`[any, width]` each), `token_type` (`[width]`, added to every
-/// row), and `prompt` `[prompt rows, width]`.
+/// `y` `[rows, width]` from `words` and, where there is one, a position table (`[any, width]` each; with the position of
+/// each row), `token_type` (`[width]`, added to every row), and `prompt` `[prompt rows, width]`.
 pub fn embed(
     ctx: &Context,
     y: &mut [f32],
     ids: &[u32],
     words: &[f32],
-    positions: &[u32],
-    position_table: &[f32],
+    positions: Option<(&[u32], &[f32])>,
     token_type: Option<&[f32]>,
     pseudo: &[(u32, u32)],
     prompt: &[f32],
     width: usize,
 ) {
-    assert_eq!(ids.len(), positions.len());
+    assert!(positions.is_none_or(|(positions, _)| positions.len() == ids.len()));
     assert!(token_type.is_none_or(|t| t.len() == width));
     assert_pseudo(pseudo, ids.len(), prompt.len(), width);
     ctx.run_rows(ids.len(), rows_per_item(width), [(y, width)], |range, [y], _| {
@@ -36,14 +35,15 @@ pub fn embed(
                 }
                 _ => part(words, ids[row], width),
             };
-            let position = part(position_table, positions[row], width);
-            match token_type {
+            let position = positions.map(|(positions, table)| part(table, positions[row], width));
+            match (token_type, position) {
                 // Word and type first, as the models do it: the sum of three depends on the order.
-                Some(token_type) => {
+                (Some(token_type), Some(position)) => {
                     add_rows(ctx.isa(), y, word, token_type);
                     add_row(ctx.isa(), y, position);
                 }
-                None => add_rows(ctx.isa(), y, word, position),
+                (Some(other), None) | (None, Some(other)) => add_rows(ctx.isa(), y, word, other),
+                (None, None) => y.copy_from_slice(word),
             }
         }
     });

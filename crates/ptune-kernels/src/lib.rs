@@ -14,6 +14,7 @@ mod attention;
 mod context;
 mod dropout;
 mod embedding;
+mod gated;
 mod isa;
 mod linear;
 mod loss;
@@ -25,6 +26,7 @@ mod optimizer;
 mod peak;
 mod philox;
 mod pool;
+mod rotary;
 mod rows;
 mod simd;
 #[cfg(test)]
@@ -43,6 +45,7 @@ pub use embedding::{
     add, add_rows_at, column_sums, embed, embed_backward_prompt, embed_backward_words_add, gather_rows, scatter_rows,
     scatter_rows_add,
 };
+pub use gated::{gated, gated_backward};
 pub use isa::Isa;
 pub use linear::{linear, linear_backward_input, linear_backward_input_add, linear_backward_weight};
 pub use loss::{
@@ -53,8 +56,9 @@ pub use matmul::{
     Weight, matmul, matmul_add, matmul_backward_input, matmul_backward_input_add, matmul_backward_weight,
     matmul_backward_weight_scratch_len,
 };
-pub use norm::{NormOutput, layer_norm, layer_norm_backward_input, layer_norm_backward_weight, layer_norm_scratch_len};
+pub use norm::{NormKind, NormOutput, norm, norm_backward_input, norm_backward_weight, norm_scratch_len};
 pub use optimizer::{AdamStep, Decay, adam, squared_norm};
 pub use peak::{bf16_multiply_add_peak, multiply_add_peak};
 pub use philox::{philox, unit_f32};
+pub use rotary::{RotaryTable, rotary, rotary_backward, rotary_scratch_len};
 pub use rows::{Dtype, Rows, RowsMut, round_rows, widen_rows};

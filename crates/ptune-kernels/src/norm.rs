@@ -1,8 +1,8 @@
-//! Layer norm of rows, with the residual added on the way in.
+//! Layer norm and RMS norm of rows, with the residual added on the way in.
 //!
 //! `z = x + residual`, `normalized = (z - mean z) * inverse_deviation`, `inverse_deviation = 1 / sqrt(var z + eps)` with
-//! the biased variance in two passes, `y = normalized * gamma + beta`. Normalised rows and inverse deviations are all
-//! that the backward needs.
+//! the biased variance in two passes, `y = normalized * gamma + beta`. RMS norm (Zhang and Sennrich, 2019) is the same
+//! with 0 in the place of the mean. Normalised rows and inverse deviations are all that the backward needs.
 //!
 //! Sums and statistics are f32. A result is written in f32 for a residual, rounded to pairs of bf16 for a product, or
 //! both while the row is at hand. Normalised rows are kept in either.
@@ -14,6 +14,26 @@ use crate::context::rows_per_item;
 use crate::isa::{bf16_shells, isa_shells};
 use crate::rows::{Dtype, Rows, RowsMut};
 use crate::simd::{Bf16, Simd, load_up_to, store_up_to};
+
+/// Which norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// Layer norm: less the mean, by the deviation.
+    Layer,
+    /// RMS norm: by the root of the mean square.
+    Rms,
+}
+
+impl NormKind {
+    /// What a row's numbers are taken less of, from their mean.
+    #[inline(always)]
+    fn centre(self, mean: f32) -> f32 {
+        match self {
+            NormKind::Layer => mean,
+            NormKind::Rms => 0.0,
+        }
+    }
+}
 
 /// Where a norm's result goes; at least one of them.
 pub struct NormOutput<'a> {
@@ -32,29 +52,30 @@ impl<'a> NormOutput<'a> {
     }
 }
 
-/// Numbers of scratch that [`layer_norm`] and [`layer_norm_backward_input`] need, for [`Context::reserve`].
-pub fn layer_norm_scratch_len(columns: usize) -> usize {
+/// Numbers of scratch that [`norm`] and [`norm_backward_input`] need, for [`Context::reserve`].
+pub fn norm_scratch_len(columns: usize) -> usize {
     columns
 }
 
-/// `y = layer norm of (x + residual)`. `y`, `normalized`, `x` and `residual` are `[rows, columns]`,
-/// `inverse_deviation` is `[rows]`, `gamma` and `beta` are `[columns]`. Scratch: [`layer_norm_scratch_len`].
-pub fn layer_norm(
+/// `y = norm of (x + residual)`. `y`, `normalized`, `x` and `residual` are `[rows, columns]`,
+/// `inverse_deviation` is `[rows]`, `gamma` and `beta` (0 when `None`) are `[columns]`. Scratch: [`norm_scratch_len`].
+pub fn norm(
     ctx: &Context,
+    kind: NormKind,
     y: NormOutput,
     normalized: RowsMut,
     inverse_deviation: &mut [f32],
     x: &[f32],
     residual: Option<&[f32]>,
     gamma: &[f32],
-    beta: &[f32],
+    beta: Option<&[f32]>,
     eps: f32,
     columns: usize,
 ) {
     let rows = inverse_deviation.len();
     assert_eq!(x.len(), rows * columns);
     assert!(residual.is_none_or(|r| r.len() == x.len()));
-    assert_eq!((gamma.len(), beta.len()), (columns, columns));
+    assert!(gamma.len() == columns && beta.is_none_or(|beta| beta.len() == columns));
     let dtype = normalized.dtype();
     let [exact, rounded] = y.matrices(columns);
     let outputs = [exact, rounded, (normalized.memory(), dtype.stride(columns)), (inverse_deviation, 1)];
@@ -63,13 +84,14 @@ pub fn layer_norm(
         let residual = residual.map(|r| &r[part.clone()]);
         let normalized = RowsMut::new(dtype, normalized);
         let z = &mut scratch[..columns];
-        forward(ctx.isa(), exact, rounded, normalized, inverse, &x[part], residual, gamma, beta, eps, z);
+        forward(ctx.isa(), kind, exact, rounded, normalized, inverse, &x[part], residual, gamma, beta, eps, z);
     });
 }
 
 #[inline(always)]
 fn forward_rows<B: Bf16>(
     b: B,
+    kind: NormKind,
     exact: &mut [f32],
     rounded: &mut [f32],
     mut normalized: RowsMut,
@@ -77,7 +99,7 @@ fn forward_rows<B: Bf16>(
     x: &[f32],
     residual: Option<&[f32]>,
     gamma: &[f32],
-    beta: &[f32],
+    beta: Option<&[f32]>,
     eps: f32,
     scratch: &mut [f32],
 ) {
@@ -89,7 +111,8 @@ fn forward_rows<B: Bf16>(
             RowsMut::F32(normalized) => (&mut normalized[singles.clone()], None),
             RowsMut::Bf16(normalized) => (&mut *scratch, Some(&mut normalized[pairs])),
         };
-        let mean = s.splat(sum_into(s, z, &x[singles.clone()], residual.map(|r| &r[singles])) / columns as f32);
+        let sum = sum_into(s, z, &x[singles.clone()], residual.map(|r| &r[singles]));
+        let mean = s.splat(kind.centre(sum / columns as f32));
         let mut squares = s.splat(0.0);
         for i in (0..columns).step_by(lanes) {
             store_up_to(s, s.sub(load_up_to(s, &z[i..]), mean), &mut z[i..]);
@@ -105,7 +128,11 @@ fn forward_rows<B: Bf16>(
                 None => store_up_to(s, v, &mut z[i..]),
                 Some(kept) => b.store_rounded(v, &mut kept[i / 2..], columns - i),
             }
-            let v = s.mul_add(v, load_up_to(s, &gamma[i..]), load_up_to(s, &beta[i..]));
+            let gamma = load_up_to(s, &gamma[i..]);
+            let v = match beta {
+                Some(beta) => s.mul_add(v, gamma, load_up_to(s, &beta[i..])),
+                None => s.mul(v, gamma),
+            };
             write(b, v, &mut exact, &mut rounded, i, columns);
         }
     }
@@ -151,9 +178,10 @@ fn write<B: Bf16>(
 
 /// `d_x` (the gradient of x and of the residual alike) from `d_y`:
 /// `d_x = inverse_deviation * (g - mean g - normalized * mean(g * normalized)) + other` with `g = d_y * gamma`; `other` is
-/// what reaches x on another way. Scratch: [`layer_norm_scratch_len`].
-pub fn layer_norm_backward_input(
+/// what reaches x on another way. RMS norm has no `mean g`. Scratch: [`norm_scratch_len`].
+pub fn norm_backward_input(
     ctx: &Context,
+    kind: NormKind,
     d_x: NormOutput,
     d_y: &[f32],
     other: Option<&[f32]>,
@@ -172,13 +200,14 @@ pub fn layer_norm_backward_input(
         let normalized = &normalized[range.start * dtype.stride(columns)..range.end * dtype.stride(columns)];
         let (normalized, inverse) = (Rows::new(dtype, normalized), &inverse_deviation[range]);
         let (other, g) = (other.map(|other| &other[part.clone()]), &mut scratch[..columns]);
-        backward(ctx.isa(), exact, rounded, &d_y[part], other, normalized, inverse, gamma, g);
+        backward(ctx.isa(), kind, exact, rounded, &d_y[part], other, normalized, inverse, gamma, g);
     });
 }
 
 #[inline(always)]
 fn backward_rows<B: Bf16>(
     b: B,
+    kind: NormKind,
     exact: &mut [f32],
     rounded: &mut [f32],
     d_y: &[f32],
@@ -205,7 +234,7 @@ fn backward_rows<B: Bf16>(
             sum = s.add(sum, g);
             product = s.mul_add(g, at(b, z, i), product);
         }
-        let mean = s.splat(s.reduce_add(sum) / columns as f32);
+        let mean = s.splat(kind.centre(s.reduce_add(sum) / columns as f32));
         let slope = s.splat(-s.reduce_add(product) / columns as f32);
         let inverse = s.splat(*inverse_deviation);
         for i in (0..columns).step_by(lanes) {
@@ -229,11 +258,11 @@ fn at<B: Bf16>(b: B, row: Rows, i: usize) -> <B::F32 as Simd>::V {
 }
 
 /// The gradients of `gamma` and `beta` `[columns]`, sums in row order: `d_gamma = sum of d_y * normalized`,
-/// `d_beta = sum of d_y`; `d_y` and `normalized` are `[rows, columns]`.
-pub fn layer_norm_backward_weight(
+/// `d_beta = sum of d_y` where there is one; `d_y` and `normalized` are `[rows, columns]`.
+pub fn norm_backward_weight(
     ctx: &Context,
     d_gamma: &mut [f32],
-    d_beta: &mut [f32],
+    d_beta: Option<&mut [f32]>,
     d_y: &[f32],
     normalized: &[f32],
     columns: usize,
@@ -243,7 +272,8 @@ pub fn layer_norm_backward_weight(
     // Whole cache lines, so that two workers never write the same.
     let block = rows_per_item(rows).next_multiple_of(16);
     // The outputs as matrices of one column: their rows are the columns of `d_y`.
-    ctx.run_rows(columns, block, [(d_gamma, 1), (d_beta, 1)], |range, [d_gamma, d_beta], _| {
+    let d_beta = d_beta.map(|d_beta| (d_beta, 1)).unwrap_or_default();
+    ctx.run_rows(columns, block, [(d_gamma, 1), d_beta], |range, [d_gamma, d_beta], _| {
         sums(ctx.isa(), d_gamma, d_beta, d_y, normalized, columns, range.start);
     });
 }
@@ -267,7 +297,9 @@ fn sums_of_columns<S: Simd>(
             let d = load_up_to(s, &d_y[i..]);
             let sum = s.mul_add(d, load_up_to(s, &z[i..]), load_up_to(s, &d_gamma[i..]));
             store_up_to(s, sum, &mut d_gamma[i..]);
-            store_up_to(s, s.add(d, load_up_to(s, &d_beta[i..])), &mut d_beta[i..]);
+            if let Some(d_beta) = d_beta.get_mut(i..).filter(|rest| !rest.is_empty()) {
+                store_up_to(s, s.add(d, load_up_to(s, d_beta)), d_beta);
+            }
         }
     }
 }
@@ -280,12 +312,12 @@ isa_shells! {
 
 bf16_shells! {
     fn forward(
-        isa, exact: &mut [f32], rounded: &mut [f32], normalized: RowsMut, inverse_deviation: &mut [f32], x: &[f32],
-        residual: Option<&[f32]>, gamma: &[f32], beta: &[f32], eps: f32, scratch: &mut [f32],
+        isa, kind: NormKind, exact: &mut [f32], rounded: &mut [f32], normalized: RowsMut, inverse_deviation: &mut [f32],
+        x: &[f32], residual: Option<&[f32]>, gamma: &[f32], beta: Option<&[f32]>, eps: f32, scratch: &mut [f32],
     ) = forward_rows;
     fn backward(
-        isa, exact: &mut [f32], rounded: &mut [f32], d_y: &[f32], other: Option<&[f32]>, normalized: Rows,
-        inverse_deviation: &[f32], gamma: &[f32], scratch: &mut [f32],
+        isa, kind: NormKind, exact: &mut [f32], rounded: &mut [f32], d_y: &[f32], other: Option<&[f32]>,
+        normalized: Rows, inverse_deviation: &[f32], gamma: &[f32], scratch: &mut [f32],
     ) = backward_rows;
 }
 

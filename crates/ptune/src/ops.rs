@@ -2,7 +2,8 @@
 //!
 //! | file | operations on |
 //! |---|---|
-//! | `layers.rs` | linear layers, norms, activations of a model |
+//! | `layers.rs` | linear layers, activations and gates of a model |
+//! | `norm.rs`, `rotary.rs` | its norms; queries and keys turned by their positions |
 //! | `embedding.rs` | the embedding layer, and rows: gather, scatter, add |
 //! | `attention.rs` | attention |
 //! | `dropout.rs` | what a model drops while it trains |
@@ -24,7 +25,9 @@ mod encoder;
 mod layers;
 mod loss;
 mod low_rank;
+mod norm;
 mod parts;
+mod rotary;
 mod weights;
 
 pub(crate) use attention::AttentionGradients;
@@ -33,12 +36,14 @@ pub use dropout::Dropout;
 pub(crate) use embedding::EmbeddingTables;
 pub use encoder::LstmSaved;
 pub(crate) use layers::Hidden;
-pub use layers::{LayerNorm, Linear, NormSaved};
+pub use layers::Linear;
 pub(crate) use loss::LogProbabilitiesSaved;
 pub use loss::LossSaved;
 pub(crate) use low_rank::LowRank;
+pub use norm::{Norm, NormSaved};
 pub(crate) use parts::Part;
-pub use ptune_kernels::{Activation, Span};
+pub use ptune_kernels::{Activation, NormKind, Span};
+pub use rotary::Rotary;
 
 /// The rows of a batch: what stands in each, where it stands, and which rows see which. Made once a batch.
 #[derive(Clone, Debug, Default)]

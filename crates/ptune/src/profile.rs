@@ -23,9 +23,11 @@ pub enum Operation {
     Attention,
     /// The gradients of queries, keys and values.
     AttentionBackward,
-    /// Layer norms, forward and backward.
+    /// Norms, forward and backward.
     Norms,
-    /// Activations, forward and backward.
+    /// Queries and keys turned by their positions, forward and backward.
+    Rotary,
+    /// Activations and gates, forward and backward.
     Activations,
     /// Word, position and token-type embedding, forward and backward.
     Embedding,
@@ -45,13 +47,14 @@ pub enum Operation {
 
 impl Operation {
     /// All kinds, in the order of a report.
-    pub const ALL: [Operation; 14] = [
+    pub const ALL: [Operation; 15] = [
         Operation::Products,
         Operation::ProductsBackward,
         Operation::ProductsWeight,
         Operation::Attention,
         Operation::AttentionBackward,
         Operation::Norms,
+        Operation::Rotary,
         Operation::Activations,
         Operation::Embedding,
         Operation::Dropout,
@@ -71,6 +74,7 @@ impl Operation {
             Operation::Attention => "attention",
             Operation::AttentionBackward => "attention_backward",
             Operation::Norms => "norms",
+            Operation::Rotary => "rotary",
             Operation::Activations => "activations",
             Operation::Embedding => "embedding",
             Operation::Dropout => "dropout",

@@ -88,7 +88,8 @@ fn encode(case: &Case, template: &Template, tokenizer: &Tokenizer, spec: &ModelS
     let max_tokens = case.json["max_tokens"].as_u64().unwrap_or(512) as usize;
     let special = tokenizer.special();
     let around = |token: Option<u32>| if spec.enclosed { vec![token.expect("a special token")] } else { Vec::new() };
-    let (start, end) = (around(special.cls), around(special.sep));
+    let start = if spec.begins { tokenizer.beginning().to_vec() } else { around(special.cls) };
+    let end = around(special.sep);
     let form = RowForm { max_tokens, start, end, answer: head.answer_form(spec.causal) };
     let encoder = Encoder::new(template, tokenizer, form).expect("a template that encodes");
     let file: Arc<Path> = Path::new("case.json").into();
@@ -454,6 +455,76 @@ fn roberta_lstm_full() {
 #[test]
 fn roberta_mlp_full() {
     check_full("roberta_mlp");
+}
+
+#[test]
+fn llama_mlp() {
+    check("llama_mlp");
+}
+
+#[test]
+fn llama_embedding() {
+    check("llama_embedding");
+}
+
+#[test]
+fn mistral_embedding() {
+    check("mistral_embedding");
+}
+
+#[test]
+fn qwen2_embedding() {
+    check("qwen2_embedding");
+}
+
+#[test]
+fn qwen3_embedding() {
+    check("qwen3_embedding");
+}
+
+#[test]
+fn neox_embedding() {
+    check("neox_embedding");
+}
+
+#[test]
+fn neox_mlp() {
+    check("neox_mlp");
+}
+
+#[test]
+fn modernbert_embedding() {
+    check("modernbert_embedding");
+}
+
+#[test]
+fn modernbert_mlp() {
+    check("modernbert_mlp");
+}
+
+#[test]
+fn llama_mlp_full() {
+    check_full("llama_mlp");
+}
+
+#[test]
+fn qwen3_embedding_full() {
+    check_full("qwen3_embedding");
+}
+
+#[test]
+fn neox_embedding_full() {
+    check_full("neox_embedding");
+}
+
+#[test]
+fn modernbert_embedding_full() {
+    check_full("modernbert_embedding");
+}
+
+#[test]
+fn modernbert_mlp_full() {
+    check_full("modernbert_mlp");
 }
 
 #[test]

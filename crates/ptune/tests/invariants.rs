@@ -17,8 +17,21 @@ use ptune_kernels::{Context, Isa};
 const PROMPT_ROWS: u32 = 6;
 
 /// Golden cases with a model of each family, of several blocks.
-const FAMILIES: [&str; 7] =
-    ["lstm_uneven", "roberta_lstm", "gpt2_mlp", "albert_lstm", "electra_mlp", "distilbert_mlp", "xlmr_lstm"];
+const FAMILIES: [&str; 13] = [
+    "lstm_uneven",
+    "roberta_lstm",
+    "gpt2_mlp",
+    "albert_lstm",
+    "electra_mlp",
+    "distilbert_mlp",
+    "xlmr_lstm",
+    "llama_mlp",
+    "mistral_embedding",
+    "qwen2_embedding",
+    "qwen3_embedding",
+    "neox_embedding",
+    "modernbert_embedding",
+];
 
 fn model_directory(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case).join("model")

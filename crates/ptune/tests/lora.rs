@@ -17,8 +17,18 @@ use ptune_kernels::{Context, Isa};
 use serde_json::Value;
 
 const HEAD: Head = Head::Vocabulary { candidates: None, restrict_loss: false };
-/// Golden cases with a model of each family.
-const FAMILIES: [&str; 3] = ["lstm_uneven", "roberta_lstm", "gpt2_lstm"];
+/// Golden cases with models of every kind: norms behind and in front, shared layers, fused and gated ones, turned and
+/// normed heads.
+const FAMILIES: [&str; 8] = [
+    "lstm_uneven",
+    "roberta_lstm",
+    "gpt2_lstm",
+    "albert_lstm",
+    "llama_mlp",
+    "neox_mlp",
+    "qwen3_embedding",
+    "modernbert_mlp",
+];
 /// As in `golden.rs`.
 const LIMIT: f64 = 1e-4;
 

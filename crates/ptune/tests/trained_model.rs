@@ -20,10 +20,23 @@ use ptune_kernels::{Context, Isa};
 const PROMPT_ROWS: usize = 4;
 const HEAD: Head = Head::Vocabulary { candidates: None, restrict_loss: false };
 /// Golden cases with a model of each family.
-const FAMILIES: [&str; 7] =
-    ["lstm_uneven", "roberta_lstm", "gpt2_lstm", "albert_lstm", "electra_mlp", "distilbert_mlp", "xlmr_lstm"];
+const FAMILIES: [&str; 13] = [
+    "lstm_uneven",
+    "roberta_lstm",
+    "gpt2_lstm",
+    "albert_lstm",
+    "electra_mlp",
+    "distilbert_mlp",
+    "xlmr_lstm",
+    "llama_mlp",
+    "mistral_embedding",
+    "qwen2_embedding",
+    "qwen3_embedding",
+    "neox_embedding",
+    "modernbert_embedding",
+];
 /// How the names of the tensors begin that only a language-model head has.
-const HEADS: [&str; 5] = ["cls.", "lm_head", "predictions.", "generator_", "vocab_"];
+const HEADS: [&str; 8] = ["cls.", "lm_head", "predictions.", "generator_", "vocab_", "embed_out", "head.", "decoder."];
 
 fn load(family: &str, device: &Device, gradients: Gradients) -> Model {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family).join("model");

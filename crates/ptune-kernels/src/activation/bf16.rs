@@ -81,13 +81,17 @@ bf16_shells! {
 fn forward_all<B: Bf16>(b: B, y: &mut [f32], x: &[f32], kind: Activation) {
     let (s, half) = (b.f32(), <B::F32 as Simd>::LANES / 2);
     for (y, x) in y.chunks_mut(half).zip(x.chunks(half)) {
-        let x = b.load_widened(x);
-        let v = match kind {
-            Activation::Gelu => s.mul(x, step(s, x, &GELU)),
-            Activation::GeluTanh => s.mul(x, step(s, x, &GELU_TANH)),
-            Activation::Relu | Activation::Tanh => value(s, x, kind),
-        };
-        b.store_rounded(v, y, 2 * y.len());
+        b.store_rounded(narrow_value(s, b.load_widened(x), kind), y, 2 * y.len());
+    }
+}
+
+/// `kind(x)` for a result in bf16.
+#[inline(always)]
+pub(crate) fn narrow_value<S: Simd>(s: S, x: S::V, kind: Activation) -> S::V {
+    match kind {
+        Activation::Gelu => s.mul(x, step(s, x, &GELU)),
+        Activation::GeluTanh => s.mul(x, step(s, x, &GELU_TANH)),
+        Activation::Relu | Activation::Tanh | Activation::Silu => value(s, x, kind),
     }
 }
 
@@ -95,13 +99,18 @@ fn forward_all<B: Bf16>(b: B, y: &mut [f32], x: &[f32], kind: Activation) {
 fn backward_all<B: Bf16>(b: B, d: &mut [f32], x: &[f32], kind: Activation) {
     let (s, half) = (b.f32(), <B::F32 as Simd>::LANES / 2);
     for (d, x) in d.chunks_mut(half).zip(x.chunks(half)) {
-        let x = b.load_widened(x);
-        let slope = match kind {
-            Activation::Gelu => step(s, x, &GELU_SLOPE),
-            Activation::GeluTanh => step(s, x, &GELU_TANH_SLOPE),
-            Activation::Relu | Activation::Tanh => slope(s, x, kind),
-        };
+        let slope = narrow_slope(s, b.load_widened(x), kind);
         b.store_rounded(s.mul(b.load_widened(d), slope), d, 2 * d.len());
+    }
+}
+
+/// `kind'(x)` for a result in bf16.
+#[inline(always)]
+pub(crate) fn narrow_slope<S: Simd>(s: S, x: S::V, kind: Activation) -> S::V {
+    match kind {
+        Activation::Gelu => step(s, x, &GELU_SLOPE),
+        Activation::GeluTanh => step(s, x, &GELU_TANH_SLOPE),
+        Activation::Relu | Activation::Tanh | Activation::Silu => slope(s, x, kind),
     }
 }
 

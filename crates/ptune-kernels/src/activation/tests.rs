@@ -5,11 +5,12 @@ use crate::math::tests::erf_f64;
 use crate::rows::{round_rows, widen_rows};
 use crate::testing::{assert_close, central_differences, numbers, on_every_isa, wide};
 
-const KINDS: [Activation; 4] = [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Tanh];
+pub(crate) const KINDS: [Activation; 5] =
+    [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Tanh, Activation::Silu];
 /// Zero, one, and around one, two and three vectors of 8 and 16 lanes; more than one work item.
-const SIZES: [usize; 10] = [0, 1, 7, 8, 9, 15, 17, 26, 50, 40_000];
+pub(crate) const SIZES: [usize; 10] = [0, 1, 7, 8, 9, 15, 17, 26, 50, 40_000];
 
-fn twin(x: f64, kind: Activation) -> f64 {
+pub(crate) fn twin(x: f64, kind: Activation) -> f64 {
     match kind {
         Activation::Gelu => x * 0.5 * (1.0 + erf_f64(x / 2f64.sqrt())),
         Activation::GeluTanh => {
@@ -17,11 +18,12 @@ fn twin(x: f64, kind: Activation) -> f64 {
         }
         Activation::Relu => x.max(0.0),
         Activation::Tanh => x.tanh(),
+        Activation::Silu => x / (1.0 + (-x).exp()),
     }
 }
 
 /// Over -7..7, the first near zero: limits are relative to the largest result, which must not be a vanishing slope.
-fn inputs(size: usize) -> Vec<f32> {
+pub(crate) fn inputs(size: usize) -> Vec<f32> {
     let mut x: Vec<f32> = numbers(size, 1).iter().map(|x| x * 7.0).collect();
     x.iter_mut().take(1).for_each(|x| *x = 0.3);
     x
@@ -57,7 +59,7 @@ fn backward_equals_central_differences() {
 }
 
 /// `f(pairs of x)` as numbers.
-fn in_bf16(ctx: &Context, x: &[f32], f: impl Fn(&mut [f32])) -> Vec<f32> {
+pub(crate) fn in_bf16(ctx: &Context, x: &[f32], f: impl FnOnce(&mut [f32])) -> Vec<f32> {
     let mut pairs = vec![f32::NAN; x.len().div_ceil(2)];
     round_rows(ctx, &mut pairs, x, x.len());
     f(&mut pairs);
@@ -67,7 +69,7 @@ fn in_bf16(ctx: &Context, x: &[f32], f: impl Fn(&mut [f32])) -> Vec<f32> {
 }
 
 /// Within the rounding of the result, at most 2^-8 of it, and the error of the cheaper formulas.
-fn assert_close_bf16(what: &str, got: &[f32], want: &[f64]) {
+pub(crate) fn assert_close_bf16(what: &str, got: &[f32], want: &[f64]) {
     for (got, want) in got.iter().zip(want) {
         let error = (f64::from(*got) - want).abs();
         assert!(error <= 0.0039063 * want.abs() + 1e-4, "{what}: got {got}, want {want}");

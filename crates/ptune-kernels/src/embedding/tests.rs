@@ -12,7 +12,7 @@ const PROMPT_ROWS: usize = 4;
 const IDS: [u32; 9] = [99, 4, 0, 99, 99, 4, 2, 1, 99];
 const POSITIONS: [u32; 9] = [0, 1, 2, 0, 1, 2, 3, 4, 5];
 
-/// The naive twin of [`embed`].
+/// The naive twin of [`embed`]; an empty table is none.
 fn embed_f64(words: &[f32], table: &[f32], token_type: &[f32], prompt: &[f64], width: usize) -> Vec<f64> {
     let mut y = vec![0.0; 9 * width];
     for (row, y) in y.chunks_mut(width).enumerate() {
@@ -22,7 +22,7 @@ fn embed_f64(words: &[f32], table: &[f32], token_type: &[f32], prompt: &[f64], w
                 Some(p) => prompt[p * width + i],
                 None => f64::from(words[IDS[row] as usize * width + i]),
             };
-            let position = f64::from(table[POSITIONS[row] as usize * width + i]);
+            let position = table.get(POSITIONS[row] as usize * width + i).map_or(0.0, |p| f64::from(*p));
             y[i] = word + position + token_type.get(i).map_or(0.0, |t| f64::from(*t));
         }
     }
@@ -32,13 +32,16 @@ fn embed_f64(words: &[f32], table: &[f32], token_type: &[f32], prompt: &[f64], w
 #[test]
 fn embed_replaces_the_word_rows_of_pseudo_tokens() {
     for width in WIDTHS {
-        let (words, table, prompt) = (numbers(5 * width, 1), numbers(6 * width, 2), numbers(PROMPT_ROWS * width, 3));
-        for token_type in [vec![], numbers(width, 4)] {
-            let want = embed_f64(&words, &table, &token_type, &wide(&prompt), width);
+        let (words, prompt) = (numbers(5 * width, 1), numbers(PROMPT_ROWS * width, 3));
+        let tables = [vec![], numbers(6 * width, 2)];
+        let token_types = [vec![], numbers(width, 4)];
+        for (table, token_type) in tables.iter().flat_map(|t| token_types.iter().map(move |other| (t, other))) {
+            let want = embed_f64(&words, table, token_type, &wide(&prompt), width);
+            let positions = (!table.is_empty()).then_some((&POSITIONS[..], table.as_slice()));
             let token_type = (!token_type.is_empty()).then_some(token_type.as_slice());
             let kernel = |ctx: &Context| {
                 let mut y = vec![9.0; 9 * width];
-                embed(ctx, &mut y, &IDS, &words, &POSITIONS, &table, token_type, &PSEUDO, &prompt, width);
+                embed(ctx, &mut y, &IDS, &words, positions, token_type, &PSEUDO, &prompt, width);
                 y
             };
             on_every_isa(kernel, |name, y| assert_close(name, y, &want, 2e-7));
@@ -133,7 +136,7 @@ fn many_rows_are_cut_into_items_and_still_meet_their_pseudo_tokens() {
         .collect();
     let kernel = |ctx: &Context| {
         let mut y = vec![9.0; rows * width];
-        embed(ctx, &mut y, &ids, &words, &ids, &zeros, None, &pseudo, &prompt, width);
+        embed(ctx, &mut y, &ids, &words, Some((&ids, &zeros)), None, &pseudo, &prompt, width);
         y
     };
     on_every_isa(kernel, |name, y| assert_close(name, y, &want, 0.0));
@@ -187,7 +190,7 @@ fn sums_of_columns_and_of_slices() {
 #[test]
 fn no_rows_and_no_pseudo_tokens() {
     let ctx = Context::new(crate::Isa::detect(), 2);
-    embed(&ctx, &mut [], &[], &[], &[], &[], None, &[], &[], 8);
+    embed(&ctx, &mut [], &[], &[], Some((&[], &[])), None, &[], &[], 8);
     let mut d_prompt = [9.0; 8];
     embed_backward_prompt(&ctx, &mut d_prompt, &[], &[], 8);
     assert_eq!(d_prompt, [0.0; 8]);

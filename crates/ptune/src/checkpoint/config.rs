@@ -24,6 +24,8 @@ const SHOWN_CHARACTERS: usize = 60;
 pub struct Config {
     file: PathBuf,
     values: Map<String, Value>,
+    /// What messages put before a key: the object that it stands in.
+    prefix: String,
 }
 
 impl Config {
@@ -37,7 +39,7 @@ impl Config {
             return Err(Error::file(file, "is empty; a JSON object was expected"));
         }
         match serde_json::from_str(&text) {
-            Ok(Value::Object(values)) => Ok(Config { file: file.into(), values }),
+            Ok(Value::Object(values)) => Ok(Config { file: file.into(), values, prefix: String::new() }),
             Ok(_) => Err(Error::file(file, "is not a JSON object ({\"key\": value, ...})")),
             Err(wrong) => Err(Error::line(file, wrong.line().max(1), format!("not valid JSON: {wrong}"))),
         }
@@ -46,6 +48,20 @@ impl Config {
     /// The file it was read from.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// An object within this one; empty where it is absent.
+    ///
+    /// # Errors
+    /// When it is there and no object.
+    pub fn object(&self, key: &str) -> Result<Config> {
+        let values = self.typed(key, "an object", Value::as_object)?.cloned().unwrap_or_default();
+        Ok(Config { file: self.file.clone(), values, prefix: format!("{}{key}.", self.prefix) })
+    }
+
+    /// Whether a key is there, be it with `null`: not the same where a family's default is another value.
+    pub fn mentions(&self, key: &str) -> bool {
+        self.values.contains_key(key)
     }
 
     /// Whether a key has a value other than `null`.
@@ -155,7 +171,7 @@ impl Config {
 
     /// An error about a key of this file, for the checks of a model family.
     pub fn error(&self, key: &str, message: impl Into<String>) -> Error {
-        Error::key(&self.file, key, message)
+        Error::key(&self.file, &format!("{}{key}", self.prefix), message)
     }
 
     /// A value that is there and not `null`.

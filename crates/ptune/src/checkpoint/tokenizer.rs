@@ -12,10 +12,11 @@
 //!
 //! The padding, truncation and BPE dropout that a file may store are switched off, and the names of special tokens
 //! inside a text are text: `"[MASK]"` in someone's data never becomes the mask token. Special tokens around a text are
-//! the caller's business, so the file's post-processor is not used.
+//! the caller's business: the file's post-processor is only asked what it puts in front ([`Tokenizer::beginning`]).
 //!
 //! Not read: SentencePiece's `.model`; transformers converts it.
 
+mod beginning;
 mod bytes;
 mod contained;
 mod kind;
@@ -34,6 +35,7 @@ use tokenizers::{
     Decoder, Model, OffsetReferential, OffsetType, PostProcessorWrapper, PreTokenizedString, PreTokenizer,
 };
 
+use self::beginning::beginning;
 use self::contained::contained;
 use self::kind::{Kind, METASPACE};
 use self::limits::LARGEST_TEXT;
@@ -74,6 +76,7 @@ pub struct Tokenizer {
     /// The most by which its normalisers can multiply a text.
     growth: u64,
     special: SpecialTokens,
+    beginning: Vec<u32>,
     vocab_size: usize,
 }
 
@@ -111,7 +114,6 @@ impl Tokenizer {
     ) -> Result<Tokenizer> {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| Error::file(&file, e.to_string()))?;
-        inner.with_post_processor(None::<PostProcessorWrapper>);
         inner.set_encode_special_tokens(true);
         if let ModelWrapper::BPE(bpe) = inner.get_model()
             && bpe.dropout.is_some()
@@ -126,8 +128,10 @@ impl Tokenizer {
         }
         let mut special = SpecialTokens::find(settings, |name| inner.token_to_id(name));
         special.unk = special.unk.or_else(|| model_unk(inner.get_model()));
+        let beginning = beginning(inner.get_post_processor(), settings, &special).map_err(|e| Error::file(&file, e))?;
+        inner.with_post_processor(None::<PostProcessorWrapper>);
         let kind = Kind::of(&inner).map_err(|e| Error::file(&file, e))?;
-        Ok(Tokenizer { file, inner, kind, growth, special, vocab_size })
+        Ok(Tokenizer { file, inner, kind, growth, special, beginning, vocab_size })
     }
 
     /// Token ids of `text`; its own leading and trailing white space is dropped, `glue` says what stands before it.
@@ -220,6 +224,11 @@ impl Tokenizer {
     /// Ids of the special tokens.
     pub fn special(&self) -> &SpecialTokens {
         &self.special
+    }
+
+    /// What the tokenizer puts in front of every text, as `<s>`; often nothing.
+    pub fn beginning(&self) -> &[u32] {
+        &self.beginning
     }
 
     /// Id of the mask token.

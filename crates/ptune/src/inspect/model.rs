@@ -176,7 +176,8 @@ impl ModelParameters {
 /// Tensors, or the names in front of `.weight` and `.bias`.
 fn layers_of_embeddings(spec: &ModelSpec) -> Vec<&str> {
     let part = &spec.embeddings;
-    let mut names = vec![part.words.as_str(), &part.position_table];
+    let mut names = vec![part.words.as_str()];
+    names.extend(part.position_table.as_deref());
     names.extend(part.token_types.as_ref().map(|(name, _)| name.as_str()));
     names.extend(part.norm.as_ref().map(|norm| norm.name.as_str()));
     names.extend(part.projection.as_ref().map(|linear| linear.name.as_str()));

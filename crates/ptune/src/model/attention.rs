@@ -1,14 +1,19 @@
-//! Multi-head attention: `out = output(softmax(scale q k^T) v)`, each row over the rows that it sees.
+//! Multi-head attention: `out = output(softmax(scale q k^T) v)`, each row over the rows that it sees. What may happen to
+//! queries and keys before, by head and by position, is in `heads.rs`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use ptune_kernels::{AttentionShape, Dtype};
 
+use super::heads::Heads;
 use super::layer::Linear;
 use super::load::Loader;
 use super::lora::{Additions, Projection};
 use super::past::BlockPast;
 use super::spec::AttentionSpec;
 use crate::Result;
-use crate::ops::{self, AttentionGradients, KeysValues, Layout};
+use crate::ops::{self, AttentionGradients, KeysValues, Layout, NormSaved, Rotary};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
@@ -16,6 +21,8 @@ pub(super) struct Attention {
     shape: AttentionShape,
     query: Linear,
     key: Linear,
+    query_heads: Heads,
+    key_heads: Heads,
     value: Linear,
     output: Linear,
 }
@@ -23,6 +30,8 @@ pub(super) struct Attention {
 /// What the backward needs.
 pub(super) struct AttentionSaved {
     rows: ops::AttentionSaved,
+    /// Of the norms over the heads of queries and keys.
+    norms: [Option<NormSaved>; 2],
     /// The input of the output projection, where that is trained.
     heads: Option<Tensor>,
 }
@@ -47,22 +56,19 @@ pub(super) fn attention_dtype(device: &Device, head_dim: usize) -> Dtype {
 }
 
 impl Attention {
-    pub(super) fn load(loader: &mut Loader<'_>, spec: &AttentionSpec) -> Result<Self> {
+    pub(super) fn load(loader: &mut Loader<'_>, spec: &AttentionSpec, rotary: Option<Arc<Rotary>>) -> Result<Self> {
         let shape = AttentionShape {
             heads: spec.heads,
             kv_heads: spec.kv_heads,
             head_dim: spec.head_dim,
             scale: spec.scale,
             causal: spec.causal,
-            window: None,
+            window: spec.window,
         };
-        Ok(Attention {
-            shape,
-            query: loader.linear(&spec.query)?,
-            key: loader.linear(&spec.key)?,
-            value: loader.linear(&spec.value)?,
-            output: loader.linear(&spec.output)?,
-        })
+        let (query, key) = (loader.linear(&spec.query)?, loader.linear(&spec.key)?);
+        let (value, output) = (loader.linear(&spec.value)?, loader.linear(&spec.output)?);
+        let [query_heads, key_heads] = Heads::load(loader, spec, rotary)?;
+        Ok(Attention { shape, query, key, query_heads, key_heads, value, output })
     }
 
     /// `x [rows, hidden]`; queries `x_queries [queries, hidden]` stand in the rows `query_rows` -> `[queries, hidden]`.
@@ -77,11 +83,13 @@ impl Attention {
         layout: &Layout,
         query_rows: &[u32],
     ) -> (Tensor, AttentionSaved) {
-        let q = self.project(device, &self.query, x_queries);
-        let (k, v) = (self.project(device, &self.key, x), self.project(device, &self.value, x));
+        let q = self.project(device, &self.query, x_queries, self.query_heads.reads_exact());
+        let (q, q_norm) = self.query_heads.forward(device, q, &positions_of(layout, query_rows));
+        let (kv, k_norm) = self.project_keys_values(device, x, layout);
+        let (k, v) = (kv.k, kv.v);
         let (heads, rows) = device.attention((q, k, v), past, layout, query_rows, &self.shape, layer as u32);
         let y = self.output.forward(device, &heads);
-        (y, AttentionSaved { rows, heads: self.output.needs_input().then_some(heads) })
+        (y, AttentionSaved { rows, norms: [q_norm, k_norm], heads: self.output.needs_input().then_some(heads) })
     }
 
     /// The gradients of `x_queries [queries, hidden]` and of `x` through keys and values, the latter only at
@@ -101,8 +109,12 @@ impl Attention {
         let back = if self.is_narrow(device) { Linear::backward_narrow } else { Linear::backward };
         let d_heads = back(&self.output, device, d_out, saved.heads.as_ref(), parameters);
         let (shape, layer) = (&self.shape, layer as u32);
-        let AttentionGradients { d_q, mut d_k, mut d_v, d_past } =
+        let AttentionGradients { d_q, d_k, mut d_v, d_past } =
             device.attention_backward(&d_heads, &saved.rows, past.rows, past.trained, layout, query_rows, shape, layer);
+        let [q_norm, k_norm] = saved.norms.each_ref().map(Option::as_ref);
+        let at = positions_of(layout, query_rows);
+        let d_q = self.query_heads.backward(device, d_q, &at, q_norm, parameters);
+        let mut d_k = self.key_heads.backward(device, d_k, &layout.positions, k_norm, parameters);
         let x = inputs.map(|inputs| &inputs.x);
         let x_queries = inputs.map(|inputs| inputs.queries.as_ref().unwrap_or(&inputs.x));
         self.query.backward_weight(device, &d_q, x_queries, parameters);
@@ -121,12 +133,19 @@ impl Attention {
     }
 
     /// The keys and values of `x [rows, hidden]` alone.
-    pub(super) fn keys_values(&self, device: &Device, x: &Tensor) -> KeysValues {
-        KeysValues { k: self.project(device, &self.key, x), v: self.project(device, &self.value, x) }
+    pub(super) fn keys_values(&self, device: &Device, x: &Tensor, layout: &Layout) -> KeysValues {
+        self.project_keys_values(device, x, layout).0
     }
 
-    fn project(&self, device: &Device, layer: &Linear, x: &Tensor) -> Tensor {
-        if self.is_narrow(device) { layer.forward_narrow(device, x) } else { layer.forward(device, x) }
+    fn project_keys_values(&self, device: &Device, x: &Tensor, layout: &Layout) -> (KeysValues, Option<NormSaved>) {
+        let k = self.project(device, &self.key, x, self.key_heads.reads_exact());
+        let (k, norm) = self.key_heads.forward(device, k, &layout.positions);
+        (KeysValues { k, v: self.project(device, &self.value, x, false) }, norm)
+    }
+
+    /// `exact` asks for f32 whatever the attention reads.
+    fn project(&self, device: &Device, layer: &Linear, x: &Tensor, exact: bool) -> Tensor {
+        if self.is_narrow(device) && !exact { layer.forward_narrow(device, x) } else { layer.forward(device, x) }
     }
 
     /// Whether queries, keys and values are bf16.
@@ -137,6 +156,9 @@ impl Attention {
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
         for layer in [&mut self.query, &mut self.key, &mut self.value, &mut self.output] {
             layer.repack(device, parameters);
+        }
+        for heads in [&mut self.query_heads, &mut self.key_heads] {
+            heads.repack(device, parameters);
         }
     }
 
@@ -152,4 +174,12 @@ impl Attention {
         additions.add(Projection::Value, &mut self.value, &spec.value)?;
         additions.add(Projection::Output, &mut self.output, &spec.output)
     }
+}
+
+/// The positions of the rows that have a query.
+fn positions_of<'a>(layout: &'a Layout, query_rows: &[u32]) -> Cow<'a, [u32]> {
+    if query_rows.len() == layout.rows() {
+        return Cow::Borrowed(&layout.positions);
+    }
+    query_rows.iter().map(|row| layout.positions[*row as usize]).collect()
 }

@@ -5,8 +5,10 @@
 //! rows alone. What attention and MLP add to the residual goes through dropout, when the batch asks for it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::attention::{Attention, AttentionInputs, AttentionSaved};
+use super::embedding::normed_backward;
 use super::layer::Norm;
 use super::load::Loader;
 use super::lora::Additions;
@@ -14,7 +16,7 @@ use super::mlp::{Mlp, MlpSaved};
 use super::past::BlockPast;
 use super::spec::{BlockSpec, Join};
 use crate::Result;
-use crate::ops::{Hidden, KeysValues, Layout, NormSaved};
+use crate::ops::{Hidden, KeysValues, Layout, NormSaved, Rotary};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
@@ -23,7 +25,7 @@ pub(super) struct Block {
     /// Its places among the model's parameters: none of a frozen one without low-rank additions.
     parameters: Range<usize>,
     attention: Attention,
-    attention_norm: Norm,
+    attention_norm: Option<Norm>,
     mlp: Mlp,
     mlp_norm: Norm,
 }
@@ -33,7 +35,7 @@ pub(super) struct BlockSaved {
     attention: AttentionSaved,
     /// Where a projection is trained.
     inputs: Option<AttentionInputs>,
-    attention_norm: NormSaved,
+    attention_norm: Option<NormSaved>,
     mlp: MlpSaved,
     mlp_norm: NormSaved,
     /// The rows that were computed; `None` for all.
@@ -47,13 +49,19 @@ impl BlockSaved {
 }
 
 impl Block {
-    pub(super) fn load(loader: &mut Loader<'_>, spec: &BlockSpec, hidden: usize) -> Result<Self> {
+    /// `rotary` is that of its spec.
+    pub(super) fn load(
+        loader: &mut Loader<'_>,
+        spec: &BlockSpec,
+        hidden: usize,
+        rotary: Option<Arc<Rotary>>,
+    ) -> Result<Self> {
         let first = loader.parameters.len();
         let mut block = Block {
             join: spec.join,
             parameters: first..first,
-            attention: Attention::load(loader, &spec.attention)?,
-            attention_norm: loader.norm(&spec.attention_norm, hidden)?,
+            attention: Attention::load(loader, &spec.attention, rotary)?,
+            attention_norm: spec.attention_norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?,
             mlp: Mlp::load(loader, &spec.mlp)?,
             mlp_norm: loader.norm(&spec.mlp_norm, hidden)?,
         };
@@ -82,8 +90,7 @@ impl Block {
                 let (mut a, attention) =
                     self.attention.forward(device, layer, x.factor(), x_queries.factor(), past, layout, query_rows);
                 device.dropout(&mut a, query_rows, layout, sites[0]);
-                let (h, attention_norm) = self.attention_norm.forward(device, &a, Some(&x_queries.exact));
-                drop(a);
+                let (h, attention_norm) = added_and_normed(device, a, &x_queries.exact, self.attention_norm.as_ref());
                 let inputs = self.attention.needs_inputs().then(|| {
                     let queries = chosen.map(Hidden::into_factor);
                     AttentionInputs { x: x.into_factor(), queries }
@@ -95,18 +102,20 @@ impl Block {
                 let queries = queries.map(<[u32]>::to_vec);
                 (y, BlockSaved { attention, inputs, attention_norm, mlp, mlp_norm, queries })
             }
-            Join::Pre => {
+            Join::Pre | Join::Parallel => {
                 let x = x.exact;
                 let gathered = |x: &Tensor| queries.map(|rows| device.gather_rows(x, rows));
-                let (n, attention_norm) = self.attention_norm.forward_narrow(device, &x);
+                let (n, attention_norm) = normed_narrow(device, &x, self.attention_norm.as_ref());
                 let n_chosen = gathered(&n);
                 let n_queries = n_chosen.as_ref().unwrap_or(&n);
                 let (mut h, attention) = self.attention.forward(device, layer, &n, n_queries, past, layout, query_rows);
                 device.dropout(&mut h, query_rows, layout, sites[0]);
-                device.add(&mut h, gathered(&x).as_ref().unwrap_or(&x));
-                drop(x);
+                let x = gathered(&x).unwrap_or(x);
+                device.add(&mut h, &x);
                 let inputs = self.attention.needs_inputs().then_some(AttentionInputs { x: n, queries: n_chosen });
-                let (n, mlp_norm) = self.mlp_norm.forward_narrow(device, &h);
+                let beside = self.join == Join::Parallel;
+                let (n, mlp_norm) = self.mlp_norm.forward_narrow(device, if beside { &x } else { &h });
+                drop(x);
                 let (mut y, mlp) = self.mlp.forward(device, &n);
                 device.dropout(&mut y, query_rows, layout, sites[1]);
                 device.add(&mut y, &h);
@@ -157,37 +166,45 @@ impl Block {
                 device.add(&mut d_h, &d_m.exact);
                 drop(d_m);
                 // The gradient of the attention's output and of the residual x.
-                let d_a = self.attention_norm.backward(device, &d_h, None, &saved.attention_norm, parameters);
-                drop(d_h);
+                let (norm, saved_norm) = (self.attention_norm.as_ref(), saved.attention_norm.as_ref());
+                let d_a = normed_backward(device, d_h, saved_norm, norm, parameters);
                 let (gradients, d_past) = attention_backward(&d_a, parameters);
                 let Some((mut d_queries, mut d_x)) = gradients else { return (none(), d_past) };
                 device.add(&mut d_queries, &d_a.exact);
                 add_queries(device, &mut d_x, &d_queries, queries, wanted, layout.rows());
                 (d_x.into(), d_past)
             }
-            Join::Pre => {
+            Join::Pre | Join::Parallel => {
                 let d_n = mlp_backward(&d_y, parameters);
+                // Through the MLP and the residual: that of h, or of x.
                 let d_h = self.mlp_norm.backward(device, &d_n, Some(&d_y.exact), &saved.mlp_norm, parameters);
-                drop((d_n, d_y));
-                let (gradients, d_past) = attention_backward(&d_h, parameters);
+                drop(d_n);
+                let d_a = if self.join == Join::Parallel { &d_y } else { &d_h };
+                let (gradients, d_past) = attention_backward(d_a, parameters);
+                drop(d_y);
                 let Some((d_queries, mut d_n)) = gradients else { return (none(), d_past) };
                 add_queries(device, &mut d_n, &d_queries, queries, wanted, layout.rows());
                 drop(d_queries);
-                let chosen = wanted.map(|rows| device.gather_saved(&saved.attention_norm, rows));
-                let norm = chosen.as_ref().unwrap_or(&saved.attention_norm);
                 let residual = at_wanted(device, &d_h.exact, queries, wanted, layout.rows());
                 let residual = residual.as_ref().unwrap_or(&d_h.exact);
-                (self.attention_norm.backward(device, &d_n, Some(residual), norm, parameters), d_past)
+                let (Some(norm), Some(all)) = (&self.attention_norm, &saved.attention_norm) else {
+                    device.add(&mut d_n, residual);
+                    return (d_n.into(), d_past);
+                };
+                let chosen = wanted.map(|rows| device.gather_saved(all, rows));
+                let at_wanted = chosen.as_ref().unwrap_or(all);
+                (norm.backward(device, &d_n, Some(residual), at_wanted, parameters), d_past)
             }
         }
     }
 
     /// The keys and values of `x [rows, hidden]` alone.
-    pub(super) fn keys_values(&self, device: &Device, x: &Hidden) -> KeysValues {
-        match self.join {
-            Join::Post => self.attention.keys_values(device, x.factor()),
-            Join::Pre => self.attention.keys_values(device, &self.attention_norm.forward_narrow(device, &x.exact).0),
+    pub(super) fn keys_values(&self, device: &Device, x: &Hidden, layout: &Layout) -> KeysValues {
+        if self.join == Join::Post {
+            return self.attention.keys_values(device, x.factor(), layout);
         }
+        let (n, _) = normed_narrow(device, &x.exact, self.attention_norm.as_ref());
+        self.attention.keys_values(device, &n, layout)
     }
 
     /// Gives the linear layers their low-rank additions, which become its parameters.
@@ -218,10 +235,34 @@ impl Block {
 
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
         self.attention.repack(device, parameters);
-        self.attention_norm.repack(device, parameters);
+        if let Some(norm) = &mut self.attention_norm {
+            norm.repack(device, parameters);
+        }
         self.mlp.repack(device, parameters);
         self.mlp_norm.repack(device, parameters);
     }
+}
+
+/// The norm of `x + residual`, or the sum where there is no norm.
+fn added_and_normed(
+    device: &Device,
+    mut x: Tensor,
+    residual: &Tensor,
+    norm: Option<&Norm>,
+) -> (Hidden, Option<NormSaved>) {
+    let Some(norm) = norm else {
+        device.add(&mut x, residual);
+        return (x.into(), None);
+    };
+    let (y, saved) = norm.forward(device, &x, Some(residual));
+    (y, Some(saved))
+}
+
+/// The norm of `x`, or `x` itself, for products alone to read.
+fn normed_narrow(device: &Device, x: &Tensor, norm: Option<&Norm>) -> (Tensor, Option<NormSaved>) {
+    let Some(norm) = norm else { return (device.narrow_copy(x), None) };
+    let (y, saved) = norm.forward_narrow(device, x);
+    (y, Some(saved))
 }
 
 /// Dropout's names of what the attention and the MLP of a layer give; 0 is the embedding's.

@@ -15,7 +15,7 @@ const DROPOUT_SITE: u32 = 0;
 
 pub(super) struct Embedding {
     pub(super) words: Table,
-    positions: Table,
+    positions: Option<Table>,
     /// The entry of the position table for the first row of an example.
     first_position: usize,
     token_types: Option<Table>,
@@ -33,11 +33,12 @@ pub(super) struct EmbeddingSaved {
 impl Embedding {
     pub(super) fn load(loader: &mut Loader<'_>, spec: &ModelSpec) -> Result<Self> {
         let (names, width) = (&spec.embeddings, spec.embeddings.width);
-        let token_types = names.token_types.as_ref();
+        let (token_types, positions) = (names.token_types.as_ref(), names.position_table.as_ref());
+        let entries = names.first_position + spec.positions;
         Ok(Embedding {
             token_types: token_types.map(|(name, types)| loader.table(name, &[*types, width])).transpose()?,
             words: loader.table(&names.words, &[spec.vocabulary, width])?,
-            positions: loader.table(&names.position_table, &[names.first_position + spec.positions, width])?,
+            positions: positions.map(|name| loader.table(name, &[entries, width])).transpose()?,
             first_position: names.first_position,
             norm: names.norm.as_ref().map(|norm| loader.norm(norm, width)).transpose()?,
             projection: names.projection.as_ref().map(|projection| loader.linear(projection)).transpose()?,
@@ -55,7 +56,7 @@ impl Embedding {
     ) -> (Hidden, EmbeddingSaved) {
         let tables = EmbeddingTables {
             words: self.words.value(parameters),
-            positions: self.positions.value(parameters),
+            positions: self.positions.as_ref().map(|table| table.value(parameters)),
             first_position: self.first_position,
             token_types: self.token_types.as_ref().map(|table| table.value(parameters)),
         };
@@ -112,7 +113,7 @@ impl Embedding {
         if let Some(d_words) = self.words.gradient(parameters) {
             device.embed_backward_words_add(d_x, layout, d_words);
         }
-        if let Some(d_positions) = self.positions.gradient(parameters) {
+        if let Some(d_positions) = self.positions.as_ref().and_then(|table| table.gradient(parameters)) {
             device.embed_backward_positions(d_x, layout, self.first_position, d_positions);
         }
         if let Some(d_types) = self.token_types.as_ref().and_then(|table| table.gradient(parameters)) {

@@ -75,7 +75,7 @@ impl Sizes {
     }
 
     pub(super) fn norm(&self, name: impl Into<String>) -> NormSpec {
-        NormSpec { name: name.into(), eps: self.eps }
+        NormSpec::layer(name.into(), self.eps)
     }
 
     /// The block `at`.
@@ -90,13 +90,21 @@ impl Sizes {
                 head_dim: hidden / heads,
                 scale: 1.0 / ((hidden / heads) as f32).sqrt(),
                 causal,
+                window: None,
+                rotary: None,
+                head_norms: None,
                 query: linear(names.query, hidden, hidden),
                 key: linear(names.key, hidden, hidden),
                 value: linear(names.value, hidden, hidden),
                 output: linear(names.output, hidden, hidden),
             },
-            attention_norm: self.norm(format!("{at}.{}", names.attention_norm)),
-            mlp: MlpSpec { up: linear(names.up, inner, hidden), activation, down: linear(names.down, hidden, inner) },
+            attention_norm: Some(self.norm(format!("{at}.{}", names.attention_norm))),
+            mlp: MlpSpec {
+                gate: None,
+                up: linear(names.up, inner, hidden),
+                activation,
+                down: linear(names.down, hidden, inner),
+            },
             mlp_norm: self.norm(format!("{at}.{}", names.mlp_norm)),
         }
     }
@@ -113,7 +121,7 @@ impl Sizes {
         EmbeddingSpec {
             width,
             words: table("word_embeddings"),
-            position_table: table("position_embeddings"),
+            position_table: Some(table("position_embeddings")),
             first_position,
             token_types: token_types.map(|types| (table("token_type_embeddings"), types)),
             norm: Some(self.norm(format!("{model}.embeddings.LayerNorm"))),

@@ -35,19 +35,20 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     }
 
     let prefix = if weights.contains("transformer.wte.weight") { "transformer." } else { "" };
-    let norm = |name: &str| NormSpec { name: format!("{prefix}{name}"), eps };
+    let norm = |name: &str| NormSpec::layer(format!("{prefix}{name}"), eps);
     let layers = 0..config.usize_in("n_layer", 1..=MOST_LAYERS)?;
     Ok(ModelSpec {
         family: "gpt2",
         causal: true,
         enclosed: false,
+        begins: false,
         hidden,
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("n_positions")?,
         embeddings: EmbeddingSpec {
             width: hidden,
             words: format!("{prefix}wte.weight"),
-            position_table: format!("{prefix}wpe.weight"),
+            position_table: Some(format!("{prefix}wpe.weight")),
             first_position: 0,
             token_types: None,
             norm: None,
@@ -74,7 +75,7 @@ fn block(config: &Config, prefix: &str, i: usize, eps: f32) -> Result<BlockSpec>
         scale /= (i + 1) as f32;
     }
     let at = format!("{prefix}h.{i}");
-    let norm = |name: &str| NormSpec { name: format!("{at}.{name}"), eps };
+    let norm = |name: &str| NormSpec::layer(format!("{at}.{name}"), eps);
     let conv1d = |name: &str, outputs, inputs| part(format!("{at}.{name}"), outputs, inputs, 0, 1);
     let c_attn = |third| part(format!("{at}.attn.c_attn"), hidden, hidden, third, 3);
     Ok(BlockSpec {
@@ -85,13 +86,17 @@ fn block(config: &Config, prefix: &str, i: usize, eps: f32) -> Result<BlockSpec>
             head_dim,
             scale,
             causal: true,
+            window: None,
+            rotary: None,
+            head_norms: None,
             query: c_attn(0),
             key: c_attn(1),
             value: c_attn(2),
             output: conv1d("attn.c_proj", hidden, hidden),
         },
-        attention_norm: norm("ln_1"),
+        attention_norm: Some(norm("ln_1")),
         mlp: MlpSpec {
+            gate: None,
             up: conv1d("mlp.c_fc", inner, hidden),
             activation: activation_named(config, "activation_function")?,
             down: conv1d("mlp.c_proj", hidden, inner),
@@ -102,8 +107,8 @@ fn block(config: &Config, prefix: &str, i: usize, eps: f32) -> Result<BlockSpec>
 
 /// Part `index` of `parts` equally wide layers that one Conv1D holds.
 fn part(name: String, outputs: usize, inputs: usize, index: usize, parts: usize) -> LinearSpec {
-    let stored = Stored { transposed: true, outputs: parts * outputs, first: index * outputs };
-    LinearSpec { name, outputs, inputs, stored }
+    let stored = Stored { transposed: true, ..Stored::part(outputs, index * outputs, parts * outputs) };
+    LinearSpec { name, outputs, inputs, bias: true, stored }
 }
 
 /// The decoder's tensor, unless it is the word table.

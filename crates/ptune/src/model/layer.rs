@@ -10,11 +10,17 @@ use crate::ops::{Hidden, NormSaved};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
+/// The places of a trained layer's weight and bias among the model's parameters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trained {
+    pub(super) weight: usize,
+    pub(super) bias: Option<usize>,
+}
+
 /// `y = x W^T + b`, perhaps with a low-rank addition.
 pub(super) struct Linear {
     pub(super) packed: ops::Linear,
-    /// Weight and bias among the model's parameters.
-    pub(super) trained: Option<[usize; 2]>,
+    pub(super) trained: Option<Trained>,
     pub(super) low_rank: Option<LowRank>,
 }
 
@@ -94,9 +100,11 @@ impl Linear {
         parameters: &mut [Parameter],
     ) {
         let Some(x) = x else { return };
-        if let Some([weight, bias]) = self.trained {
+        if let Some(Trained { weight, bias }) = self.trained {
             device.linear_backward_weight(d_y, x, &mut parameters[weight].gradient);
-            device.column_sums(d_y, &mut parameters[bias].gradient);
+            if let Some(bias) = bias {
+                device.column_sums(d_y, &mut parameters[bias].gradient);
+            }
         }
         if let Some(low_rank) = &self.low_rank {
             low_rank.backward_weight(device, d_y, x, parameters);
@@ -105,8 +113,9 @@ impl Linear {
 
     /// Takes over what the optimiser made of its parameters.
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
-        if let Some([weight, bias]) = self.trained {
-            device.repack_linear(&mut self.packed, &parameters[weight].value, Some(&parameters[bias].value));
+        if let Some(Trained { weight, bias }) = self.trained {
+            let bias = bias.map(|bias| &parameters[bias].value);
+            device.repack_linear(&mut self.packed, &parameters[weight].value, bias);
         }
         if let Some(low_rank) = &mut self.low_rank {
             low_rank.repack(device, parameters);
@@ -114,22 +123,22 @@ impl Linear {
     }
 }
 
-/// A layer norm.
+/// Layer norm or RMS norm.
 pub(super) struct Norm {
-    pub(super) norm: ops::LayerNorm,
+    pub(super) norm: ops::Norm,
     /// gamma and beta among the model's parameters.
-    pub(super) trained: Option<[usize; 2]>,
+    pub(super) trained: Option<Trained>,
 }
 
 impl Norm {
     /// The norm of `x + residual`, row by row.
     pub(super) fn forward(&self, device: &Device, x: &Tensor, residual: Option<&Tensor>) -> (Hidden, NormSaved) {
-        device.layer_norm(x, residual, &self.norm)
+        device.norm(x, residual, &self.norm)
     }
 
     /// The norm of `x`, for products alone to read.
     pub(super) fn forward_narrow(&self, device: &Device, x: &Tensor) -> (Tensor, NormSaved) {
-        device.layer_norm_narrow(x, &self.norm)
+        device.norm_narrow(x, &self.norm)
     }
 
     /// The gradient of `x` (and of the residual: they are the same) plus `other`, which reaches it on another way; and
@@ -142,18 +151,36 @@ impl Norm {
         saved: &NormSaved,
         parameters: &mut [Parameter],
     ) -> Hidden {
-        if let Some([gamma, beta]) = self.trained {
-            let (before, behind) = parameters.split_at_mut(beta);
-            device.layer_norm_backward_weight(d_y, saved, &mut before[gamma].gradient, &mut behind[0].gradient);
-        }
-        device.layer_norm_backward(d_y, other, saved, &self.norm)
+        self.backward_weight(device, d_y, saved, parameters);
+        device.norm_backward(d_y, other, saved, &self.norm)
+    }
+
+    /// The gradient of `x` of a norm over each head, and those of a trained norm.
+    pub(super) fn backward_heads(
+        &self,
+        device: &Device,
+        d_y: &Tensor,
+        saved: &NormSaved,
+        parameters: &mut [Parameter],
+    ) -> Tensor {
+        self.backward_weight(device, d_y, saved, parameters);
+        device.norm_of_heads_backward(d_y, saved, &self.norm)
+    }
+
+    fn backward_weight(&self, device: &Device, d_y: &Tensor, saved: &NormSaved, parameters: &mut [Parameter]) {
+        let Some(Trained { weight, bias }) = self.trained else { return };
+        // A bias stands behind its weight.
+        let (before, behind) = parameters.split_at_mut(weight + 1);
+        let d_bias = bias.map(|bias| &mut behind[bias - weight - 1].gradient);
+        device.norm_backward_weight(d_y, saved, &mut before[weight].gradient, d_bias);
     }
 
     /// Takes over what the optimiser made of its parameters.
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
-        if let Some([gamma, beta]) = self.trained {
-            device.copy_into(&mut self.norm.gamma, &parameters[gamma].value);
-            device.copy_into(&mut self.norm.beta, &parameters[beta].value);
+        let Some(Trained { weight, bias }) = self.trained else { return };
+        device.copy_into(&mut self.norm.gamma, &parameters[weight].value);
+        if let (Some(beta), Some(bias)) = (&mut self.norm.beta, bias) {
+            device.copy_into(beta, &parameters[bias].value);
         }
     }
 }

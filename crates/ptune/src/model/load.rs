@@ -6,12 +6,12 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Gradients;
-use super::layer::{Linear, Norm, Table};
+use super::layer::{Linear, Norm, Table, Trained};
 use super::saved::SavedAs;
 use super::spec::{LinearSpec, NormSpec, Stored};
 use crate::Result;
 use crate::checkpoint::Weights;
-use crate::ops::LayerNorm;
+use crate::ops;
 use crate::parameter::{Group, Parameter};
 use crate::tensor::{Device, Tensor};
 
@@ -32,7 +32,8 @@ pub(super) struct Loader<'a> {
     pub(super) saved_as: Vec<SavedAs>,
     buffer: Vec<f32>,
     bias: Vec<f32>,
-    transposed: Vec<f32>,
+    /// A layer's own numbers, where the file has them otherwise.
+    part: Vec<f32>,
     /// The name of the shared tensors that `buffer` and `bias` hold.
     fused: Option<String>,
     /// Of all threads together.
@@ -64,7 +65,7 @@ impl<'a> Loader<'a> {
             saved_as: Vec::new(),
             buffer: Vec::new(),
             bias: Vec::new(),
-            transposed: Vec::new(),
+            part: Vec::new(),
             fused: None,
             loaded,
             total,
@@ -116,53 +117,65 @@ impl<'a> Loader<'a> {
         self.device.threads().min(MOST_THREADS)
     }
 
-    /// A linear layer with a bias.
+    /// A linear layer.
     pub(super) fn linear(&mut self, spec: &LinearSpec) -> Result<Linear> {
         let (weight, bias) = (format!("{}.weight", spec.name), format!("{}.bias", spec.name));
         // Layers that share a tensor come one after the other: it is read once.
         if self.fused.as_ref() != Some(&spec.name) {
             self.source(&weight).read_into(&weight, &spec.stored_shape(), &mut self.buffer)?;
-            self.source(&bias).read_into(&bias, &[spec.stored.outputs], &mut self.bias)?;
+            if spec.bias {
+                self.source(&bias).read_into(&bias, &[spec.stored.outputs], &mut self.bias)?;
+            }
             self.fused = (spec.stored.outputs > spec.outputs).then(|| spec.name.clone());
-            self.count(2);
+            self.count(1 + usize::from(spec.bias));
         }
-        let Stored { transposed, outputs: stored, first } = spec.stored;
-        let mine = first..first + spec.outputs;
+        let Stored { transposed, outputs: stored, first, run, .. } = spec.stored;
         let numbers = if transposed {
-            transpose(&mut self.transposed, &self.buffer, stored, mine.clone());
-            &self.transposed[..]
+            transpose(&mut self.part, &self.buffer, stored, first..first + spec.outputs);
+            &self.part[..]
+        } else if run == spec.outputs {
+            &self.buffer[first * spec.inputs..][..spec.outputs * spec.inputs]
         } else {
-            &self.buffer[mine.start * spec.inputs..mine.end * spec.inputs]
+            take_rows(&mut self.part, &self.buffer, spec.inputs, &spec.stored, spec.outputs);
+            &self.part[..]
         };
-        let biases = &self.bias[mine];
+        let biases = spec.bias.then(|| {
+            let mut biases = Vec::new();
+            take_rows(&mut biases, &self.bias, 1, &spec.stored, spec.outputs);
+            biases
+        });
         let gradient = self.gradients != Gradients::None;
-        let packed = self.device.pack_linear(numbers, Some(biases), spec.outputs, spec.inputs, gradient);
+        let packed = self.device.pack_linear(numbers, biases.as_deref(), spec.outputs, spec.inputs, gradient);
         if self.gradients != Gradients::Weights {
             return Ok(Linear { packed, trained: None, low_rank: None });
         }
         let numbers = self.device.upload(spec.outputs, spec.inputs, numbers);
-        let biases = self.device.upload(1, spec.outputs, biases);
-        let as_weight = SavedAs { name: weight, shape: spec.stored_shape().into(), transposed, first };
-        let as_bias = SavedAs { name: bias, shape: vec![stored], transposed: false, first };
-        let trained = Some([self.parameter(numbers, as_weight, true), self.parameter(biases, as_bias, false)]);
+        let as_weight = SavedAs { name: weight, shape: spec.stored_shape().into(), stored: spec.stored };
+        let weight = self.parameter(numbers, as_weight, true);
+        let bias = biases.map(|biases| {
+            let stored = Stored { transposed: false, ..spec.stored };
+            let as_bias = SavedAs { name: bias, shape: vec![stored.outputs], stored };
+            self.parameter(self.device.upload(1, spec.outputs, &biases), as_bias, false)
+        });
+        let trained = Some(Trained { weight, bias });
         Ok(Linear { packed, trained, low_rank: None })
     }
 
-    /// A layer norm over `width` columns.
+    /// A norm over `width` columns.
     pub(super) fn norm(&mut self, spec: &NormSpec, width: usize) -> Result<Norm> {
         let old = format!("{}.gamma", spec.name);
         let (gamma_name, beta) =
             if self.weights.contains(&old) { (old, "beta") } else { (spec.name.clone() + ".weight", "bias") };
         let beta_name = format!("{}.{beta}", spec.name);
         let gamma = self.matrix(&gamma_name, &[width])?;
-        let beta = self.matrix(&beta_name, &[width])?;
+        let beta = if spec.bias { Some(self.matrix(&beta_name, &[width])?) } else { None };
         let trained = (self.gradients == Gradients::Weights).then(|| {
-            let copies = [self.device.copy(&gamma), self.device.copy(&beta)];
-            let [gamma, beta] = copies;
-            [(gamma, gamma_name), (beta, beta_name)]
-                .map(|(tensor, name)| self.parameter(tensor, SavedAs::whole(name, &[width]), false))
+            let mut copy =
+                |x: &Tensor, name| self.parameter(self.device.copy(x), SavedAs::whole(name, &[width]), false);
+            let weight = copy(&gamma, gamma_name);
+            Trained { weight, bias: beta.as_ref().map(|beta| copy(beta, beta_name)) }
         });
-        Ok(Norm { norm: LayerNorm { gamma, beta, eps: spec.eps }, trained })
+        Ok(Norm { norm: ops::Norm { kind: spec.kind, gamma, beta, eps: spec.eps }, trained })
     }
 
     /// A table `[rows, columns]`.
@@ -186,8 +199,11 @@ impl<'a> Loader<'a> {
 
     /// Makes a tensor a parameter of the model; its place.
     fn parameter(&mut self, value: Tensor, saved_as: SavedAs, decays: bool) -> usize {
-        let name =
-            if saved_as.first > 0 { format!("{}.{}", saved_as.name, saved_as.first) } else { saved_as.name.clone() };
+        let name = if saved_as.stored.first > 0 {
+            format!("{}.{}", saved_as.name, saved_as.stored.first)
+        } else {
+            saved_as.name.clone()
+        };
         self.parameters.push(Parameter { decays, ..Parameter::new(self.device, name, self.group, value) });
         self.saved_as.push(saved_as);
         self.parameters.len() - 1
@@ -213,6 +229,14 @@ impl<'a> Loader<'a> {
         if let Some(progress) = &mut self.progress {
             progress(loaded.min(self.total), self.total);
         }
+    }
+}
+
+/// The rows of a layer's `outputs` in a matrix that has others too.
+fn take_rows(out: &mut Vec<f32>, matrix: &[f32], columns: usize, stored: &Stored, outputs: usize) {
+    out.clear();
+    for o in (0..outputs).step_by(stored.run) {
+        out.extend_from_slice(&matrix[stored.place(o) * columns..][..stored.run * columns]);
     }
 }
 
@@ -267,5 +291,17 @@ mod tests {
                 mine.flat_map(|column| (0..rows).map(move |row| (row * columns + column) as f32)).collect();
             assert_eq!(out, expected, "{rows} x {columns}");
         }
+    }
+
+    #[test]
+    fn outputs_that_take_turns_are_found() {
+        // Three layers, two heads of two outputs each, three inputs: the second layer's.
+        let stored = Stored { first: 2, run: 2, step: 6, ..Stored::alone(12) };
+        let matrix: Vec<f32> = (0..12 * 3).map(|i| i as f32).collect();
+        let mut out = vec![-1.0];
+        take_rows(&mut out, &matrix, 3, &stored, 4);
+        let want: Vec<f32> = [2, 3, 8, 9].iter().flat_map(|row| (0..3).map(move |i| (row * 3 + i) as f32)).collect();
+        assert_eq!(out, want);
+        assert_eq!([0, 1, 2, 3].map(|o| stored.place(o)), [2, 3, 8, 9]);
     }
 }

@@ -46,12 +46,21 @@ pub enum Projection {
     Up,
     /// Out of it.
     Down,
+    /// Into it, of what the gate of a gated MLP is made of.
+    Gate,
 }
 
 impl Projection {
     /// All of them, in the order of their parameters.
-    pub const ALL: [Projection; 6] =
-        [Projection::Query, Projection::Key, Projection::Value, Projection::Output, Projection::Up, Projection::Down];
+    pub const ALL: [Projection; 7] = [
+        Projection::Query,
+        Projection::Key,
+        Projection::Value,
+        Projection::Output,
+        Projection::Up,
+        Projection::Down,
+        Projection::Gate,
+    ];
 
     /// The name in run files and adapters.
     pub fn name(self) -> &'static str {
@@ -62,6 +71,7 @@ impl Projection {
             Projection::Output => "output",
             Projection::Up => "up",
             Projection::Down => "down",
+            Projection::Gate => "gate",
         }
     }
 }
@@ -76,6 +86,7 @@ impl BlockSpec {
             Projection::Output => Some(&self.attention.output),
             Projection::Up => Some(&self.mlp.up),
             Projection::Down => Some(&self.mlp.down),
+            Projection::Gate => self.mlp.gate.as_ref(),
         }
     }
 }

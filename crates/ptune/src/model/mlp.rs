@@ -1,4 +1,4 @@
-//! The feed-forward part of a block: `down(activation(up(x)))`.
+//! The feed-forward part of a block: `down(activation(up(x)))`, or with a gate `down(activation(gate(x)) up(x))`.
 
 use ptune_kernels::Activation;
 
@@ -11,6 +11,7 @@ use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
 
 pub(super) struct Mlp {
+    gate: Option<Linear>,
     up: Linear,
     activation: Activation,
     down: Linear,
@@ -18,7 +19,9 @@ pub(super) struct Mlp {
 
 /// What the backward needs.
 pub(super) struct MlpSaved {
-    /// The activation's input `[rows, inner]`.
+    /// The gate's output `[rows, inner]`, where there is one.
+    gate: Option<Tensor>,
+    /// The activation's input `[rows, inner]`, or what the gate lets through.
     up: Tensor,
     /// The input, where a layer is trained.
     x: Option<Tensor>,
@@ -26,14 +29,23 @@ pub(super) struct MlpSaved {
 
 impl Mlp {
     pub(super) fn load(loader: &mut Loader<'_>, spec: &MlpSpec) -> Result<Self> {
-        Ok(Mlp { up: loader.linear(&spec.up)?, activation: spec.activation, down: loader.linear(&spec.down)? })
+        let gate = spec.gate.as_ref().map(|gate| loader.linear(gate)).transpose()?;
+        Ok(Mlp { gate, up: loader.linear(&spec.up)?, activation: spec.activation, down: loader.linear(&spec.down)? })
     }
 
     /// `x [rows, hidden] -> y [rows, hidden]`. The inner rows, the widest of the model, are in the device's narrow dtype.
     pub(super) fn forward(&self, device: &Device, x: &Tensor) -> (Tensor, MlpSaved) {
-        let up = self.up.forward_narrow(device, x);
-        let y = self.down.forward(device, &device.activation(&up, self.activation));
-        (y, MlpSaved { up, x: None })
+        let gate = self.gate.as_ref().map(|gate| gate.forward_narrow(device, x));
+        let saved = MlpSaved { gate, up: self.up.forward_narrow(device, x), x: None };
+        (self.down.forward(device, &self.active(device, &saved)), saved)
+    }
+
+    /// What `down` reads.
+    fn active(&self, device: &Device, saved: &MlpSaved) -> Tensor {
+        match &saved.gate {
+            Some(gate) => device.gated(gate, &saved.up, self.activation),
+            None => device.activation(&saved.up, self.activation),
+        }
     }
 
     /// `d_y -> d_x`. A trained layer's input after the activation is computed again: that costs less than keeping the
@@ -45,26 +57,40 @@ impl Mlp {
         saved: &MlpSaved,
         parameters: &mut [Parameter],
     ) -> Tensor {
-        let active = self.down.needs_input().then(|| device.activation(&saved.up, self.activation));
+        let active = self.down.needs_input().then(|| self.active(device, saved));
         let d_active = self.down.backward_narrow(device, d_y, active.as_ref(), parameters);
-        let d_up = device.activation_backward(d_active, &saved.up, self.activation);
-        self.up.backward(device, &d_up, saved.x.as_ref(), parameters)
+        let (Some(gate), Some(gate_out)) = (&self.gate, &saved.gate) else {
+            let d_up = device.activation_backward(d_active, &saved.up, self.activation);
+            return self.up.backward(device, &d_up, saved.x.as_ref(), parameters);
+        };
+        let (d_gate, d_up) = device.gated_backward(d_active, gate_out, &saved.up, self.activation);
+        let mut d_x = gate.backward(device, &d_gate, saved.x.as_ref(), parameters);
+        self.up.backward_weight(device, &d_up, saved.x.as_ref(), parameters);
+        self.up.backward_input_add(device, &mut d_x, &d_up);
+        d_x
     }
 
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
+        if let Some(gate) = &mut self.gate {
+            gate.repack(device, parameters);
+        }
         self.up.repack(device, parameters);
         self.down.repack(device, parameters);
     }
 
     /// Whether the input must be kept.
     pub(super) fn needs_input(&self) -> bool {
-        self.up.needs_input()
+        self.up.needs_input() || self.gate.as_ref().is_some_and(Linear::needs_input)
     }
 
     /// Gives the layers their low-rank additions.
     pub(super) fn add_low_rank(&mut self, additions: &mut Additions<'_>, spec: &MlpSpec) -> Result<()> {
         additions.add(Projection::Up, &mut self.up, &spec.up)?;
-        additions.add(Projection::Down, &mut self.down, &spec.down)
+        additions.add(Projection::Down, &mut self.down, &spec.down)?;
+        if let (Some(gate), Some(spec)) = (&mut self.gate, &spec.gate) {
+            additions.add(Projection::Gate, gate, spec)?;
+        }
+        Ok(())
     }
 }
 

@@ -17,14 +17,19 @@ mod electra;
 mod embedding;
 mod encoder;
 mod gpt2;
+mod gpt_neox;
 mod head;
+mod heads;
 mod inject;
 mod layer;
+mod llama;
 mod load;
 mod lora;
 mod mlp;
+mod modernbert;
 mod past;
 mod roberta;
+mod rotary;
 mod saved;
 pub mod spec;
 
@@ -112,7 +117,9 @@ impl Model {
         let loaded = AtomicUsize::new(0);
         let mut loader = Loader::new(device, directory.weights(), tuned, gradients, &loaded, Some(progress));
         let embedding = Embedding::load(&mut loader, &spec)?;
-        let load = |loader: &mut Loader<'_>, i: usize| Block::load(loader, &spec.blocks[i], hidden);
+        let rotaries = heads::rotaries(spec.blocks.iter().map(|block| &block.attention));
+        let load =
+            |loader: &mut Loader<'_>, i: usize| Block::load(loader, &spec.blocks[i], hidden, rotaries[i].clone());
         let blocks = loader.each(spec.blocks.len(), load)?;
         let final_norm = spec.final_norm.as_ref().map(|norm| loader.norm(norm, hidden)).transpose()?;
         loader.group = Group::Head;
@@ -332,6 +339,12 @@ impl ModelSpec {
             "electra" => electra::spec(directory),
             "distilbert" => distilbert::spec(directory),
             "gpt2" => gpt2::spec(directory),
+            "gpt_neox" => gpt_neox::spec(directory),
+            "llama" => llama::llama(directory),
+            "mistral" => llama::mistral(directory),
+            "modernbert" => modernbert::spec(directory),
+            "qwen2" => llama::qwen2(directory),
+            "qwen3" => llama::qwen3(directory),
             other => {
                 let message = format!("model type '{other}' is not implemented; implemented: {}", FAMILIES.join(", "));
                 Err(config.error("model_type", message))
@@ -341,7 +354,21 @@ impl ModelSpec {
 }
 
 /// The model types that are implemented.
-const FAMILIES: [&str; 7] = ["bert", "roberta", "xlm-roberta", "albert", "electra", "distilbert", "gpt2"];
+const FAMILIES: [&str; 13] = [
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "albert",
+    "electra",
+    "distilbert",
+    "modernbert",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+];
 
 /// More blocks than any model has: a damaged number must not become a billion specs.
 const MOST_LAYERS: usize = 1024;
@@ -353,9 +380,11 @@ fn activation_named(config: &Config, key: &str) -> Result<Activation> {
         "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         "relu" => Ok(Activation::Relu),
         "tanh" => Ok(Activation::Tanh),
+        "silu" => Ok(Activation::Silu),
         other => {
             let message = format!(
-                "activation '{other}' is not implemented; implemented: gelu, gelu_new, gelu_pytorch_tanh, relu, tanh"
+                "activation '{other}' is not implemented; implemented: gelu, gelu_new, gelu_pytorch_tanh, relu, tanh, \
+                 silu"
             );
             Err(config.error(key, message))
         }

@@ -116,7 +116,7 @@ impl Model {
             blocks.push(saved.into_keys_values());
             x = y;
         }
-        blocks.push(self.blocks[*last].keys_values(device, &x));
+        blocks.push(self.blocks[*last].keys_values(device, &x, layout));
         Past { blocks }
     }
 

@@ -38,6 +38,7 @@ pub(super) fn spec(directory: &ModelDirectory, family: &'static str, class: &str
         family,
         causal: false,
         enclosed: true,
+        begins: false,
         hidden,
         vocabulary,
         positions: table - first_position,

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::spec::Stored;
 use crate::parameter::{Group, Parameter};
 use crate::tensor::Tensor;
 
@@ -13,15 +14,14 @@ pub(super) struct SavedAs {
     pub(super) name: String,
     /// Its shape: `[outputs, inputs]`, `[inputs, outputs]` when transposed, or `[outputs]`.
     pub(super) shape: Vec<usize>,
-    pub(super) transposed: bool,
-    /// The parameter's first output in the tensor, which may hold others too.
-    pub(super) first: usize,
+    /// Where the parameter's outputs stand in it.
+    pub(super) stored: Stored,
 }
 
 impl SavedAs {
     /// A tensor of its own, as it is.
     pub(super) fn whole(name: String, shape: &[usize]) -> Self {
-        SavedAs { name, shape: shape.into(), transposed: false, first: 0 }
+        SavedAs { name, shape: shape.into(), stored: Stored::alone(shape[0]) }
     }
 }
 
@@ -65,20 +65,19 @@ impl<'a> TrainedTensor<'a> {
         for (parameter, saved_as) in &self.parts {
             let value = which(parameter);
             let numbers = value.read();
-            let Some(saved_as) = saved_as else {
+            let Some(SavedAs { stored, .. }) = saved_as else {
                 out.copy_from_slice(numbers);
                 continue;
             };
-            let first = saved_as.first;
-            match *self.shape {
-                [_, outputs] if saved_as.transposed => {
-                    for (o, row) in numbers.chunks_exact(value.columns()).enumerate() {
-                        let column = out.iter_mut().skip(first + o).step_by(outputs);
-                        column.zip(row).for_each(|(to, x)| *to = *x);
-                    }
+            let inputs = if self.shape.len() == 1 { 1 } else { value.columns() };
+            for (o, row) in numbers.chunks_exact(inputs).enumerate() {
+                let place = stored.place(o);
+                if stored.transposed {
+                    let column = out.iter_mut().skip(place).step_by(stored.outputs);
+                    column.zip(row).for_each(|(to, x)| *to = *x);
+                } else {
+                    out[place * inputs..][..inputs].copy_from_slice(row);
                 }
-                [_, inputs] => out[first * inputs..][..numbers.len()].copy_from_slice(numbers),
-                _ => out[first..][..numbers.len()].copy_from_slice(numbers),
             }
         }
     }

@@ -4,7 +4,7 @@
 //! A new family is a new function that returns a [`ModelSpec`]; where it needs a value that does not exist yet (another
 //! join, another norm), the enum gets one more variant and the compiler lists the places.
 
-use ptune_kernels::Activation;
+use ptune_kernels::{Activation, NormKind};
 
 /// A whole model.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct ModelSpec {
     pub causal: bool,
     /// Whether a text stands between the tokenizer's class token and its separator, as `[CLS]` and `[SEP]`.
     pub enclosed: bool,
+    /// Whether a text begins with what its tokenizer puts in front of it, as `<s>`; of what is not enclosed.
+    pub begins: bool,
     /// Width of the rows between blocks.
     pub hidden: usize,
     /// Entries of the word table.
@@ -73,8 +75,8 @@ pub struct EmbeddingSpec {
     pub width: usize,
     /// `[vocabulary, width]`
     pub words: String,
-    /// `[first_position + positions, width]`
-    pub position_table: String,
+    /// `[first_position + positions, width]`; `None` where only the attention knows positions.
+    pub position_table: Option<String>,
     /// The entry of the position table for the first row of an example; those before it are never read.
     pub first_position: usize,
     /// `[token types, width]` and how many there are; row 0 is added to every row.
@@ -92,8 +94,8 @@ pub struct BlockSpec {
     pub join: Join,
     /// The attention.
     pub attention: AttentionSpec,
-    /// Its norm.
-    pub attention_norm: NormSpec,
+    /// Its norm, if it has one.
+    pub attention_norm: Option<NormSpec>,
     /// The feed-forward part.
     pub mlp: MlpSpec,
     /// Its norm.
@@ -107,6 +109,8 @@ pub enum Join {
     Post,
     /// `h = x + attention(norm(x)); y = h + mlp(norm(h))` (GPT-2).
     Pre,
+    /// `y = x + attention(norm(x)) + mlp(norm(x))`, each with a norm of its own (GPT-NeoX).
+    Parallel,
 }
 
 /// Multi-head attention.
@@ -122,6 +126,13 @@ pub struct AttentionSpec {
     pub scale: f32,
     /// Whether a row sees only itself and what stands before it.
     pub causal: bool,
+    /// Positions that a row sees: causal its own and those less than `window` before it, else those up to `window / 2` away
+    /// to either side.
+    pub window: Option<u32>,
+    /// How queries and keys are turned by their positions.
+    pub rotary: Option<RotarySpec>,
+    /// Norms over each head of the queries and of the keys, before they are turned.
+    pub head_norms: Option<[NormSpec; 2]>,
     /// Projections `hidden -> heads * head_dim` (keys and values: `kv_heads * head_dim`).
     pub query: LinearSpec,
     /// See `query`.
@@ -132,9 +143,20 @@ pub struct AttentionSpec {
     pub output: LinearSpec,
 }
 
-/// `down(activation(up(x)))`.
+/// Rotary positions: the numbers i and `i + n` of a head, of the first `2 n`, are turned by `position * frequencies[i]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RotarySpec {
+    /// The n angles of a step.
+    pub frequencies: Vec<f32>,
+    /// A factor on what was turned.
+    pub factor: f32,
+}
+
+/// `down(activation(up(x)))`, or `down(activation(gate(x)) up(x))`.
 #[derive(Clone, Debug)]
 pub struct MlpSpec {
+    /// `hidden -> inner`
+    pub gate: Option<LinearSpec>,
     /// `hidden -> inner`
     pub up: LinearSpec,
     /// The activation.
@@ -143,8 +165,8 @@ pub struct MlpSpec {
     pub down: LinearSpec,
 }
 
-/// A linear layer `y = x W^T + b`, W `[outputs, inputs]`: tensors `<name>.weight` and `<name>.bias`, stored as
-/// [`Stored`] says. Whoever writes weights back undoes it.
+/// A linear layer `y = x W^T + b`, W `[outputs, inputs]`: tensors `<name>.weight` and, with a bias, `<name>.bias`, stored
+/// as [`Stored`] says. Whoever writes weights back undoes it.
 #[derive(Clone, Debug)]
 pub struct LinearSpec {
     /// The tensors' common name.
@@ -153,12 +175,14 @@ pub struct LinearSpec {
     pub outputs: usize,
     /// Columns of the weight.
     pub inputs: usize,
+    /// Whether it has a bias.
+    pub bias: bool,
     /// How the file holds it.
     pub stored: Stored,
 }
 
 /// How a file holds the weight and the bias of a linear layer: alone and as they are, or transposed, or as a part of
-/// larger tensors in which several layers stand one behind the other.
+/// larger tensors, in which several layers stand one behind the other or take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// The file's weight is `[inputs, outputs]` (the Conv1D of GPT-2) instead of `[outputs, inputs]`.
@@ -167,18 +191,44 @@ pub struct Stored {
     pub outputs: usize,
     /// The layer's first output among them.
     pub first: usize,
+    /// So many of the layer's outputs follow one another (all of them, or those of a head) ...
+    pub run: usize,
+    /// ... and the next ones begin so many behind the beginning of these.
+    pub step: usize,
+}
+
+impl Stored {
+    /// Outputs of one layer, alone in their tensors.
+    pub fn alone(outputs: usize) -> Self {
+        Self::part(outputs, 0, outputs)
+    }
+
+    /// `outputs` outputs that follow one another, from `first` on among the `all` of the tensors.
+    pub fn part(outputs: usize, first: usize, all: usize) -> Self {
+        Stored { transposed: false, outputs: all, first, run: outputs, step: outputs }
+    }
+
+    /// Where the layer's output `o` stands in the tensors.
+    pub fn place(&self, o: usize) -> usize {
+        self.first + o / self.run * self.step + o % self.run
+    }
 }
 
 impl LinearSpec {
     /// A layer with tensors of its own, `[outputs, inputs]` and `[outputs]`.
     pub fn plain(name: String, outputs: usize, inputs: usize) -> Self {
-        LinearSpec { name, outputs, inputs, stored: Stored { transposed: false, outputs, first: 0 } }
+        LinearSpec { name, outputs, inputs, bias: true, stored: Stored::alone(outputs) }
+    }
+
+    /// The same with or without a bias.
+    pub fn with_bias(self, bias: bool) -> Self {
+        LinearSpec { bias, ..self }
     }
 
     /// Where the file's weight, row by row, has the number of an output and an input of this layer.
     pub fn place(&self, output: usize, input: usize) -> usize {
-        let Stored { transposed, outputs, first } = self.stored;
-        if transposed { input * outputs + first + output } else { (first + output) * self.inputs + input }
+        let place = self.stored.place(output);
+        if self.stored.transposed { input * self.stored.outputs + place } else { place * self.inputs + input }
     }
 
     /// The shape of the weight in the file.
@@ -188,13 +238,29 @@ impl LinearSpec {
     }
 }
 
-/// A layer norm: tensors `<name>.weight` and `<name>.bias` (old checkpoints: `.gamma`, `.beta`).
+/// A norm: tensors `<name>.weight` and, with a bias, `<name>.bias` (old checkpoints: `.gamma`, `.beta`).
 #[derive(Clone, Debug)]
 pub struct NormSpec {
     /// The tensors' common name.
     pub name: String,
+    /// Layer norm or RMS norm.
+    pub kind: NormKind,
+    /// Whether it has a bias.
+    pub bias: bool,
     /// Added to the variance.
     pub eps: f32,
+}
+
+impl NormSpec {
+    /// A layer norm with a bias.
+    pub fn layer(name: String, eps: f32) -> Self {
+        NormSpec { name, kind: NormKind::Layer, bias: true, eps }
+    }
+
+    /// An RMS norm.
+    pub fn rms(name: String, eps: f32) -> Self {
+        NormSpec { name, kind: NormKind::Rms, bias: false, eps }
+    }
 }
 
 /// The language-model head: `decoder(transform(h)) + bias`, the decoder usually tied to the word table.

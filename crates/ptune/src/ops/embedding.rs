@@ -9,7 +9,8 @@ use crate::tensor::{Device, Tensor};
 /// The tables of an embedding layer, `[entries, width]` each.
 pub(crate) struct EmbeddingTables<'a> {
     pub(crate) words: &'a Tensor,
-    pub(crate) positions: &'a Tensor,
+    /// Where it is none, positions are the attention's business.
+    pub(crate) positions: Option<&'a Tensor>,
     /// The entry of `positions` for position 0.
     pub(crate) first_position: usize,
     /// Row 0 is added to every row.
@@ -21,13 +22,13 @@ impl Device {
     pub(crate) fn embed(&self, layout: &Layout, tables: &EmbeddingTables<'_>, prompt: Option<&Tensor>) -> Tensor {
         let width = tables.words.columns();
         let mut y = self.uninitialised(layout.rows(), width);
+        let positions = tables.positions.map(|table| &table.data()[tables.first_position * width..]);
         kernels::embed(
             &self.doing(Operation::Embedding),
             y.data_mut(),
             &layout.ids,
             tables.words.data(),
-            &layout.positions,
-            &tables.positions.data()[tables.first_position * width..],
+            positions.map(|table| (layout.positions.as_slice(), table)),
             tables.token_types.map(|types| &types.data()[..width]),
             &layout.pseudo,
             prompt.map_or(&[], Tensor::data),

@@ -1,6 +1,6 @@
-//! A model's linear layers, norms and activations: to the input only, see `weights.rs` for what is trained.
+//! A model's linear layers and activations: to the input only, see `weights.rs` for what is trained.
 
-use ptune_kernels::{self as kernels, Activation, Dtype, NormOutput, RowsMut};
+use ptune_kernels::{self as kernels, Activation, Dtype, NormOutput};
 
 use crate::profile::{Doing, Operation};
 use crate::tensor::{Device, Precision, Tensor};
@@ -9,19 +9,6 @@ use crate::tensor::{Device, Precision, Tensor};
 pub struct Linear {
     pub(super) weight: kernels::Weight,
     pub(super) bias: Option<Tensor>,
-}
-
-/// A layer norm `y = (x - mean) / sqrt(variance + eps) * gamma + beta`.
-pub struct LayerNorm {
-    pub(crate) gamma: Tensor,
-    pub(crate) beta: Tensor,
-    pub(crate) eps: f32,
-}
-
-/// What the backward of a layer norm needs: normalised rows `[rows, columns]` and inverse deviations `[rows]`.
-pub struct NormSaved {
-    pub(super) normalized: Tensor,
-    pub(super) inverse_deviation: Tensor,
 }
 
 /// Rows between layers, or their gradient: in f32, as residuals add them up, and where the device multiplies bf16
@@ -42,7 +29,7 @@ impl Hidden {
         self.rounded.unwrap_or(self.exact)
     }
 
-    fn output(&mut self) -> NormOutput<'_> {
+    pub(super) fn output(&mut self) -> NormOutput<'_> {
         let rounded = self.rounded.as_mut().map(Tensor::memory_mut);
         NormOutput { exact: Some(self.exact.data_mut()), rounded }
     }
@@ -153,11 +140,9 @@ impl Device {
         if self.narrow() == Dtype::Bf16 { self.rounded(&x) } else { x }
     }
 
-    /// A copy of `x` in bf16.
-    pub(crate) fn rounded(&self, x: &Tensor) -> Tensor {
-        let mut y = self.uninitialised_as(Dtype::Bf16, x.rows(), x.columns());
-        kernels::round_rows(&self.doing(Operation::Rows), y.memory_mut(), x.data(), x.columns());
-        y
+    /// A copy of `x` for products alone to read.
+    pub(crate) fn narrow_copy(&self, x: &Tensor) -> Tensor {
+        if self.narrow() == Dtype::Bf16 { self.rounded(x) } else { self.copy(x) }
     }
 
     /// A copy of bf16 rows in f32.
@@ -167,69 +152,15 @@ impl Device {
         y
     }
 
-    /// The layer norm of `x + residual`, row by row, for a residual and a product to read.
-    pub(crate) fn layer_norm(&self, x: &Tensor, residual: Option<&Tensor>, norm: &LayerNorm) -> (Hidden, NormSaved) {
-        let mut y = self.hidden(x.rows(), x.columns());
-        let saved = self.layer_norm_into(y.output(), x, residual, norm);
-        (y, saved)
-    }
-
-    /// The layer norm of `x` for a product alone to read.
-    pub(crate) fn layer_norm_narrow(&self, x: &Tensor, norm: &LayerNorm) -> (Tensor, NormSaved) {
-        let mut y = self.uninitialised_as(self.narrow(), x.rows(), x.columns());
-        let output = match y.view_mut() {
-            RowsMut::F32(exact) => NormOutput { exact: Some(exact), rounded: None },
-            RowsMut::Bf16(rounded) => NormOutput { exact: None, rounded: Some(rounded) },
-        };
-        let saved = self.layer_norm_into(output, x, None, norm);
-        (y, saved)
-    }
-
-    fn layer_norm_into(&self, y: NormOutput<'_>, x: &Tensor, residual: Option<&Tensor>, norm: &LayerNorm) -> NormSaved {
-        let (rows, columns) = (x.rows(), x.columns());
-        let mut normalized = self.uninitialised_as(self.narrow(), rows, columns);
-        let mut inverse_deviation = self.uninitialised(rows, 1);
-        self.reserve(kernels::layer_norm_scratch_len(columns));
-        kernels::layer_norm(
-            &self.doing(Operation::Norms),
-            y,
-            normalized.view_mut(),
-            inverse_deviation.data_mut(),
-            x.data(),
-            residual.map(Tensor::data),
-            norm.gamma.data(),
-            norm.beta.data(),
-            norm.eps,
-            columns,
-        );
-        NormSaved { normalized, inverse_deviation }
-    }
-
-    /// The gradient of `x` (and of the residual: they are the same), plus `other`, which reaches it on another way.
-    pub(crate) fn layer_norm_backward(
-        &self,
-        d_y: &Tensor,
-        other: Option<&Tensor>,
-        saved: &NormSaved,
-        norm: &LayerNorm,
-    ) -> Hidden {
-        let mut d_x = self.hidden(d_y.rows(), d_y.columns());
-        self.reserve(kernels::layer_norm_scratch_len(d_y.columns()));
-        kernels::layer_norm_backward_input(
-            &self.doing(Operation::Norms),
-            d_x.output(),
-            d_y.data(),
-            other.map(Tensor::data),
-            saved.normalized.view(),
-            saved.inverse_deviation.data(),
-            norm.gamma.data(),
-            d_y.columns(),
-        );
-        d_x
+    /// A copy of `x` in bf16.
+    pub(crate) fn rounded(&self, x: &Tensor) -> Tensor {
+        let mut y = self.uninitialised_as(Dtype::Bf16, x.rows(), x.columns());
+        kernels::round_rows(&self.doing(Operation::Rows), y.memory_mut(), x.data(), x.columns());
+        y
     }
 
     /// Rows in f32, and a place for their rounded copy.
-    fn hidden(&self, rows: usize, columns: usize) -> Hidden {
+    pub(super) fn hidden(&self, rows: usize, columns: usize) -> Hidden {
         let rounded = self.narrow() == Dtype::Bf16;
         Hidden {
             exact: self.uninitialised(rows, columns),
@@ -245,14 +176,6 @@ impl Device {
         }
     }
 
-    /// Only these rows of what a layer norm saved.
-    pub(crate) fn gather_saved(&self, saved: &NormSaved, rows: &[u32]) -> NormSaved {
-        NormSaved {
-            normalized: self.gather_rows(&saved.normalized, rows),
-            inverse_deviation: self.gather_rows(&saved.inverse_deviation, rows),
-        }
-    }
-
     /// An activation, element by element, in the dtype of `x`.
     pub(crate) fn activation(&self, x: &Tensor, kind: Activation) -> Tensor {
         let mut y = self.uninitialised_as(x.dtype(), x.rows(), x.columns());
@@ -264,5 +187,26 @@ impl Device {
     pub(crate) fn activation_backward(&self, mut d_y: Tensor, x: &Tensor, kind: Activation) -> Tensor {
         kernels::activation_backward(&self.doing(Operation::Activations), d_y.view_mut(), x.view(), kind);
         d_y
+    }
+
+    /// `kind(gate) up`, element by element, in their dtype.
+    pub(crate) fn gated(&self, gate: &Tensor, up: &Tensor, kind: Activation) -> Tensor {
+        let mut y = self.uninitialised_as(gate.dtype(), gate.rows(), gate.columns());
+        kernels::gated(&self.doing(Operation::Activations), y.view_mut(), gate.view(), up.view(), kind);
+        y
+    }
+
+    /// The gradients of `gate` and of `up`, the latter where `d_y` stood: nothing else needs it.
+    pub(crate) fn gated_backward(
+        &self,
+        mut d_y: Tensor,
+        gate: &Tensor,
+        up: &Tensor,
+        kind: Activation,
+    ) -> (Tensor, Tensor) {
+        let mut d_gate = self.uninitialised_as(gate.dtype(), gate.rows(), gate.columns());
+        let doing = self.doing(Operation::Activations);
+        kernels::gated_backward(&doing, d_gate.view_mut(), d_y.view_mut(), gate.view(), up.view(), kind);
+        (d_gate, d_y)
     }
 }

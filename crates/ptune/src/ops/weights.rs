@@ -70,20 +70,19 @@ impl Device {
         kernels::add_rows_at(&self.doing(Operation::Rows), d_bias.data_mut(), sums.data(), ids, 1);
     }
 
-    /// The gradients of gamma and beta, overwritten.
-    pub(crate) fn layer_norm_backward_weight(
+    /// The gradients of gamma and, where there is one, beta, overwritten.
+    pub(crate) fn norm_backward_weight(
         &self,
         d_y: &Tensor,
         saved: &NormSaved,
         d_gamma: &mut Tensor,
-        d_beta: &mut Tensor,
+        d_beta: Option<&mut Tensor>,
     ) {
-        let (d_gamma, d_beta) = (d_gamma.data_mut(), d_beta.data_mut());
-        let columns = d_y.columns();
-        kernels::layer_norm_backward_weight(
+        let columns = d_gamma.columns();
+        kernels::norm_backward_weight(
             &self.doing(Operation::Norms),
-            d_gamma,
-            d_beta,
+            d_gamma.data_mut(),
+            d_beta.map(Tensor::data_mut),
             d_y.data(),
             saved.normalized.data(),
             columns,

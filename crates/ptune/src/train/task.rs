@@ -37,8 +37,8 @@ pub struct Task {
     max_tokens: usize,
     prefix_tokens: Option<usize>,
     answer: AnswerForm,
-    /// Whether the family puts its class and separator tokens around a text.
-    enclosed: bool,
+    /// The tokens that the family puts before and behind a text.
+    around: [Vec<u32>; 2],
     causal_tail: CausalTail,
     /// The token of each prompt row of a discrete prompt.
     tokens: Vec<u32>,
@@ -131,9 +131,9 @@ impl Task {
     ) -> Task {
         Task {
             answer: head.answer_form(spec.causal),
+            around: tokens_around(spec, &tokenizer),
             tokenizer: Arc::new(tokenizer),
             target: target.into(),
-            enclosed: spec.enclosed,
             tokens: Vec::new(),
             others: Vec::new(),
             weights: Vec::new(),
@@ -211,7 +211,7 @@ impl Task {
 
     /// Whether every row begins with a token of the family's own.
     pub(crate) fn has_start_token(&self) -> bool {
-        self.enclosed && self.tokenizer.special().cls.is_some()
+        !self.around[0].is_empty()
     }
 
     /// Rows of the prefix that every row stands behind; `None` without one.
@@ -229,9 +229,7 @@ impl Task {
     }
 
     fn encoder_of<'a>(&'a self, template: &'a Template) -> Result<Encoder<'a>> {
-        let special = self.tokenizer.special();
-        let around = |token: Option<u32>| token.filter(|_| self.enclosed).into_iter().collect();
-        let (start, end) = (around(special.cls), around(special.sep));
+        let [start, end] = self.around.clone();
         let form = RowForm { max_tokens: self.max_tokens, start, end, answer: self.answer.clone() };
         Encoder::new(template, &self.tokenizer, form)
     }
@@ -346,6 +344,17 @@ fn template_for(source: &str, head: HeadKind, tail: CausalTail, file: &Path, spe
             );
             Err(Error::key(file, "task.causal_tail", message))
         }
+    }
+}
+
+/// The tokens that a family puts before and behind a text: its class and separator tokens, or what its tokenizer puts in
+/// front.
+fn tokens_around(spec: &ModelSpec, tokenizer: &Tokenizer) -> [Vec<u32>; 2] {
+    let special = tokenizer.special();
+    match (spec.enclosed, spec.begins) {
+        (true, _) => [special.cls, special.sep].map(|token| token.into_iter().collect()),
+        (false, true) => [tokenizer.beginning().to_vec(), Vec::new()],
+        (false, false) => [Vec::new(), Vec::new()],
     }
 }
 

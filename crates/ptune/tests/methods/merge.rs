@@ -7,6 +7,7 @@ use ptune::checkpoint::ModelDirectory;
 use ptune::data::Example;
 use ptune::merge::merge;
 use ptune::model::Projection;
+use ptune::model::spec::ModelSpec;
 use ptune::predict::{Prediction, Predictor};
 use ptune::train::config::Compute;
 use ptune::train::{RunConfig, run};
@@ -42,7 +43,11 @@ fn a_merged_model_answers_as_its_adapter() {
             let (config, file) = choice.run_file(&family, rows.path());
             let mut config = config.expect("a run file");
             if backbone == "lora" {
-                config.backbone.lora_targets = Some(Projection::ALL.to_vec());
+                let base = ModelDirectory::open(&family.model).expect("the base");
+                let spec = ModelSpec::read(&base).expect("its spec");
+                let mut targets = Projection::ALL.to_vec();
+                targets.retain(|target| spec.blocks[0].projection(*target).is_some());
+                config.backbone.lora_targets = Some(targets);
             }
             let config = RunConfig { compute: Compute::F32, ..config };
             let (out, merged) = (rows.path().join("run"), rows.path().join("merged"));
