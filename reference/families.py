@@ -17,7 +17,7 @@ from transformers import (
     AlbertConfig, AlbertForMaskedLM, AlbertTokenizer, BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM,
     ElectraConfig, ElectraForMaskedLM, GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig,
     XLMRobertaForMaskedLM, XLMRobertaTokenizer,
-    GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, ModernBertConfig,
+    OPTConfig, OPTForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, ModernBertConfig,
     ModernBertForMaskedLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 import template
@@ -50,6 +50,7 @@ FAMILIES = {
     "electra": Family(ElectraConfig, ElectraForMaskedLM, *BERT_SPECIAL, ["generator_lm_head.weight"]),
     "distilbert": Family(DistilBertConfig, DistilBertForMaskedLM, *BERT_SPECIAL, ["vocab_projector.weight"]),
     "gpt2": Family(GPT2Config, GPT2LMHeadModel, {}, [], [], True, ["lm_head.weight"]),
+    "opt": Family(OPTConfig, OPTForCausalLM, {}, ["</s>"], [], True, ["lm_head.weight"]),
     "llama": Family(LlamaConfig, LlamaForCausalLM, {}, ["<s>"], [], True, ["lm_head.weight"]),
     "mistral": Family(MistralConfig, MistralForCausalLM, {}, ["<s>"], [], True, ["lm_head.weight"]),
     "qwen2": Family(Qwen2Config, Qwen2ForCausalLM, {}, [], [], True, ["lm_head.weight"]),
@@ -85,6 +86,8 @@ def write_byte_level(directory, case, tokenizer, merges):
     if roberta:
         names = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "unk_token": "<unk>",
                  "pad_token": "<pad>", "mask_token": {"content": "<mask>", "lstrip": True}}
+    if case["family"] == "opt":
+        names = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>", "add_bos_token": True}
     if family.start == ["<s>"] and not roberta:
         names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": case["tokenizer"] != "json"}
     if family.start == ["[CLS]"]:

@@ -55,7 +55,7 @@ def random_model(case, vocab):
 def write_model(directory, case, model):
     """config.json and model.safetensors as the hub has them."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = {k: v for k, v in model.config.to_dict().items() if not k.startswith("_") and v is not None}
+    config = {k: v for k, v in model.config.to_dict().items() if (not k.startswith("_") or k == "_remove_final_layer_norm") and v is not None}
     write_json(directory / "config.json", dict(sorted(config.items())))
     tied = FAMILIES[case["family"]].tied if model.config.tie_word_embeddings else []
     weights = {k: v for k, v in model.state_dict().items() if k not in tied}
@@ -75,7 +75,7 @@ def make_tokenizer(case):
         tokenizer = unigram(case["family"], UNIGRAM_PIECES)
         return tokenizer.backend_tokenizer, tokenizer.convert_ids_to_tokens(range(len(tokenizer))), \
             lambda directory: write_unigram(directory, tokenizer)
-    if FAMILIES[case["family"]].start == ["[CLS]"]:
+    if case["family"] not in BYTE_LEVEL_SPECIAL:
         cased = case["tokenizer"] == "vocab-cased"
         vocab = HANGUL if cased else LATIN
         tokenizer = template.wordpiece(vocab, lowercase=not cased)

@@ -26,6 +26,7 @@ rome oslo lima capital city slow story 영화 맛 최고 최악 좋""".split()),
 BYTE_LEVEL_WORDS = [*(" " + word for word in """the a is was in of and not it he film soup tea good bad fine yes no maybe paris rome
 oslo lima capital city""".split()), "the", "ing", "s", " 영화", " 맛", "입니다", " 최고", " 최악", "좋"]
 BYTE_LEVEL_SPECIAL = {"roberta": (["<s>", "<pad>", "</s>", "<unk>"], ["<mask>"]), "gpt2": ([], ["<|endoftext|>"]),
+                      "opt": (["<s>", "<pad>", "</s>", "<unk>"], []),
                       "llama": (["<unk>", "<s>", "</s>"], []), "mistral": (["<unk>", "<s>", "</s>"], []),
                       "qwen2": ([], ["<|endoftext|>"]), "qwen3": ([], ["<|endoftext|>"]), "gpt_neox": (["<|endoftext|>"], []),
                       "modernbert": ([], ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"])}
@@ -80,6 +81,12 @@ def albert_shape(hidden=16, width=8, layers=4, heads=2, inner=24, groups=2, inne
     """The sizes of one ALBERT; `width` is that of its word vectors."""
     return dict(shape(hidden, layers, heads, inner, act), embedding_size=width, num_hidden_groups=groups, inner_group_num=inner_groups,
                 **more)
+
+
+def opt_shape(hidden=16, layers=2, heads=2, inner=24, act="relu", positions=48, **more):
+    """The sizes of one OPT."""
+    return dict(hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, ffn_dim=inner, activation_function=act,
+                max_position_embeddings=positions, word_embed_proj_dim=hidden, **more)
 
 
 def distilbert_shape(hidden=16, layers=2, heads=2, inner=24, act="gelu", positions=48, **more):
@@ -237,6 +244,19 @@ CASES = {
         family="distilbert", seed=56, tokenizer="json", encoder="embedding", max_tokens=None, target="object",
         shape=distilbert_shape(12, 1, 3, 20, "relu", tie_word_embeddings=False, sinusoidal_pos_embds=True), full=full("adam"),
         optimizer=optimizer("adam", lr=2e-2), template="{subject} is in [P*3] [MASK] .", examples=FACTS, verbalizer=None),
+    "opt_lstm": dict(
+        about="OPT, LSTM, pseudo tokens before, between and behind uneven texts, both shortened; a text begins with </s>",
+        family="opt", seed=58, shape=opt_shape(), tokenizer="merges", encoder="lstm", max_tokens=44, target="label",
+        full=full("adamw_hf", clip_norm=1.0), optimizer=optimizer(schedule="linear", warmup_steps=2),
+        template="[P*2] {premise|shorten} [P*2] {hypothesis|no_punct|shorten} ? [P*3] [MASK]", examples=UNEVEN,
+        verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]}),
+    "opt_mlp": dict(
+        about="OPT, MLP, Korean, text before the first pseudo token, gelu, an untied head, no norm behind the last block",
+        family="opt", seed=59, tokenizer="merges", encoder="mlp", max_tokens=None, target="감정",
+        shape=opt_shape(12, 1, 3, 20, "gelu", tie_word_embeddings=False, _remove_final_layer_norm=True), full=full("adam"),
+        optimizer=optimizer("adam", lr=1e-2), template="{이름}의 맛은 {글} 정말 [P*3] [MASK]",
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("식당 soup", "비싸고 나쁘네요", "부정"), ("영화", "최고네요!", "긍정")),
+        verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]}),
     "xlmr_lstm": dict(
         about="XLM-R, LSTM, Korean among the texts, [SEP] inside the template; Unigram in XLM-R's pipeline",
         family="xlm-roberta", seed=57, shape=roberta_shape(positions=72), tokenizer="unigram", encoder="lstm", max_tokens=None, target="감정",

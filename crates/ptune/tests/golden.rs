@@ -568,3 +568,15 @@ fn xlmr_lstm() {
     check("xlmr_lstm");
     check_full("xlmr_lstm");
 }
+
+#[test]
+fn opt_lstm() {
+    check("opt_lstm");
+    check_full("opt_lstm");
+}
+
+#[test]
+fn opt_mlp() {
+    check("opt_mlp");
+    check_full("opt_mlp");
+}

@@ -17,7 +17,7 @@ use ptune_kernels::{Context, Isa};
 const PROMPT_ROWS: u32 = 6;
 
 /// Golden cases with a model of each family, of several blocks.
-const FAMILIES: [&str; 13] = [
+const FAMILIES: [&str; 14] = [
     "lstm_uneven",
     "roberta_lstm",
     "gpt2_mlp",
@@ -25,6 +25,7 @@ const FAMILIES: [&str; 13] = [
     "electra_mlp",
     "distilbert_mlp",
     "xlmr_lstm",
+    "opt_lstm",
     "llama_mlp",
     "mistral_embedding",
     "qwen2_embedding",

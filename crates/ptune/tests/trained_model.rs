@@ -20,7 +20,7 @@ use ptune_kernels::{Context, Isa};
 const PROMPT_ROWS: usize = 4;
 const HEAD: Head = Head::Vocabulary { candidates: None, restrict_loss: false };
 /// Golden cases with a model of each family.
-const FAMILIES: [&str; 13] = [
+const FAMILIES: [&str; 14] = [
     "lstm_uneven",
     "roberta_lstm",
     "gpt2_lstm",
@@ -28,6 +28,7 @@ const FAMILIES: [&str; 13] = [
     "electra_mlp",
     "distilbert_mlp",
     "xlmr_lstm",
+    "opt_lstm",
     "llama_mlp",
     "mistral_embedding",
     "qwen2_embedding",

@@ -107,6 +107,16 @@ train_refuses! {
         => ["model: this checkpoint has no masked-language-model head (no tensors vocab_transform.*)", "DistilBertForMaskedLM"];
     distilbert_with_heads_that_do_not_fit: Scene::of("distilbert_mlp"), |s| config(s, "n_heads", json!(3))
         => ["config.json: n_heads: 3 heads do not divide dim 16"];
+    opt_with_its_norms_behind: Scene::of("opt_lstm"), |s| config(s, "do_layer_norm_before", json!(false))
+        => ["config.json: do_layer_norm_before: norms behind attention and MLP (OPT-350m has them) are not implemented"];
+    opt_with_words_of_another_width: Scene::of("opt_lstm"), |s| config(s, "word_embed_proj_dim", json!(8))
+        => ["config.json: word_embed_proj_dim: word vectors of another width (8) than hidden_size 16 are not implemented"];
+    opt_without_biases: Scene::of("opt_lstm"), |s| config(s, "enable_bias", json!(false))
+        => ["config.json: enable_bias: an OPT without biases is not implemented"];
+    opt_with_bare_norms: Scene::of("opt_lstm"), |s| config(s, "layer_norm_elementwise_affine", json!(false))
+        => ["config.json: layer_norm_elementwise_affine: norms without weights are not implemented"];
+    opt_untied_without_its_head: Scene::of("opt_lstm"), |s| config(s, "tie_word_embeddings", json!(false))
+        => ["model: this checkpoint has no language-model head", "lm_head.weight", "OPTForCausalLM"];
     sentencepiece_alone: Scene::of("albert_lstm"), |s| { s.remove("model/tokenizer.json"); s.write("model/spiece.model", "x"); }
         => ["model: the tokenizer is missing", "spiece.model is there, but this release does not read it", "save_pretrained(DIR) writes tokenizer.json"];
 

@@ -27,6 +27,7 @@ mod load;
 mod lora;
 mod mlp;
 mod modernbert;
+mod opt;
 mod past;
 mod roberta;
 mod rotary;
@@ -345,6 +346,7 @@ impl ModelSpec {
             "modernbert" => modernbert::spec(directory),
             "qwen2" => llama::qwen2(directory),
             "qwen3" => llama::qwen3(directory),
+            "opt" => opt::spec(directory),
             other => {
                 let message = format!("model type '{other}' is not implemented; implemented: {}", FAMILIES.join(", "));
                 Err(config.error("model_type", message))
@@ -354,7 +356,7 @@ impl ModelSpec {
 }
 
 /// The model types that are implemented.
-const FAMILIES: [&str; 13] = [
+const FAMILIES: [&str; 14] = [
     "bert",
     "roberta",
     "xlm-roberta",
@@ -363,6 +365,7 @@ const FAMILIES: [&str; 13] = [
     "distilbert",
     "modernbert",
     "gpt2",
+    "opt",
     "gpt_neox",
     "llama",
     "mistral",
