@@ -171,7 +171,7 @@ impl Config {
 
     /// An error about a key of this file, for the checks of a model family.
     pub fn error(&self, key: &str, message: impl Into<String>) -> Error {
-        Error::key(&self.file, &format!("{}{key}", self.prefix), message)
+        Error::key(&self.file, format!("{}{key}", self.prefix), message)
     }
 
     /// A value that is there and not `null`.

@@ -138,7 +138,7 @@ impl Shape {
         }
         let head_dim = match config.optional_usize("head_dim")?.or(kin.head_dim) {
             Some(head_dim) => head_dim,
-            None if hidden % heads == 0 => hidden / heads,
+            None if hidden.is_multiple_of(heads) => hidden / heads,
             None => {
                 let message = format!("{heads} heads do not divide hidden_size {hidden}");
                 return Err(config.error("num_attention_heads", message));
