@@ -1,4 +1,4 @@
-//! `ptune adapter export|import`: adapters to and from the PEFT library; `bundle` is in `bundle.rs`.
+//! `ptune adapter export|import`: adapters to and from the PEFT library; `bundle` is in `bundle.rs`, `merge` in `merge.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,10 +13,11 @@ use serde_json::json;
 
 use crate::bundle;
 use crate::hub;
+use crate::merge;
 use crate::progress::Progress;
 use crate::report::{print, visible};
 
-/// Exchange adapters with PEFT, keep many in one file
+/// Exchange adapters with PEFT, keep many in one file, merge one into its model
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -29,6 +30,7 @@ enum Command {
     Export(Export),
     Import(Import),
     Bundle(bundle::Arguments),
+    Merge(merge::Arguments),
 }
 
 const EXAMPLES: &str = "\
@@ -125,6 +127,7 @@ pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
         Command::Export(arguments) => export(arguments, device),
         Command::Import(arguments) => import(arguments),
         Command::Bundle(arguments) => bundle::run(arguments, device),
+        Command::Merge(arguments) => merge::run(arguments),
     }
 }
 

@@ -203,6 +203,11 @@ fn of_adapter(adapter: &AdapterFacts) -> Vec<String> {
     for part in &adapter.trained {
         lines.push(line("trained", format!("{}: {} numbers in {} tensors", part.file, part.numbers, part.tensors)));
     }
+    lines.extend(adapter.lora.as_ref().map(|lora| {
+        let targets: Vec<&str> = lora.targets.iter().map(|target| target.name()).collect();
+        let kind = if lora.rslora { ", rank-stabilised" } else { "" };
+        line("lora", format!("rank {}, alpha {}{kind}: {}", lora.rank, lora.alpha, targets.join(", ")))
+    }));
     lines.extend(adapter.prefix.as_ref().map(|prefix| {
         line("prefix", format!("{} rows of keys and values, {} numbers each", prefix.rows, prefix.width))
     }));

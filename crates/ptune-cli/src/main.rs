@@ -13,6 +13,7 @@ mod generate;
 mod hub;
 mod inspect;
 mod lines;
+mod merge;
 mod predict;
 mod pretrain;
 mod progress;

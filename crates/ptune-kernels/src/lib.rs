@@ -53,7 +53,7 @@ pub use loss::{
 };
 pub use lstm::{LstmCell, LstmCellGradient, LstmShape, lstm, lstm_backward, lstm_saved_len, lstm_scratch_len};
 pub use matmul::{
-    Weight, matmul, matmul_backward_input, matmul_backward_input_add, matmul_backward_weight,
+    Weight, matmul, matmul_add, matmul_backward_input, matmul_backward_input_add, matmul_backward_weight,
     matmul_backward_weight_scratch_len,
 };
 pub use norm::{NormKind, NormOutput, norm, norm_backward_input, norm_backward_weight, norm_scratch_len};

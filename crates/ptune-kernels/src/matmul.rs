@@ -128,6 +128,11 @@ pub fn matmul(ctx: &Context, y: RowsMut, x: Rows, w: &Weight, bias: Option<&[f32
     w.product(ctx, y, x, &w.forward.view(), w.inputs, bias.map_or(Finish::Overwrite, Finish::Bias));
 }
 
+/// `y = y + x W^T` in f32, else as [`matmul`].
+pub fn matmul_add(ctx: &Context, y: &mut [f32], x: Rows, w: &Weight) {
+    w.product(ctx, RowsMut::F32(y), x, &w.forward.view(), w.inputs, Finish::Add);
+}
+
 /// `d_x = d_y W`: d_x `[rows, inputs]`, d_y `[rows, outputs]`, kept as in [`matmul`]. The weight must have been packed
 /// with its gradient.
 pub fn matmul_backward_input(ctx: &Context, d_x: RowsMut, d_y: Rows, w: &Weight) {

@@ -40,6 +40,7 @@ pub mod files;
 pub mod generate;
 pub mod inspect;
 mod keys;
+pub mod merge;
 pub mod method;
 pub mod model;
 pub mod ops;

@@ -9,6 +9,7 @@
 //! | `dropout.rs` | what a model drops while it trains |
 //! | `parts.rs` | several batches as one |
 //! | `weights.rs` | the weights of a trained model |
+//! | `low_rank.rs` | low-rank additions to linear layers |
 //! | `loss.rs` | logits |
 //! | `encoder.rs` | the prompt encoder's layers, and the optimiser |
 //!
@@ -23,6 +24,7 @@ mod embedding;
 mod encoder;
 mod layers;
 mod loss;
+mod low_rank;
 mod norm;
 mod parts;
 mod rotary;
@@ -37,6 +39,7 @@ pub(crate) use layers::Hidden;
 pub use layers::Linear;
 pub(crate) use loss::LogProbabilitiesSaved;
 pub use loss::LossSaved;
+pub(crate) use low_rank::LowRank;
 pub use norm::{Norm, NormSaved};
 pub(crate) use parts::Part;
 pub use ptune_kernels::{Activation, NormKind, Span};

@@ -9,7 +9,7 @@ use crate::data::{Encoded, Encoder, Example};
 use crate::generate::{Writer, Writing, Written};
 use crate::method::{Classifier, Head, Injection};
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Gradients, Model};
+use crate::model::{Columns, Model};
 use crate::tensor::{Device, Precision};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
@@ -76,7 +76,7 @@ impl Predictor {
         // The tokenizer and the fingerprint take about as long as the weights of a small model.
         let (task, model) = std::thread::scope(|scope| {
             let task = scope.spawn(|| task_of(&loaded, adapter, &directory, &spec));
-            let model = Model::load(&directory, &tuned, &device_of_model, Gradients::None, progress);
+            let model = loaded.tuned.load_model(adapter, &tuned, &directory, &device_of_model, progress);
             (task.join().unwrap_or_else(|panic| resume_unwind(panic)), model)
         });
         let (task, model) = (task?, model?);

@@ -22,6 +22,8 @@ pub enum Purpose {
     Search(u32),
     /// Which lines of a text are held out.
     HeldOut,
+    /// Initial values of low-rank additions to a model.
+    LoraInitialisation,
     /// A part of the small world's corpus.
     World(u32),
     /// Which facts of a relation of the small world train, choose and test.
@@ -50,6 +52,7 @@ impl Rng {
             Purpose::ModelInitialisation(tensor) => [4, tensor],
             Purpose::Masking(step) => [5, step],
             Purpose::HeldOut => [6, 0],
+            Purpose::LoraInitialisation => [10, 0],
             Purpose::Search(step) => [13, step],
             Purpose::World(part) => [8, part],
             Purpose::WorldSplit(relation) => [9, relation],

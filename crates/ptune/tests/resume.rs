@@ -134,6 +134,14 @@ fn a_tuned_backbone_goes_on_too() {
     Whole::new(&[&full[..], &[("task.template", "{text} it was [MASK]")]].concat()).stopped_again_and_again();
 }
 
+/// What is added to a frozen model comes back too, and is tested as it was at the best step.
+#[test]
+fn low_rank_additions_go_on_too() {
+    let lora = [("backbone.mode", "lora"), ("backbone.lora_rank", "2"), ("train.backbone_learning_rate", "2e-3")];
+    Whole::new(&[&lora[..], &[("train.save_every", "2")]].concat()).stopped_once(9);
+    Whole::new(&[&lora[..], &[("task.template", "{text} it was [MASK]")]].concat()).stopped_again_and_again();
+}
+
 /// A prefix is state as the rows of pseudo tokens are, plain or projected, with them or without.
 #[test]
 fn a_prefix_goes_on_too() {

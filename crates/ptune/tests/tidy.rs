@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the library may use, beside itself and [`LOW`]. Data flows one way: never upwards.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     ("checkpoint", &[]),
     ("prompt", &["checkpoint"]),
     ("model", &["checkpoint"]),
@@ -18,6 +18,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("pretrain", &["train", "method", "data", "prompt", "model", "checkpoint"]),
     ("generate", &["train", "data", "model", "checkpoint"]),
     ("predict", &["generate", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
+    ("merge", &["predict", "train", "adapter", "method", "model", "checkpoint"]),
     ("search", &["predict", "train", "adapter", "method", "data", "prompt", "model", "checkpoint"]),
     (
         "sensitivity",

@@ -19,8 +19,10 @@ train_refuses! {
     // The run file.
     unknown_key(Scene::new()): |s| s.edit("run.toml", "batch_size", "bath_size")
         => ["run.toml:", "unknown key 'train.bath_size'", "did you mean 'train.batch_size'?"];
-    key_of_a_later_release(Scene::new()): |s| s.edit("run.toml", "seed = 3", "backbone.mode = \"lora\"")
-        => ["run.toml:2: backbone.mode: 'lora' comes with a later release; use frozen"];
+    key_of_a_later_release(Scene::new()): |s| s.edit("run.toml", "seed = 3", "backbone.lora_dropout = 0.1")
+        => ["run.toml:2: backbone.lora_dropout: dropout of what LoRA reads comes with a later release; remove the key"];
+    target_that_the_model_does_not_have(Scene::new()): |s| s.edit("run.toml", "seed = 3", "backbone = { mode = \"lora\", lora_targets = [\"gate\"] }")
+        => ["run.toml: backbone.lora_targets: this model (bert) has no 'gate' in its blocks"];
     steps_and_epochs(Scene::new()): |s| s.edit("run.toml", "steps = 4", "steps = 4\nepochs = 1")
         => ["run.toml: train.steps: and train.epochs are both there; keep one of them"];
     neither_steps_nor_epochs(Scene::new()): |s| s.edit("run.toml", "steps = 4", "") => ["train.steps: is missing"];

@@ -21,6 +21,7 @@ mod hostile;
 mod hub;
 mod inspect;
 mod long_words;
+mod lora;
 mod pretrain;
 mod resume;
 mod same_bits;

@@ -63,6 +63,17 @@ fn forward_is_the_product_with_and_without_bias() {
                 |isa, y| assert_close(&format!("{isa}, {rows} x {inputs} -> {outputs}"), y, &want, 2e-6),
             );
         }
+        let before = numbers(rows * outputs, 4);
+        let product = reference(&wide(&x), &wide(&w), None, rows, outputs, inputs);
+        let want: Vec<f64> = product.iter().zip(&before).map(|(a, b)| a + f64::from(*b)).collect();
+        on_every_isa(
+            |ctx| {
+                let mut y = before.clone();
+                matmul_add(ctx, &mut y, Rows::F32(&x), &Weight::pack(ctx, &w, outputs, inputs, false));
+                y
+            },
+            |isa, y| assert_close(&format!("{isa}, {rows} x {inputs} -> {outputs}, added"), y, &want, 2e-6),
+        );
     }
 }
 

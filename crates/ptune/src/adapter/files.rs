@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
 use crate::tensor::Precision;
 
-const ADAPTER_FILE: &str = "adapter.toml";
+pub(super) const ADAPTER_FILE: &str = "adapter.toml";
 const PROMPT_FILE: &str = "prompt.safetensors";
 const VOCABULARY_FILE: &str = "vocabulary.bin";
 const PROMPT_TENSOR: &str = "prompt";

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `adapter.toml` | format version, task, labels with their words in order, base, metrics; sizes and SHA-256 of the others |
 //! | `prompt.safetensors` | f32 tensors: `prompt` `[rows, width]`, the computed rows of the pseudo tokens, and `prefix` `[rows, 2 x blocks x key width]`, those of a prefix in the layout of PEFT; none for a manual or a discrete prompt (`discrete.rs`) |
-//! | `backbone.safetensors`, `head.safetensors` | the trained weights of the base, with `backbone.mode = "full"`; none over a frozen one (`tuned.rs`). Of a classifier `head.safetensors` has the layers instead |
+//! | `backbone.safetensors`, `head.safetensors` | the trained weights of the base, with `backbone.mode = "full"`, or the matrices of its low-rank additions with `"lora"`; none over a frozen one (`tuned.rs`). Of a classifier `head.safetensors` has the layers instead |
 //! | `vocabulary.bin` | the candidate answers of a probing task, one bit a token id; none without a vocabulary |
 //!
 //! The prompt encoder is not stored: its output is all that answering needs. The same adapter always has the same
@@ -24,6 +24,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use discrete::{Discrete, MOST_PROMPTS, WeightedPrompt};
+pub(crate) use tuned::HEAD_FILE;
 pub use tuned::Tuned;
 
 use crate::error::{Error, Result};

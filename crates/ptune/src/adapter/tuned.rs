@@ -2,7 +2,8 @@
 //! or for a classifier (`classifier.weight`, ...: the names of [`Classifier`]).
 //!
 //! Tensors stand under the names and in the layouts of the base's checkpoint, f32, sorted by name, so that whatever reads
-//! the checkpoint can read them. A file is written tensor by tensor. `adapter.toml` holds its SHA-256: as with the other
+//! the checkpoint can read them. With LoRA `backbone.safetensors` holds the low-rank matrices alone ([`Lora::tensor_names`]),
+//! and `[tuned.lora]` of `adapter.toml` says what they are. A file is written tensor by tensor. `adapter.toml` holds its SHA-256: as with the other
 //! parts, a new file waits as `NAME.next` until `adapter.toml` is renamed, and is found under either name.
 
 use std::fs::File;
@@ -13,16 +14,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::files::{next, tuned_of};
-use crate::checkpoint::Weights;
+use super::files::{ADAPTER_FILE, next, tuned_of};
+use crate::checkpoint::{ModelDirectory, Weights};
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
+use crate::keys::check;
 use crate::method::Classifier;
-use crate::model::{Model, TrainedTensor};
+use crate::model::spec::ModelSpec;
+use crate::model::{Gradients, Lora, Model, TrainedTensor};
 use crate::parameter::Group;
+use crate::tensor::Device;
 
 const BACKBONE_FILE: &str = "backbone.safetensors";
-const HEAD_FILE: &str = "head.safetensors";
+pub(crate) const HEAD_FILE: &str = "head.safetensors";
 /// Files are hashed in pieces of this size.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -36,6 +40,9 @@ pub struct Tuned {
     /// Of `head.safetensors`.
     #[serde(skip_serializing_if = "Option::is_none")]
     head: Option<String>,
+    /// What the low-rank matrices of `backbone.safetensors` are added to, where it holds those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lora: Option<Lora>,
 }
 
 impl Tuned {
@@ -62,12 +69,56 @@ impl Tuned {
             None => model.trained_tensors(Group::Head),
         };
         let backbone = stage(BACKBONE_FILE, model.trained_tensors(Group::Backbone))?;
-        Ok(Tuned { backbone, head: stage(HEAD_FILE, head)? })
+        Ok(Tuned { backbone, head: stage(HEAD_FILE, head)?, lora: model.lora().cloned() })
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         *self == Tuned::default()
+    }
+
+    /// What the low-rank matrices are added to, where there are any.
+    pub fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
+    }
+
+    /// The model of the adapter in `adapter`, whose `files` were opened: its base with what was trained, to answer with.
+    ///
+    /// # Errors
+    /// As [`Tuned::check`] and [`Model::load`].
+    pub fn load_model(
+        &self,
+        adapter: &Path,
+        files: &[Weights],
+        base: &ModelDirectory,
+        device: &Device,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Model> {
+        self.check(adapter, &ModelSpec::read(base)?)?;
+        let (Some(lora), [matrices, ..]) = (&self.lora, files) else {
+            return Model::load(base, files, device, Gradients::None, progress);
+        };
+        let mut model = Model::load(base, &[], device, Gradients::None, progress)?;
+        model.load_lora(lora, matrices)?;
+        Ok(model)
+    }
+
+    /// The head alone: what is left where the backbone was merged into its base.
+    pub fn head_alone(&self) -> Tuned {
+        Tuned { head: self.head.clone(), ..Tuned::default() }
+    }
+
+    /// Refuses low-rank additions that the base cannot have.
+    ///
+    /// # Errors
+    /// [`Error::Key`] of `adapter.toml` in `adapter`.
+    pub fn check(&self, adapter: &Path, base: &ModelSpec) -> Result<()> {
+        let Some(lora) = &self.lora else { return Ok(()) };
+        let has_file =
+            check(self.backbone.is_some(), "tuned.backbone", "is missing; it holds the matrices of tuned.lora");
+        let checked = has_file.and_then(|()| lora.check("tuned.lora."));
+        let checked = checked.and_then(|()| lora.check_targets(base, "tuned.lora.targets"));
+        checked.map_err(|(key, message)| Error::key(&adapter.join(ADAPTER_FILE), key, message))
     }
 
     /// Opens the files in `directory`, having checked every byte.

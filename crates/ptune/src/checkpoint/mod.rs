@@ -4,6 +4,7 @@
 //! knows files and tensors; what a key or a tensor *means* is the business of the model family that reads it.
 //! Pickled weights (`pytorch_model.bin`) are never read: they can run code.
 
+mod changed;
 mod config;
 mod fingerprint;
 pub mod hub;
@@ -14,6 +15,7 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use changed::{Change, write as write_changed};
 pub use config::Config;
 pub(crate) use fingerprint::{hexadecimal, sha256};
 pub(crate) use shard::Shard;

@@ -138,6 +138,11 @@ impl Weights {
         self.tensors.get(name).map(|tensor| format!("{:?}", tensor.dtype))
     }
 
+    /// Bytes of a tensor as it is stored; none of one that is not there.
+    pub(super) fn bytes(&self, name: &str) -> usize {
+        self.tensors.get(name).map_or(0, |tensor| tensor.bytes)
+    }
+
     /// Reads a tensor as f32, in row-major order. `out` gets its length and keeps its memory between calls.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{PieceFacts, pieces};
 use crate::adapter::{Adapter, Discrete, Metrics};
 use crate::checkpoint::{ModelDirectory, Shard, Tokenizer, hub};
+use crate::model::Lora;
 use crate::model::spec::ModelSpec;
 use crate::prompt::nearest;
 use crate::train::Task;
@@ -54,6 +55,8 @@ pub struct AdapterFacts {
     pub discrete: Discrete,
     /// The weights of the model that were trained with it, by their files; none over a frozen model.
     pub trained: Vec<TrainedFacts>,
+    /// The low-rank additions whose matrices are among these; none without.
+    pub lora: Option<Lora>,
     /// The model.
     pub base: BaseFacts,
     /// What the run measured.
@@ -187,6 +190,7 @@ impl AdapterFacts {
             prefix: prefix.then_some(PrefixFacts { rows: adapter.prefix.rows, width: adapter.prefix.width }),
             discrete: described.discrete.clone(),
             trained: trained(path)?,
+            lora: adapter.tuned.lora().cloned(),
             base: BaseFacts {
                 name: described.base.name.clone(),
                 family: described.base.model_type.clone(),

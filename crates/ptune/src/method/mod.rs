@@ -3,7 +3,7 @@
 //! | choice | now | file |
 //! |---|---|---|
 //! | prompt | manual (a template without pseudo tokens), pseudo tokens with an encoder, a prefix, or both | [`Prompt`], `injection.rs` |
-//! | backbone | frozen, or full | [`Model`](crate::model::Model): a trained one is loaded with its weights as parameters |
+//! | backbone | frozen, full, or LoRA | [`Model`](crate::model::Model): a trained one is loaded with its weights as parameters, another may be given low-rank additions |
 //! | head | a verbalizer, the vocabulary, any text, or a classifier | `head.rs`, `classifier.rs` |
 //!
 //! Methods fill [`Inject`] and know no model family.

@@ -9,6 +9,7 @@ use ptune_kernels::{AttentionShape, Dtype};
 use super::heads::Heads;
 use super::layer::Linear;
 use super::load::Loader;
+use super::lora::{Additions, Projection};
 use super::past::BlockPast;
 use super::spec::AttentionSpec;
 use crate::Result;
@@ -31,12 +32,12 @@ pub(super) struct AttentionSaved {
     rows: ops::AttentionSaved,
     /// Of the norms over the heads of queries and keys.
     norms: [Option<NormSaved>; 2],
-    /// The input of the output projection, of a trained attention.
+    /// The input of the output projection, where that is trained.
     heads: Option<Tensor>,
 }
 
 /// The inputs of the projections: `x` of keys and values, `queries` of the queries where they are only some of the rows.
-/// Kept for a trained attention.
+/// Kept where one of these is trained.
 pub(super) struct AttentionInputs {
     pub(super) x: Tensor,
     pub(super) queries: Option<Tensor>,
@@ -88,7 +89,7 @@ impl Attention {
         let (k, v) = (kv.k, kv.v);
         let (heads, rows) = device.attention((q, k, v), past, layout, query_rows, &self.shape, layer as u32);
         let y = self.output.forward(device, &heads);
-        (y, AttentionSaved { rows, norms: [q_norm, k_norm], heads: self.is_trained().then_some(heads) })
+        (y, AttentionSaved { rows, norms: [q_norm, k_norm], heads: self.output.needs_input().then_some(heads) })
     }
 
     /// The gradients of `x_queries [queries, hidden]` and of `x` through keys and values, the latter only at
@@ -114,6 +115,11 @@ impl Attention {
         let at = positions_of(layout, query_rows);
         let d_q = self.query_heads.backward(device, d_q, &at, q_norm, parameters);
         let mut d_k = self.key_heads.backward(device, d_k, &layout.positions, k_norm, parameters);
+        let x = inputs.map(|inputs| &inputs.x);
+        let x_queries = inputs.map(|inputs| inputs.queries.as_ref().unwrap_or(&inputs.x));
+        self.query.backward_weight(device, &d_q, x_queries, parameters);
+        self.key.backward_weight(device, &d_k, x, parameters);
+        self.value.backward_weight(device, &d_v, x, parameters);
         if let Some(rows) = wanted {
             if rows.is_empty() {
                 return (None, d_past);
@@ -121,11 +127,9 @@ impl Attention {
             d_k = device.gather_rows(&d_k, rows);
             d_v = device.gather_rows(&d_v, rows);
         }
-        let x = inputs.map(|inputs| &inputs.x);
-        let x_queries = inputs.map(|inputs| inputs.queries.as_ref().unwrap_or(&inputs.x));
-        let mut d_x = self.key.backward(device, &d_k, x, parameters);
-        self.value.backward_add(device, &mut d_x, &d_v, x, parameters);
-        (Some((self.query.backward(device, &d_q, x_queries, parameters), d_x)), d_past)
+        let mut d_x = self.key.backward_input(device, &d_k);
+        self.value.backward_input_add(device, &mut d_x, &d_v);
+        (Some((self.query.backward_input(device, &d_q), d_x)), d_past)
     }
 
     /// The keys and values of `x [rows, hidden]` alone.
@@ -158,9 +162,17 @@ impl Attention {
         }
     }
 
-    /// Whether the inputs must be kept.
-    pub(super) fn is_trained(&self) -> bool {
-        self.query.trained.is_some()
+    /// Whether the inputs of queries, keys and values must be kept.
+    pub(super) fn needs_inputs(&self) -> bool {
+        [&self.query, &self.key, &self.value].iter().any(|layer| layer.needs_input())
+    }
+
+    /// Gives the projections their low-rank additions.
+    pub(super) fn add_low_rank(&mut self, additions: &mut Additions<'_>, spec: &AttentionSpec) -> Result<()> {
+        additions.add(Projection::Query, &mut self.query, &spec.query)?;
+        additions.add(Projection::Key, &mut self.key, &spec.key)?;
+        additions.add(Projection::Value, &mut self.value, &spec.value)?;
+        additions.add(Projection::Output, &mut self.output, &spec.output)
     }
 }
 

@@ -11,6 +11,7 @@ use super::attention::{Attention, AttentionInputs, AttentionSaved};
 use super::embedding::normed_backward;
 use super::layer::Norm;
 use super::load::Loader;
+use super::lora::Additions;
 use super::mlp::{Mlp, MlpSaved};
 use super::past::BlockPast;
 use super::spec::{BlockSpec, Join};
@@ -21,7 +22,7 @@ use crate::tensor::{Device, Tensor};
 
 pub(super) struct Block {
     join: Join,
-    /// Its places among the model's parameters: none of a frozen one.
+    /// Its places among the model's parameters: none of a frozen one without low-rank additions.
     parameters: Range<usize>,
     attention: Attention,
     attention_norm: Option<Norm>,
@@ -32,7 +33,7 @@ pub(super) struct Block {
 /// What a block's backward needs.
 pub(super) struct BlockSaved {
     attention: AttentionSaved,
-    /// Of a trained block.
+    /// Where a projection is trained.
     inputs: Option<AttentionInputs>,
     attention_norm: Option<NormSaved>,
     mlp: MlpSaved,
@@ -90,14 +91,14 @@ impl Block {
                     self.attention.forward(device, layer, x.factor(), x_queries.factor(), past, layout, query_rows);
                 device.dropout(&mut a, query_rows, layout, sites[0]);
                 let (h, attention_norm) = added_and_normed(device, a, &x_queries.exact, self.attention_norm.as_ref());
-                let inputs = self.attention.is_trained().then(|| {
-                    let queries = chosen.map(|chosen| chosen.exact);
-                    AttentionInputs { x: x.exact, queries }
+                let inputs = self.attention.needs_inputs().then(|| {
+                    let queries = chosen.map(Hidden::into_factor);
+                    AttentionInputs { x: x.into_factor(), queries }
                 });
                 let (mut m, mlp) = self.mlp.forward(device, h.factor());
                 device.dropout(&mut m, query_rows, layout, sites[1]);
                 let (y, mlp_norm) = self.mlp_norm.forward(device, &m, Some(&h.exact));
-                let mlp = mlp.with_input(self.mlp.is_trained().then_some(h.exact));
+                let mlp = mlp.with_input(self.mlp.needs_input().then(|| h.into_factor()));
                 let queries = queries.map(<[u32]>::to_vec);
                 (y, BlockSaved { attention, inputs, attention_norm, mlp, mlp_norm, queries })
             }
@@ -111,14 +112,14 @@ impl Block {
                 device.dropout(&mut h, query_rows, layout, sites[0]);
                 let x = gathered(&x).unwrap_or(x);
                 device.add(&mut h, &x);
-                let inputs = self.attention.is_trained().then_some(AttentionInputs { x: n, queries: n_chosen });
+                let inputs = self.attention.needs_inputs().then_some(AttentionInputs { x: n, queries: n_chosen });
                 let beside = self.join == Join::Parallel;
                 let (n, mlp_norm) = self.mlp_norm.forward_narrow(device, if beside { &x } else { &h });
                 drop(x);
                 let (mut y, mlp) = self.mlp.forward(device, &n);
                 device.dropout(&mut y, query_rows, layout, sites[1]);
                 device.add(&mut y, &h);
-                let mlp = mlp.with_input(self.mlp.is_trained().then_some(n));
+                let mlp = mlp.with_input(self.mlp.needs_input().then_some(n));
                 let queries = queries.map(<[u32]>::to_vec);
                 (y.into(), BlockSaved { attention, inputs, attention_norm, mlp, mlp_norm, queries })
             }
@@ -204,6 +205,15 @@ impl Block {
         }
         let (n, _) = normed_narrow(device, &x.exact, self.attention_norm.as_ref());
         self.attention.keys_values(device, &n, layout)
+    }
+
+    /// Gives the linear layers their low-rank additions, which become its parameters.
+    pub(super) fn add_low_rank(&mut self, additions: &mut Additions<'_>, spec: &BlockSpec) -> Result<()> {
+        self.parameters.start = additions.parameters();
+        self.attention.add_low_rank(additions, &spec.attention)?;
+        self.mlp.add_low_rank(additions, &spec.mlp)?;
+        self.parameters.end = additions.parameters();
+        Ok(())
     }
 
     /// Takes the gradients that a layer above left for the weights that it shares with the next one: a backward

@@ -1,8 +1,10 @@
 //! The layers that a model is made of, frozen or trained: linear, norm, and the bare tables.
 //!
 //! A frozen layer has its numbers, packed, and nothing else. A trained one also knows the places of its parameters
-//! among the model's: its backward writes their gradients, and after a step of the optimiser it packs them anew.
+//! among the model's: its backward writes their gradients, and after a step of the optimiser it packs them anew. The same
+//! goes for a low-rank addition to a frozen linear layer (`lora.rs`).
 
+use super::lora::LowRank;
 use crate::ops;
 use crate::ops::{Hidden, NormSaved};
 use crate::parameter::Parameter;
@@ -15,21 +17,34 @@ pub(super) struct Trained {
     pub(super) bias: Option<usize>,
 }
 
-/// `y = x W^T + b`.
+/// `y = x W^T + b`, perhaps with a low-rank addition.
 pub(super) struct Linear {
     pub(super) packed: ops::Linear,
     pub(super) trained: Option<Trained>,
+    pub(super) low_rank: Option<LowRank>,
 }
 
 impl Linear {
+    /// Whether its backward needs the forward's input.
+    pub(super) fn needs_input(&self) -> bool {
+        self.trained.is_some() || self.low_rank.is_some()
+    }
+
     /// `x [rows, inputs] -> y [rows, outputs]`
     pub(super) fn forward(&self, device: &Device, x: &Tensor) -> Tensor {
-        device.linear(x, &self.packed)
+        let mut y = device.linear(x, &self.packed);
+        if let Some(low_rank) = &self.low_rank {
+            device.low_rank_add(&mut y, x, &low_rank.packed);
+        }
+        y
     }
 
     /// The same, for another product to read or the attention.
     pub(super) fn forward_narrow(&self, device: &Device, x: &Tensor) -> Tensor {
-        device.linear_narrow(x, &self.packed)
+        match self.low_rank {
+            None => device.linear_narrow(x, &self.packed),
+            Some(_) => device.narrowed(self.forward(device, x)),
+        }
     }
 
     /// `d_y -> d_x`, and the gradients of a trained layer, for which the forward's input was kept.
@@ -41,7 +56,7 @@ impl Linear {
         parameters: &mut [Parameter],
     ) -> Tensor {
         self.backward_weight(device, d_y, x, parameters);
-        device.linear_backward(d_y, &self.packed)
+        self.backward_input(device, d_y)
     }
 
     /// The same, for another product to read or the attention.
@@ -53,27 +68,46 @@ impl Linear {
         parameters: &mut [Parameter],
     ) -> Tensor {
         self.backward_weight(device, d_y, x, parameters);
-        device.linear_backward_narrow(d_y, &self.packed)
+        match self.low_rank {
+            None => device.linear_backward_narrow(d_y, &self.packed),
+            Some(_) => device.narrowed(self.backward_input(device, d_y)),
+        }
     }
 
-    /// `d_x += d_y W`, else as [`Linear::backward`].
-    pub(super) fn backward_add(
+    /// `d_y -> d_x`
+    pub(super) fn backward_input(&self, device: &Device, d_y: &Tensor) -> Tensor {
+        let mut d_x = device.linear_backward(d_y, &self.packed);
+        if let Some(low_rank) = &self.low_rank {
+            device.low_rank_backward_add(&mut d_x, d_y, &low_rank.packed);
+        }
+        d_x
+    }
+
+    /// `d_x += `[`Linear::backward_input`]
+    pub(super) fn backward_input_add(&self, device: &Device, d_x: &mut Tensor, d_y: &Tensor) {
+        device.linear_backward_add(d_x, d_y, &self.packed);
+        if let Some(low_rank) = &self.low_rank {
+            device.low_rank_backward_add(d_x, d_y, &low_rank.packed);
+        }
+    }
+
+    /// The gradients of a trained layer, or of a low-rank addition, for which the forward's input was kept.
+    pub(super) fn backward_weight(
         &self,
         device: &Device,
-        d_x: &mut Tensor,
         d_y: &Tensor,
         x: Option<&Tensor>,
         parameters: &mut [Parameter],
     ) {
-        self.backward_weight(device, d_y, x, parameters);
-        device.linear_backward_add(d_x, d_y, &self.packed);
-    }
-
-    fn backward_weight(&self, device: &Device, d_y: &Tensor, x: Option<&Tensor>, parameters: &mut [Parameter]) {
-        let (Some(Trained { weight, bias }), Some(x)) = (self.trained, x) else { return };
-        device.linear_backward_weight(d_y, x, &mut parameters[weight].gradient);
-        if let Some(bias) = bias {
-            device.column_sums(d_y, &mut parameters[bias].gradient);
+        let Some(x) = x else { return };
+        if let Some(Trained { weight, bias }) = self.trained {
+            device.linear_backward_weight(d_y, x, &mut parameters[weight].gradient);
+            if let Some(bias) = bias {
+                device.column_sums(d_y, &mut parameters[bias].gradient);
+            }
+        }
+        if let Some(low_rank) = &self.low_rank {
+            low_rank.backward_weight(device, d_y, x, parameters);
         }
     }
 
@@ -82,6 +116,9 @@ impl Linear {
         if let Some(Trained { weight, bias }) = self.trained {
             let bias = bias.map(|bias| &parameters[bias].value);
             device.repack_linear(&mut self.packed, &parameters[weight].value, bias);
+        }
+        if let Some(low_rank) = &mut self.low_rank {
+            low_rank.repack(device, parameters);
         }
     }
 }

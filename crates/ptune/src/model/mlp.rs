@@ -4,6 +4,7 @@ use ptune_kernels::Activation;
 
 use super::layer::Linear;
 use super::load::Loader;
+use super::lora::{Additions, Projection};
 use super::spec::MlpSpec;
 use crate::Result;
 use crate::parameter::Parameter;
@@ -22,7 +23,7 @@ pub(super) struct MlpSaved {
     gate: Option<Tensor>,
     /// The activation's input `[rows, inner]`, or what the gate lets through.
     up: Tensor,
-    /// The input, of a trained MLP.
+    /// The input, where a layer is trained.
     x: Option<Tensor>,
 }
 
@@ -56,7 +57,7 @@ impl Mlp {
         saved: &MlpSaved,
         parameters: &mut [Parameter],
     ) -> Tensor {
-        let active = saved.x.as_ref().map(|_| self.active(device, saved));
+        let active = self.down.needs_input().then(|| self.active(device, saved));
         let d_active = self.down.backward_narrow(device, d_y, active.as_ref(), parameters);
         let (Some(gate), Some(gate_out)) = (&self.gate, &saved.gate) else {
             let d_up = device.activation_backward(d_active, &saved.up, self.activation);
@@ -64,7 +65,8 @@ impl Mlp {
         };
         let (d_gate, d_up) = device.gated_backward(d_active, gate_out, &saved.up, self.activation);
         let mut d_x = gate.backward(device, &d_gate, saved.x.as_ref(), parameters);
-        self.up.backward_add(device, &mut d_x, &d_up, saved.x.as_ref(), parameters);
+        self.up.backward_weight(device, &d_up, saved.x.as_ref(), parameters);
+        self.up.backward_input_add(device, &mut d_x, &d_up);
         d_x
     }
 
@@ -77,8 +79,18 @@ impl Mlp {
     }
 
     /// Whether the input must be kept.
-    pub(super) fn is_trained(&self) -> bool {
-        self.up.trained.is_some()
+    pub(super) fn needs_input(&self) -> bool {
+        self.up.needs_input() || self.gate.as_ref().is_some_and(Linear::needs_input)
+    }
+
+    /// Gives the layers their low-rank additions.
+    pub(super) fn add_low_rank(&mut self, additions: &mut Additions<'_>, spec: &MlpSpec) -> Result<()> {
+        additions.add(Projection::Up, &mut self.up, &spec.up)?;
+        additions.add(Projection::Down, &mut self.down, &spec.down)?;
+        if let (Some(gate), Some(spec)) = (&mut self.gate, &spec.gate) {
+            additions.add(Projection::Gate, gate, spec)?;
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,8 @@
 //! ```
 //! A frozen model has no gradient buffers and keeps no layer's input; its backward gives the gradients of what a method
 //! injected and stops there. A trained one ([`Gradients::Weights`]) owns its weights as parameters too: its backward goes
-//! down to the tables and writes their gradients, and [`Model::repack`] follows each step of the optimiser. A family (`bert.rs`, `gpt2.rs`, ...) maps `config.json` and tensor names to a [`ModelSpec`].
+//! down to the tables and writes their gradients, and [`Model::repack`] follows each step of the optimiser. Between the
+//! two, a frozen model may be given trained low-rank additions ([`Model::add_lora`]). A family (`bert.rs`, `gpt2.rs`, ...) maps `config.json` and tensor names to a [`ModelSpec`].
 
 mod albert;
 mod attention;
@@ -23,6 +24,7 @@ mod inject;
 mod layer;
 mod llama;
 mod load;
+mod lora;
 mod mlp;
 mod modernbert;
 mod opt;
@@ -34,6 +36,7 @@ pub mod spec;
 
 pub use head::{Columns, HeadSaved};
 pub use inject::{Inject, InjectGradients};
+pub use lora::{Lora, Projection};
 pub use past::Past;
 pub use saved::TrainedTensor;
 use spec::ModelSpec;
@@ -72,6 +75,10 @@ pub struct Model {
     final_norm: Option<Norm>,
     /// None of a model under a classifier.
     head: Option<Head>,
+    /// The gradients that it can give.
+    gradients: Gradients,
+    /// The low-rank additions to its layers.
+    lora: Option<Lora>,
     /// What is trained: nothing of a frozen model.
     parameters: Vec<Parameter>,
     /// How the checkpoint has each of them.
@@ -120,7 +127,8 @@ impl Model {
         let head = Some(Head::load(&mut loader, &spec.head, &spec)?);
         let (parameters, saved_as) = (loader.parameters, loader.saved_as);
         let (device, count) = (device.clone(), count_parameters(directory));
-        Ok(Model { device, embedding, blocks, final_norm, head, parameters, saved_as, count, spec })
+        let lora = None;
+        Ok(Model { device, embedding, blocks, final_norm, head, gradients, lora, parameters, saved_as, count, spec })
     }
 
     /// The shapes and names it was built from.
@@ -143,7 +151,15 @@ impl Model {
         self.count
     }
 
-    /// What is trained: nothing of a frozen model.
+    /// How many of them stay as they are.
+    pub fn frozen(&self) -> usize {
+        match self.gradients {
+            Gradients::Weights => self.count - self.parameters.iter().map(Parameter::count).sum::<usize>(),
+            Gradients::None | Gradients::Inputs => self.count,
+        }
+    }
+
+    /// What is trained: nothing of a frozen model without low-rank additions.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
@@ -232,7 +248,7 @@ impl Model {
             None => (x.into_factor(), None),
         };
         let head = self.head.as_ref().expect("columns of a head");
-        let (logits, head) = head.forward(device, x, columns, keep && !self.parameters.is_empty());
+        let (logits, head) = head.forward(device, x, columns, keep && self.gradients == Gradients::Weights);
         (logits, ModelSaved { embedding, blocks: Vec::new(), final_norm, head, all_rows })
     }
 
@@ -294,8 +310,11 @@ impl Model {
         if parameters.is_empty() {
             return;
         }
-        embedding.repack(device, parameters);
         blocks.iter_mut().for_each(|block| block.repack(device, parameters));
+        if self.gradients != Gradients::Weights {
+            return;
+        }
+        embedding.repack(device, parameters);
         if let Some(norm) = final_norm {
             norm.repack(device, parameters);
         }

@@ -225,6 +225,12 @@ impl LinearSpec {
         LinearSpec { bias, ..self }
     }
 
+    /// Where the file's weight, row by row, has the number of an output and an input of this layer.
+    pub fn place(&self, output: usize, input: usize) -> usize {
+        let place = self.stored.place(output);
+        if self.stored.transposed { input * self.stored.outputs + place } else { place * self.inputs + input }
+    }
+
     /// The shape of the weight in the file.
     pub fn stored_shape(&self) -> [usize; 2] {
         let Stored { transposed, outputs, .. } = self.stored;

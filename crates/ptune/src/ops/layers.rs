@@ -135,6 +135,11 @@ impl Device {
         (x.dtype() != layer.weight.dtype()).then(|| self.rounded(x))
     }
 
+    /// `x`, of f32, as another product reads it or the attention.
+    pub(crate) fn narrowed(&self, x: Tensor) -> Tensor {
+        if self.narrow() == Dtype::Bf16 { self.rounded(&x) } else { x }
+    }
+
     /// A copy of `x` for products alone to read.
     pub(crate) fn narrow_copy(&self, x: &Tensor) -> Tensor {
         if self.narrow() == Dtype::Bf16 { self.rounded(x) } else { self.copy(x) }

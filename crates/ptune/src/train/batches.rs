@@ -46,7 +46,7 @@ impl<'a> Batches<'a> {
         // Not where the weights move, or what is dropped; pseudo tokens in front are shared by a batch instead.
         // Behind a prefix every row moves with it.
         let prefix = task.prefix_tokens().unwrap_or(0);
-        let still = !config.backbone.mode.is_full() && config.backbone.dropout == 0.0 && prefix == 0;
+        let still = config.backbone.mode.is_frozen() && config.backbone.dropout == 0.0 && prefix == 0;
         let keeps = still && model.spec().causal && task.template.begins_with_frozen_text();
         let most = config.train.batch_size.saturating_mul(runs);
         let kept = keeps.then(|| Kept::new(examples, most, config.train.keep_mb << 20));

@@ -85,7 +85,7 @@ pub fn bench(
     let trains = gradients != Gradients::None || matches!(task.head, Head::Classifier(_));
     let device = &device.with_precision(config.compute.precision());
     let loading = &mut |done, total| observe(Event::Loading { done, total });
-    let model = load_model(&directory, &task, device, gradients, loading)?;
+    let model = load_model(&config, &directory, &task, device, gradients, loading)?;
     let trained = new_trained(&config, file, device, &model, &directory, &task, &start)?;
     let head = &task.head;
     let batches = Batches::new(&config, &task, &model, &data.train.examples, 1);

@@ -24,6 +24,7 @@ pub use sensitivity::SensitivityConfig;
 
 use crate::adapter::labels;
 use crate::error::{Error, Result};
+use crate::model::{Lora, Projection};
 use crate::prompt::encoder::{EncoderKind, EncoderShape, Shapes};
 use crate::prompt::initial::{Init, PrefixInit};
 use crate::prompt::{AnswerKind, CausalTail};
@@ -35,6 +36,8 @@ pub const ADAM_EPSILON: f64 = 1e-8;
 
 /// The learning rate of a trained model where the file gives none.
 const BACKBONE_LEARNING_RATE: f64 = 1e-5;
+/// The same of low-rank additions: what their authors took for RoBERTa.
+const LORA_LEARNING_RATE: f64 = 5e-4;
 
 /// The most tokens of a text where the file does not say.
 pub(super) const ANSWER_TOKENS: usize = 32;
@@ -165,6 +168,18 @@ pub struct BackboneConfig {
     pub mode: BackboneMode,
     /// Dropout of the model while training: embeddings, attention probabilities, and what attention and MLP give.
     pub dropout: f64,
+    /// LoRA: rows of A and columns of B; there after reading exactly with `lora`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora_rank: Option<usize>,
+    /// LoRA: the addition is multiplied by this over the rank; there as the rank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora_alpha: Option<f64>,
+    /// LoRA: the addition is multiplied by alpha over the root of the rank instead; there as the rank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora_rslora: Option<bool>,
+    /// LoRA: the projections that get an addition; there as the rank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora_targets: Option<Vec<Projection>>,
 }
 
 /// `[train]`.
@@ -277,7 +292,14 @@ impl Default for PromptConfig {
 
 impl Default for BackboneConfig {
     fn default() -> Self {
-        BackboneConfig { mode: BackboneMode::Frozen, dropout: 0.0 }
+        BackboneConfig {
+            mode: BackboneMode::Frozen,
+            dropout: 0.0,
+            lora_rank: None,
+            lora_alpha: None,
+            lora_rslora: None,
+            lora_targets: None,
+        }
     }
 }
 
@@ -310,6 +332,15 @@ impl PromptConfig {
     /// The prompt encoder.
     pub fn shape(&self) -> EncoderShape {
         EncoderShape { kind: self.encoder, shapes: self.shapes, hidden_size: self.hidden_size, layers: self.layers }
+    }
+}
+
+impl BackboneConfig {
+    /// The low-rank additions, after reading; none with another mode.
+    pub fn lora(&self) -> Option<Lora> {
+        let (rank, alpha, targets) = (self.lora_rank?, self.lora_alpha?, self.lora_targets.clone()?);
+        let lora = Lora { rank, alpha, rslora: self.lora_rslora.unwrap_or_default(), targets };
+        (self.mode == BackboneMode::Lora).then_some(lora)
     }
 }
 

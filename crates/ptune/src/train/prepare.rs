@@ -98,6 +98,10 @@ impl Prepared {
     pub(crate) fn read(config: &RunConfig, file: &Path, observe: &mut dyn FnMut(Event<'_>)) -> Result<Prepared> {
         let (directory, config) = open_model(config, file)?;
         let spec = ModelSpec::read(&directory)?;
+        if let Some(lora) = config.backbone.lora() {
+            let checked = lora.check_targets(&spec, "backbone.lora_targets");
+            checked.map_err(|(key, message)| Error::key(file, key, message))?;
+        }
         let task = Task::from_run(&config, file, &directory, &spec)?;
         tell_vocabulary(&config, &task, observe);
         tell_long_words(&task, observe)?;
@@ -161,15 +165,19 @@ pub(crate) fn new_prompt(
     Ok(Prompt { rows: new_rows(config, file, device, model, initial_words, &mut rng)?, prefix: None })
 }
 
-/// The model of a task: without its head under a classifier.
+/// The model at step 0: without its head under a classifier.
 pub(super) fn load_model(
+    config: &RunConfig,
     directory: &ModelDirectory,
     task: &Task,
     device: &Device,
     gradients: Gradients,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Model> {
-    let model = Model::load(directory, &[], device, gradients, progress)?;
+    let mut model = Model::load(directory, &[], device, gradients, progress)?;
+    if let Some(lora) = config.backbone.lora() {
+        model.add_lora(&lora, &mut Rng::new(config.seed, Purpose::LoraInitialisation));
+    }
     Ok(if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model })
 }
 
@@ -255,7 +263,7 @@ fn deviation(table: &[f32]) -> f32 {
 fn gradients(config: &RunConfig, task: &Task) -> Gradients {
     match (config.backbone.mode, task.template.has_pseudo_tokens() || task.prefix_tokens().is_some()) {
         (BackboneMode::Full, _) => Gradients::Weights,
-        (BackboneMode::Frozen, true) => Gradients::Inputs,
+        (BackboneMode::Lora, _) | (BackboneMode::Frozen, true) => Gradients::Inputs,
         (BackboneMode::Frozen, false) => Gradients::None,
     }
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use crate::prompt::encoder::{EncoderKind, Shapes};
 
-use super::{Compute, HeadKind, LARGEST_SEED, Loss, Metric, PromptConfig, RunConfig, TaskConfig};
+use super::{
+    BackboneConfig, BackboneMode, Compute, HeadKind, LARGEST_SEED, Loss, Metric, PromptConfig, RunConfig, TaskConfig,
+};
 use crate::error::{Error, Result};
 use crate::keys::{Checked, check, optionally_within, required, within};
 
@@ -183,23 +185,35 @@ impl RunConfig {
     }
 
     fn check_backbone(&self) -> Checked {
-        let (dropout, train, full) = (self.backbone.dropout, &self.train, self.backbone.mode.is_full());
-        let message = "\"bf16\" is for a frozen model; use f32 or auto";
+        let (dropout, train, mode) = (self.backbone.dropout, &self.train, self.backbone.mode);
+        let (full, lora) = (mode.is_full(), mode == BackboneMode::Lora);
+        let message = "\"bf16\" is for a model whose weights stay; use f32 or auto";
         check(!full || self.compute != Compute::Bf16, "compute", message)?;
         let message = format!("{dropout}: must be from 0 (off) to {LARGEST_DROPOUT}");
         check((0.0..=LARGEST_DROPOUT).contains(&dropout), "backbone.dropout", message)?;
         let of_trained = [
-            ("train.backbone_learning_rate", train.backbone_learning_rate),
-            ("train.backbone_weight_decay", train.backbone_weight_decay),
+            ("train.backbone_learning_rate", train.backbone_learning_rate, full || lora),
+            ("train.backbone_weight_decay", train.backbone_weight_decay, full || lora),
         ];
-        for (key, value) in of_trained {
+        for (key, value, allowed) in of_trained {
             let message = "is for a trained model; set backbone.mode = \"full\" or remove the key";
-            check(value.is_none() || full, key, message)?;
+            check(value.is_none() || allowed, key, message)?;
         }
         let message =
             "is for a trained head; set task.head = \"classifier\" or backbone.mode = \"full\", or remove the key";
         let trained = full || self.head() == HeadKind::Classifier;
-        check(train.head_learning_rate.is_none() || trained, "train.head_learning_rate", message)
+        check(train.head_learning_rate.is_none() || trained, "train.head_learning_rate", message)?;
+        let BackboneConfig { lora_rank, lora_alpha, lora_rslora, lora_targets, .. } = &self.backbone;
+        let of_lora = [
+            ("backbone.lora_rank", lora_rank.is_some()),
+            ("backbone.lora_alpha", lora_alpha.is_some()),
+            ("backbone.lora_rslora", lora_rslora.is_some()),
+            ("backbone.lora_targets", lora_targets.is_some()),
+        ];
+        for (key, given) in of_lora {
+            check(lora || !given, key, "is for low-rank additions; set backbone.mode = \"lora\" or remove the key")?;
+        }
+        self.backbone.lora().map_or(Ok(()), |lora| lora.check("backbone.lora_"))
     }
 
     fn check_length(&self) -> Checked {

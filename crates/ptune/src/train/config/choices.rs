@@ -49,6 +49,8 @@ pub enum BackboneMode {
     Frozen,
     /// All of them are trained with the prompt.
     Full,
+    /// They stay, and low-rank additions to some of them are trained with the prompt.
+    Lora,
 }
 
 /// The optimiser.
@@ -116,6 +118,11 @@ impl BackboneMode {
     pub fn is_full(self) -> bool {
         self == BackboneMode::Full
     }
+
+    /// Whether nothing of the model is trained, nor added to it.
+    pub fn is_frozen(self) -> bool {
+        self == BackboneMode::Frozen
+    }
 }
 
 impl Compute {
@@ -131,7 +138,7 @@ impl Compute {
     /// What `auto` is.
     pub fn fastest(mode: BackboneMode) -> Compute {
         match (mode, Precision::fastest()) {
-            (BackboneMode::Frozen, Precision::Bf16) => Compute::Bf16,
+            (BackboneMode::Frozen | BackboneMode::Lora, Precision::Bf16) => Compute::Bf16,
             _ => Compute::F32,
         }
     }

@@ -4,24 +4,24 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, Compute, DataConfig, HeadKind, Metric, PromptConfig, RunConfig,
-    SearchConfig, SensitivityConfig, TaskConfig, TrainConfig,
+    ANSWER_TOKENS, BACKBONE_LEARNING_RATE, BackboneConfig, BackboneMode, Compute, DataConfig, HeadKind,
+    LORA_LEARNING_RATE, Metric, PromptConfig, RunConfig, SearchConfig, SensitivityConfig, TaskConfig, TrainConfig,
 };
 use crate::checkpoint::hub;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
+use crate::model::Projection;
 use crate::prompt::AnswerKind;
 use crate::prompt::initial::PrefixInit;
 
 /// Keys that are designed but whose feature is not built, and what to do.
 pub(super) const LATER_KEYS: &[(&str, &str)] = &[
-    ("backbone.lora_rank", "training the model with LoRA comes with a later release; remove the key"),
-    ("backbone.lora_alpha", "training the model with LoRA comes with a later release; remove the key"),
+    ("backbone.lora_dropout", "dropout of what LoRA reads comes with a later release; remove the key"),
     ("prompt.dropout", "dropout in the prompt encoder comes with a later release; remove the key"),
 ];
 
 /// Values that are designed but whose feature is not built, and what to write instead.
-pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[("backbone.mode", "lora", "frozen or full")];
+pub(super) const LATER_VALUES: &[(&str, &str, &str)] = &[];
 
 impl RunConfig {
     /// Reads a run file, applies `overrides` (`--set key=value`: a dotted key, and a value as TOML or else a text) as
@@ -80,6 +80,13 @@ impl RunConfig {
                 prefix_text: Some(String::new()),
                 ..PromptConfig::default()
             },
+            backbone: BackboneConfig {
+                lora_rank: Some(1),
+                lora_alpha: Some(1.0),
+                lora_rslora: Some(false),
+                lora_targets: Some(Vec::new()),
+                ..BackboneConfig::default()
+            },
             train: TrainConfig {
                 steps: Some(1),
                 epochs: Some(1),
@@ -126,13 +133,27 @@ impl RunConfig {
         if self.is_text() {
             self.task.answer_tokens.get_or_insert(ANSWER_TOKENS);
         }
-        if self.backbone.mode.is_full() {
-            let train = &mut self.train;
-            let rate = *train.backbone_learning_rate.get_or_insert(BACKBONE_LEARNING_RATE);
-            train.head_learning_rate.get_or_insert(rate);
-            train.backbone_weight_decay.get_or_insert(train.weight_decay);
-        }
+        self.resolve_backbone();
         Ok(())
+    }
+
+    fn resolve_backbone(&mut self) {
+        let (backbone, train) = (&mut self.backbone, &mut self.train);
+        let rate = match backbone.mode {
+            BackboneMode::Frozen => return,
+            BackboneMode::Full => BACKBONE_LEARNING_RATE,
+            BackboneMode::Lora => LORA_LEARNING_RATE,
+        };
+        let rate = *train.backbone_learning_rate.get_or_insert(rate);
+        train.backbone_weight_decay.get_or_insert(train.weight_decay);
+        if backbone.mode.is_full() {
+            train.head_learning_rate.get_or_insert(rate);
+        } else {
+            let rank = *backbone.lora_rank.get_or_insert(8);
+            backbone.lora_alpha.get_or_insert(2.0 * rank as f64);
+            backbone.lora_rslora.get_or_insert(false);
+            backbone.lora_targets.get_or_insert_with(|| vec![Projection::Query, Projection::Value]);
+        }
     }
 }
 

@@ -273,6 +273,39 @@ fn a_trained_model_has_rates_and_a_frozen_one_has_none() {
 }
 
 #[test]
+fn lora_is_decided_and_its_keys_are_for_it_alone() {
+    let lora = |lines: &str| format!("{}\n{lines}", minimal_and("weight_decay = 0.2\n[backbone]\nmode = \"lora\""));
+    let config = read(&lora("")).unwrap();
+    let expected = Lora { rank: 8, alpha: 16.0, rslora: false, targets: vec![Projection::Query, Projection::Value] };
+    assert_eq!(config.backbone.lora(), Some(expected));
+    let train = &config.train;
+    let decided = (train.backbone_learning_rate, train.head_learning_rate, train.backbone_weight_decay);
+    assert_eq!(decided, (Some(5e-4), None, Some(0.2)));
+    assert_eq!(config.compute, Compute::fastest(BackboneMode::Frozen), "the weights stay, so they may be rounded");
+    assert_eq!(read(&config.to_toml().unwrap()).unwrap(), config);
+    let given = lora("lora_rank = 2\nlora_alpha = 3\nlora_rslora = true\nlora_targets = [\"down\"]");
+    let expected = Lora { rank: 2, alpha: 3.0, rslora: true, targets: vec![Projection::Down] };
+    assert_eq!(read(&given).unwrap().backbone.lora(), Some(expected));
+
+    for (line, part) in [
+        ("lora_rank = 0", "backbone.lora_rank"),
+        ("lora_rank = 5000", "from 1 to 1024"),
+        ("lora_alpha = 0.0", "backbone.lora_alpha"),
+        ("lora_alpha = nan", "backbone.lora_alpha"),
+        ("lora_targets = []", "backbone.lora_targets"),
+        ("lora_targets = [\"query\", \"query\"]", "twice"),
+        ("lora_targets = [\"q_proj\"]", "q_proj"),
+    ] {
+        assert_says(read(&lora(line)), &[part]);
+    }
+    for key in ["lora_rank = 8", "lora_alpha = 8", "lora_rslora = false", "lora_targets = [\"key\"]"] {
+        assert_says(read(&minimal_and(&format!("[backbone]\n{key}"))), &["backbone.lora_", "mode = \"lora\""]);
+    }
+    let head = lora("").replace("[train]", "[train]\nhead_learning_rate = 1e-3");
+    assert_says(read(&head), &["train.head_learning_rate", "full"]);
+}
+
+#[test]
 fn a_classification_task_has_no_vocabulary_and_no_probing_metric() {
     let labels = "[task.verbalizer]\na = [\"yes\"]\nb = [\"no\"]";
     let text = minimal_and(labels);

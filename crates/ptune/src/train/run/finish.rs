@@ -9,7 +9,7 @@ use super::{Run, Summary};
 use crate::adapter::{Adapter, Base, Description, Discrete, Matrix, Metrics as AdapterMetrics, Tuned};
 use crate::checkpoint::{ModelDirectory, Weights};
 use crate::method::Head;
-use crate::model::{Gradients, Model};
+use crate::model::Model;
 use crate::parameter::Parameter;
 use crate::train::config::HeadKind;
 use crate::train::metrics::Metrics;
@@ -33,8 +33,7 @@ impl Training<'_> {
             run.keep(&trainer.model, &learner, progress.step, None)?;
         }
         let trainable_parameters = learner.parameters(&trainer.model).map(Parameter::count).sum();
-        let trained_of_model: usize = trainer.model.parameters().iter().map(Parameter::count).sum();
-        let frozen_parameters = trainer.model.count() - trained_of_model;
+        let frozen_parameters = trainer.model.frozen();
         let optimizer_steps = learner.optimizer.steps();
         drop(learner); // where the model was trained its memory is needed
         let (test, trainer) = run.test(trainer, &progress, observe)?;
@@ -95,7 +94,7 @@ impl Run<'_> {
             return Err(Error::file(&directory, message));
         }
         let tuned = kept.tuned.open(&directory)?;
-        let trainer = self.kept_model(trainer, &tuned)?;
+        let trainer = self.kept_model(trainer, &kept.tuned, &tuned)?;
         let classifier = classifier_in(&tuned, &trainer.model, &self.task.head, self.device)?;
         let step = progress.step;
         let prompt = kept.injection(self.device, &trainer.model);
@@ -109,15 +108,15 @@ impl Run<'_> {
         Ok((Some(metrics), trainer))
     }
 
-    /// The model that the kept adapter belongs to: a trained one has moved on since, and comes from the adapter.
-    fn kept_model<'t>(&self, trainer: Trainer<'t>, tuned: &[Weights]) -> Result<Trainer<'t>> {
+    /// The model that the kept adapter belongs to: what was trained of it has moved on since, and comes from the adapter.
+    fn kept_model<'t>(&self, trainer: Trainer<'t>, tuned: &Tuned, files: &[Weights]) -> Result<Trainer<'t>> {
         if trainer.model.parameters().is_empty() {
             return Ok(trainer);
         }
         let device = trainer.device;
         drop(trainer); // its memory is needed
         let directory = ModelDirectory::open(Path::new(&self.base.path))?; // `config.model` may be a name
-        let model = Model::load(&directory, tuned, device, Gradients::None, &mut |_, _| {})?;
+        let model = tuned.load_model(&self.adapter(), files, &directory, device, &mut |_, _| {})?;
         let columns = self.task.head.columns_of(&model, true);
         Ok(Trainer { model, columns, device })
     }

@@ -236,7 +236,8 @@ impl<'a> Training<'a> {
 impl Run<'_> {
     /// Steps of the run: none where there is nothing to train.
     fn steps(&self, learner: &Learner<'_>, steps_per_epoch: usize) -> usize {
-        let trains = self.config.backbone.mode.is_full() || learner.prompt.is_trained() || learner.classifier.is_some();
+        let trains =
+            !self.config.backbone.mode.is_frozen() || learner.prompt.is_trained() || learner.classifier.is_some();
         match (self.config.train.steps, self.config.train.epochs) {
             _ if !trains => 0,
             (Some(steps), _) => steps,

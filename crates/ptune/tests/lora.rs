@@ -1,0 +1,325 @@
+//! LoRA: the numbers of PEFT, slopes of the loss, the same bits for any number of threads, and a frozen model that stays.
+
+use std::path::{Path, PathBuf};
+
+use ptune::checkpoint::{ModelDirectory, Weights};
+use ptune::data::{Encoded, Token, pack};
+use ptune::method::{Head, Prompt};
+use ptune::model::{Columns, Gradients, Inject, Lora, Model, Projection};
+use ptune::ops::Layout;
+use ptune::parameter::Group;
+use ptune::rng::{Purpose, Rng};
+use ptune::tensor::Precision;
+use ptune::train::config::OptimizerKind;
+use ptune::train::{Batch, GroupRecipe, Recipe, Trainer};
+use ptune::{Device, Tensor};
+use ptune_kernels::{Context, Isa};
+use serde_json::Value;
+
+const HEAD: Head = Head::Vocabulary { candidates: None, restrict_loss: false };
+/// Golden cases with models of every kind: norms behind and in front, shared layers, fused and gated ones, turned and
+/// normed heads.
+const FAMILIES: [&str; 8] = [
+    "lstm_uneven",
+    "roberta_lstm",
+    "gpt2_lstm",
+    "albert_lstm",
+    "llama_mlp",
+    "neox_mlp",
+    "qwen3_embedding",
+    "modernbert_mlp",
+];
+/// As in `golden.rs`.
+const LIMIT: f64 = 1e-4;
+
+fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+}
+
+fn load(model: &str, device: &Device) -> Model {
+    let directory = ModelDirectory::open(&golden(model).join("model")).expect("a model directory");
+    Model::load(&directory, &[], device, Gradients::Inputs, &mut |_, _| {}).expect("a model")
+}
+
+/// LoRA on every projection, with a B that is not zero.
+fn with_lora(model: &str, device: &Device) -> Model {
+    let mut model = load(model, device);
+    let mut rng = Rng::new(3, Purpose::LoraInitialisation);
+    model.add_lora(&Lora { rank: 3, alpha: 5.0, rslora: false, targets: Projection::ALL.to_vec() }, &mut rng);
+    for parameter in model.parameters_mut() {
+        let numbers: Vec<f32> = (0..parameter.count()).map(|_| rng.symmetric(0.4)).collect();
+        parameter.value = device.upload(parameter.value.rows(), parameter.value.columns(), &numbers);
+    }
+    model.repack(&mut model.columns(Some(&[7]), false));
+    model
+}
+
+/// Texts of 6 to 30 tokens with `pseudo` pseudo tokens in between.
+fn examples(pseudo: usize) -> Vec<Encoded> {
+    let mut rng = Rng::new(11, Purpose::Shuffle(0));
+    let example = |i: usize| {
+        let length = 6 + (i * 11) % 25;
+        let mut tokens: Vec<Token> = (0..length).map(|_| Token::Id(5 + rng.below(60) as u32)).collect();
+        (0..pseudo).for_each(|row| tokens[(row * 5 + i) % length] = Token::Pseudo(row as u32));
+        Encoded::row(tokens, (i * 7) % length)
+    };
+    (0..5).map(example).collect()
+}
+
+fn prompt(device: &Device, rows: usize, width: usize) -> Option<Tensor> {
+    let mut rng = Rng::new(5, Purpose::PromptInitialisation);
+    let numbers: Vec<f32> = (0..rows * width).map(|_| rng.symmetric(0.5)).collect();
+    (rows > 0).then(|| device.upload(rows, width, &numbers))
+}
+
+fn targets(layout: &Layout) -> Vec<u32> {
+    (0..layout.targets.len() as u32).map(|i| 7 + i).collect()
+}
+
+fn loss(device: &Device, model: &Model, columns: &Columns, layout: &Layout, prompt: Option<&Tensor>) -> f64 {
+    let logits = model.logits(layout, &Inject { prompt_embeds: prompt, ..Inject::default() }, columns);
+    HEAD.loss(device, &logits, &targets(layout)).mean
+}
+
+/// Writes the gradients; that of the prompt.
+fn backward(
+    device: &Device,
+    model: &mut Model,
+    columns: &Columns,
+    layout: &Layout,
+    prompt: Option<&Tensor>,
+) -> Vec<f32> {
+    let inject = Inject { prompt_embeds: prompt, ..Inject::default() };
+    let (logits, saved) = model.forward(layout, &inject, columns);
+    let loss = HEAD.loss(device, &logits, &targets(layout));
+    let gradients = model.backward(&loss.d_logits, &saved, layout, &inject, columns);
+    gradients.prompt_embeds.map_or(Vec::new(), |d| d.read().to_vec())
+}
+
+/// `x + step * direction`
+fn moved(device: &Device, x: &Tensor, direction: &[f32], step: f64) -> Tensor {
+    let numbers: Vec<f32> = x.read().iter().zip(direction).map(|(x, d)| x + step as f32 * d).collect();
+    device.upload(x.rows(), x.columns(), &numbers)
+}
+
+/// The slope of the loss along a gradient of length `norm` is that length.
+fn check_slope(what: &str, norm: f64, mut loss_at: impl FnMut(f64) -> f64) {
+    let step = 5e-3;
+    let slope = (loss_at(step) - loss_at(-step)) / (2.0 * step);
+    assert!((slope - norm).abs() <= 0.02 * norm + 3e-4, "{what}: slope {slope}, gradient of length {norm}");
+}
+
+fn unit(gradient: &[f32]) -> (f64, Vec<f32>) {
+    let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+    (norm, gradient.iter().map(|g| (f64::from(*g) / norm.max(1e-30)) as f32).collect())
+}
+
+/// With pseudo tokens and without, where nothing below the first block is wanted.
+#[test]
+fn gradients_are_slopes_of_the_loss_with_and_without_prompt_and_dropout() {
+    let device = Device::processor(Some(2));
+    for (family, (pseudo, dropout)) in FAMILIES.into_iter().flat_map(|f| [(f, (0, 0.0)), (f, (4, 0.0)), (f, (4, 0.3))])
+    {
+        let layout = pack(&examples(pseudo)).with_dropout(dropout, 77, &[4, 0, 3, 9, 2]);
+        let mut model = with_lora(family, &device);
+        let mut columns = model.columns(None, true);
+        let prompt = prompt(&device, pseudo, model.embedding_width());
+        let d_prompt = backward(&device, &mut model, &columns, &layout, prompt.as_ref());
+        if let Some(prompt) = &prompt {
+            let (norm, direction) = unit(&d_prompt);
+            check_slope(&format!("{family}, {dropout}: prompt"), norm, |step| {
+                let prompt = moved(&device, prompt, &direction, step);
+                loss(&device, &model, &columns, &layout, Some(&prompt))
+            });
+        }
+        for i in 0..model.parameters().len() {
+            let parameter = &model.parameters()[i];
+            let name = format!("{family}, {pseudo} pseudo tokens, {dropout}: {}", parameter.name);
+            let (norm, direction) = unit(parameter.gradient.read());
+            assert!(norm > 0.0, "{name}: no gradient");
+            let start = moved(&device, &parameter.value, &direction, 0.0);
+            check_slope(&name, norm, |step| {
+                model.parameters_mut()[i].value = moved(&device, &start, &direction, step);
+                model.repack(&mut columns);
+                loss(&device, &model, &columns, &layout, prompt.as_ref())
+            });
+            model.parameters_mut()[i].value = start;
+            model.repack(&mut columns);
+        }
+    }
+}
+
+/// B is zero at first. So is what is added, and the model's own numbers never move.
+#[test]
+fn a_new_addition_changes_no_bit_and_a_trained_one_leaves_the_model_as_it_was() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let device = Device::processor(Some(2)).with_precision(precision);
+        for family in FAMILIES {
+            let layout = pack(&examples(0));
+            let logits =
+                |model: &Model| model.logits(&layout, &Inject::default(), &model.columns(None, false)).read().to_vec();
+            let mut model = load(family, &device);
+            let before = logits(&model);
+            let lora = Lora { rank: 4, alpha: 8.0, rslora: true, targets: vec![Projection::Value, Projection::Down] };
+            model.add_lora(&lora, &mut Rng::new(1, Purpose::LoraInitialisation));
+            assert_eq!(logits(&model), before, "{family}");
+            let a = &model.parameters()[0];
+            let bound = 1.0 / (a.value.columns() as f32).sqrt();
+            let largest = a.value.read().iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+            assert!(largest <= bound && largest > 0.8 * bound, "{family}: {largest} of {bound}");
+            let mut model = train(model, &device);
+            let trained = logits(&model);
+            assert_ne!(trained, before, "{family}");
+            for parameter in model.parameters_mut() {
+                parameter.value =
+                    device.upload(parameter.value.rows(), parameter.value.columns(), &vec![0.0; parameter.count()]);
+            }
+            model.repack(&mut model.columns(None, false));
+            assert_eq!(logits(&model), before, "{family}: the frozen model changed");
+        }
+    }
+}
+
+/// Five steps without a prompt.
+fn train(model: Model, device: &Device) -> Model {
+    let group = GroupRecipe { learning_rate: 1e-2, weight_decay: 0.1 };
+    let recipe = Recipe { kind: OptimizerKind::AdamW, clip_norm: 1.0, prompt: group, backbone: group, head: group };
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::manual(), &HEAD, recipe)], device);
+    for _ in 0..5 {
+        let layout = pack(&examples(0));
+        let batch = Batch { targets: targets(&layout), layout, share: 1.0 };
+        trainer.step(&mut [&mut learners[0]], vec![batch], None);
+    }
+    trainer.model
+}
+
+#[test]
+fn training_has_the_same_bits_for_any_number_of_threads() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        for isa in Isa::available() {
+            for family in FAMILIES {
+                let trained = |threads| {
+                    let device = Device::with_context(Context::new(isa, threads)).with_precision(precision);
+                    let model = train(with_lora(family, &device), &device);
+                    model.parameters().iter().flat_map(|p| p.value.read().to_vec()).collect::<Vec<f32>>()
+                };
+                let one = trained(1);
+                for threads in 2..=4 {
+                    assert_eq!(trained(threads), one, "{family}, {} with {threads} threads", isa.name());
+                }
+            }
+        }
+    }
+}
+
+/// Over rounded weights the gradients are those of f32 but for rounding.
+#[test]
+fn gradients_over_bf16_are_close_to_those_over_f32() {
+    let layout = pack(&examples(4));
+    for family in FAMILIES {
+        let [exact, rounded] = [Precision::F32, Precision::Bf16].map(|precision| {
+            let device = Device::processor(Some(2)).with_precision(precision);
+            let mut model = with_lora(family, &device);
+            let (columns, prompt) = (model.columns(None, true), prompt(&device, 4, model.embedding_width()));
+            backward(&device, &mut model, &columns, &layout, prompt.as_ref());
+            model.parameters().iter().flat_map(|p| p.gradient.read().to_vec()).collect::<Vec<f32>>()
+        });
+        let length = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let off = length(&mut exact.iter().zip(&rounded).map(|(a, b)| a - b));
+        let share = off / length(&mut exact.iter().copied());
+        assert!(share > 0.0 && share < 0.03, "{family}: off by {share}");
+    }
+}
+
+/// A case of `reference/lora.py`.
+struct Case {
+    about: Value,
+    weights: Weights,
+    model: Model,
+    layout: Layout,
+    gold: Vec<u32>,
+}
+
+impl Case {
+    fn read(name: &str, device: &Device) -> Case {
+        let directory = golden(name);
+        let text = std::fs::read_to_string(directory.join("case.json")).expect("case.json");
+        let about: Value = serde_json::from_str(&text).expect("JSON");
+        let weights = Weights::open_file(&directory.join("golden.safetensors")).expect("golden numbers");
+        let whole = |key: &str| -> Vec<u32> { serde_json::from_value(about[key].clone()).expect("a list") };
+        let ids: Vec<Vec<u32>> = serde_json::from_value(about["ids"].clone()).expect("ids");
+        let rows = ids.into_iter().zip(whole("answers"));
+        let rows: Vec<Encoded> =
+            rows.map(|(ids, at)| Encoded::row(ids.into_iter().map(Token::Id).collect(), at as usize)).collect();
+        let lora = Lora {
+            rank: about["rank"].as_u64().expect("a rank") as usize,
+            alpha: about["alpha"].as_f64().expect("alpha"),
+            rslora: about["rslora"].as_bool().expect("rslora"),
+            targets: serde_json::from_value(about["targets"].clone()).expect("targets"),
+        };
+        let mut model = load(about["model"].as_str().expect("a model"), device);
+        model.load_lora(&lora, &weights).expect("the matrices of PEFT");
+        Case { gold: whole("gold"), layout: pack(&rows), weights, model, about }
+    }
+
+    fn tensor(&self, name: &str) -> Vec<f32> {
+        let shape = self.weights.shape(name).unwrap_or_else(|| panic!("no {name}")).to_vec();
+        let mut numbers = Vec::new();
+        self.weights.read_into(name, &shape, &mut numbers).expect(name);
+        numbers
+    }
+}
+
+fn assert_close(what: &str, got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len(), "{what}: length");
+    let scale = want.iter().fold(0.0_f64, |m, x| m.max(f64::from(*x).abs()));
+    let worst = got.iter().zip(want).fold(0.0_f64, |m, (a, b)| m.max((f64::from(*a) - f64::from(*b)).abs()));
+    assert!(worst <= LIMIT * scale, "{what}: max difference {worst:e} of {scale:e}");
+}
+
+#[test]
+fn logits_gradients_and_losses_are_those_of_peft() {
+    let device = Device::processor(Some(2));
+    for name in ["lora_bert", "lora_gpt2", "lora_gpt2_fused"] {
+        let mut case = Case::read(name, &device);
+        let columns = case.model.columns(None, true);
+        let (logits, saved) = case.model.forward(&case.layout, &Inject::default(), &columns);
+        assert_close(&format!("{name}: logits"), logits.read(), &case.tensor("logits"));
+        let loss = HEAD.loss(&device, &logits, &case.gold);
+        case.model.backward(&loss.d_logits, &saved, &case.layout, &Inject::default(), &columns);
+        // The parts of a tensor that PEFT gives one A: their gradients of it add up to PEFT's.
+        let mut sums: Vec<(String, Vec<f32>)> = Vec::new();
+        for parameter in case.model.parameters() {
+            let got = parameter.gradient.read();
+            let part = ["query", "key", "value"].iter().find(|part| parameter.name.contains(&format!("c_attn.{part}")));
+            let Some(part) = part.filter(|_| parameter.name.contains("lora_A")) else {
+                let want = format!("grad.{}", parameter.name);
+                assert_close(&format!("{name}: {want}"), got, &case.tensor(&want));
+                continue;
+            };
+            let shared = parameter.name.replace(&format!(".{part}."), ".");
+            match sums.iter_mut().find(|(name, _)| *name == shared) {
+                Some((_, sum)) => sum.iter_mut().zip(got).for_each(|(sum, d)| *sum += d),
+                None => sums.push((shared, got.to_vec())),
+            }
+        }
+        for (shared, sum) in sums {
+            assert_close(&format!("{name}: {shared}"), &sum, &case.tensor(&format!("grad.{shared}")));
+        }
+        check_losses(name, case, &device);
+    }
+}
+
+fn check_losses(name: &str, case: Case, device: &Device) {
+    let number = |key: &str| case.about[key].as_f64().expect("a number");
+    let group = GroupRecipe { learning_rate: number("learning_rate"), weight_decay: number("weight_decay") };
+    let recipe = Recipe { kind: OptimizerKind::AdamW, clip_norm: 0.0, prompt: group, backbone: group, head: group };
+    let (mut trainer, mut learners) = Trainer::new(case.model, vec![(Prompt::manual(), &HEAD, recipe)], device);
+    for (step, want) in case.about["losses"].as_array().expect("losses").iter().enumerate() {
+        let want = want.as_f64().expect("a loss");
+        let batch = Batch { layout: case.layout.clone(), targets: case.gold.clone(), share: 1.0 };
+        let loss = trainer.step(&mut [&mut learners[0]], vec![batch], None)[0];
+        assert!((loss - want).abs() <= LIMIT * want, "{name}: loss of step {step}: {loss}, PEFT {want}");
+    }
+    assert!(trainer.model.trained_tensors(Group::Head).is_empty());
+}
