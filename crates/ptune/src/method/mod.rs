@@ -3,10 +3,10 @@
 //! | choice | now | file |
 //! |---|---|---|
 //! | prompt | manual (a template without pseudo tokens), pseudo tokens with an encoder, a prefix, or both | [`Prompt`], `injection.rs` |
-//! | backbone | frozen, full, or LoRA | [`Model`](crate::model::Model): a trained one is loaded with its weights as parameters, another may be given low-rank additions |
+//! | backbone | frozen, full, or LoRA | [`Model`]: a trained one is loaded with its weights as parameters, another may be given low-rank additions |
 //! | head | a verbalizer, the vocabulary, any text, or a classifier | `head.rs`, `classifier.rs` |
 //!
-//! Methods fill [`Inject`] and know no model family.
+//! Methods fill [`Inject`](crate::model::Inject) and know no model family.
 
 mod classifier;
 mod head;
