@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, Token};
 
+use super::contained::contained;
 use crate::checkpoint::special_tokens::SpecialTokens;
 
 /// The ids in front of a text. `settings` are the files of special tokens, the first one first.
@@ -18,7 +19,9 @@ pub(super) fn beginning(
     };
     // An id that no vocabulary has stands for the text.
     let text = Encoding::from_tokens(vec![Token::new(u32::MAX, "text".into(), (0, 4))], 0);
-    let around = processor.process(text, None, true).map_err(|e| format!("its post_processor fails: {e}"))?;
+    // It panics where a template names a token that it does not describe.
+    let around = contained(|| processor.process(text, None, true));
+    let around = around.map_err(|e| format!("its post_processor fails: {e}"))?;
     Ok(around.get_ids().iter().copied().take_while(|id| *id != u32::MAX).collect())
 }
 
@@ -53,5 +56,14 @@ mod tests {
         assert_eq!(found(Some(template), &does_not, &special), [1]);
         assert_eq!(found(Some(bytes), &adds, &special), [0u32; 0]);
         assert_eq!(found(Some(&both), &does_not, &special), [1]);
+    }
+    #[test]
+    fn a_template_with_a_token_that_it_does_not_describe_is_an_error() {
+        let template = r#"{"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}], "special_tokens": {}}"#;
+        let processor: PostProcessorWrapper = serde_json::from_str(template).expect("the library reads it");
+        let refused = beginning(Some(&processor), &[], &SpecialTokens::default()).expect_err("it cannot be used");
+        assert!(refused.contains("post_processor"), "{refused}");
     }
 }
