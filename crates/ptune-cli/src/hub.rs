@@ -17,6 +17,7 @@ use std::fs;
 use std::path::Path;
 
 use ptune::adapter::Adapter;
+use ptune::checkpoint::TOKENIZER_FILES;
 use ptune::checkpoint::hub::{self, Missing};
 use ptune::{Error, files};
 use serde_json::Value;
@@ -24,20 +25,6 @@ use serde_json::Value;
 use crate::progress::Progress;
 use client::{Client, Refused};
 use download::Blob;
-
-/// What ptune reads beside the weights.
-const SMALL_FILES: [&str; 10] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-];
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -137,7 +124,7 @@ fn wanted(client: &Client, model: &str, commit: &str, names: &[String]) -> Resul
         return Err(Refused::Request(format!("{model} on the hub has no {CONFIG}: it is not a model of transformers")));
     }
     let mut wanted = vec![CONFIG.to_owned()];
-    wanted.extend(SMALL_FILES.iter().filter(|name| has(name)).map(|name| (*name).to_owned()));
+    wanted.extend(TOKENIZER_FILES.iter().filter(|name| has(name)).map(|name| (*name).to_owned()));
     if has(WEIGHTS) {
         wanted.push(WEIGHTS.to_owned());
     } else if has(INDEX) {

@@ -14,25 +14,12 @@ use ptune::train::{Batch, GroupRecipe, Recipe, Trainer};
 use ptune::{Device, Tensor};
 use ptune_kernels::{Context, Isa};
 
-const PROMPT_ROWS: u32 = 6;
+#[path = "shared/families.rs"]
+mod families;
 
-/// Golden cases with a model of each family, of several blocks.
-const FAMILIES: [&str; 14] = [
-    "lstm_uneven",
-    "roberta_lstm",
-    "gpt2_mlp",
-    "albert_lstm",
-    "electra_mlp",
-    "distilbert_mlp",
-    "xlmr_lstm",
-    "opt_lstm",
-    "llama_mlp",
-    "mistral_embedding",
-    "qwen2_embedding",
-    "qwen3_embedding",
-    "neox_embedding",
-    "modernbert_embedding",
-];
+use families::FAMILIES;
+
+const PROMPT_ROWS: u32 = 6;
 
 fn model_directory(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case).join("model")

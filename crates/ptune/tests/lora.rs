@@ -16,6 +16,11 @@ use ptune::{Device, Tensor};
 use ptune_kernels::{Context, Isa};
 use serde_json::Value;
 
+#[path = "shared/slope.rs"]
+mod slope;
+
+use slope::{check_slope, moved, unit};
+
 const HEAD: Head = Head::Vocabulary { candidates: None, restrict_loss: false };
 /// Golden cases with models of every kind: norms behind and in front, shared layers, fused and gated ones, turned and
 /// normed heads.
@@ -94,24 +99,6 @@ fn backward(
     let loss = HEAD.loss(device, &logits, &targets(layout));
     let gradients = model.backward(&loss.d_logits, &saved, layout, &inject, columns);
     gradients.prompt_embeds.map_or(Vec::new(), |d| d.read().to_vec())
-}
-
-/// `x + step * direction`
-fn moved(device: &Device, x: &Tensor, direction: &[f32], step: f64) -> Tensor {
-    let numbers: Vec<f32> = x.read().iter().zip(direction).map(|(x, d)| x + step as f32 * d).collect();
-    device.upload(x.rows(), x.columns(), &numbers)
-}
-
-/// The slope of the loss along a gradient of length `norm` is that length.
-fn check_slope(what: &str, norm: f64, mut loss_at: impl FnMut(f64) -> f64) {
-    let step = 5e-3;
-    let slope = (loss_at(step) - loss_at(-step)) / (2.0 * step);
-    assert!((slope - norm).abs() <= 0.02 * norm + 3e-4, "{what}: slope {slope}, gradient of length {norm}");
-}
-
-fn unit(gradient: &[f32]) -> (f64, Vec<f32>) {
-    let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-    (norm, gradient.iter().map(|g| (f64::from(*g) / norm.max(1e-30)) as f32).collect())
 }
 
 /// With pseudo tokens and without, where nothing below the first block is wanted.

@@ -17,25 +17,16 @@ use ptune::train::{Batch, GroupRecipe, Recipe, Trainer};
 use ptune::{Device, Tensor};
 use ptune_kernels::{Context, Isa};
 
+#[path = "shared/families.rs"]
+mod families;
+#[path = "shared/slope.rs"]
+mod slope;
+
+use families::FAMILIES;
+use slope::{check_slope, moved, unit};
+
 const PROMPT_ROWS: usize = 4;
 const HEAD: Head = Head::Vocabulary { candidates: None, restrict_loss: false };
-/// Golden cases with a model of each family.
-const FAMILIES: [&str; 14] = [
-    "lstm_uneven",
-    "roberta_lstm",
-    "gpt2_lstm",
-    "albert_lstm",
-    "electra_mlp",
-    "distilbert_mlp",
-    "xlmr_lstm",
-    "opt_lstm",
-    "llama_mlp",
-    "mistral_embedding",
-    "qwen2_embedding",
-    "qwen3_embedding",
-    "neox_embedding",
-    "modernbert_embedding",
-];
 /// How the names of the tensors begin that only a language-model head has.
 const HEADS: [&str; 8] = ["cls.", "lm_head", "predictions.", "generator_", "vocab_", "embed_out", "head.", "decoder."];
 
@@ -79,25 +70,6 @@ fn backward(device: &Device, model: &mut Model, columns: &Columns, layout: &Layo
     let loss = HEAD.loss(device, &logits, &targets(layout.targets.len()));
     let gradients = model.backward(&loss.d_logits, &saved, layout, &inject, columns);
     gradients.prompt_embeds.expect("a gradient").read().to_vec()
-}
-
-/// `x + step * direction`
-fn moved(device: &Device, x: &Tensor, direction: &[f32], step: f64) -> Tensor {
-    let numbers: Vec<f32> = x.read().iter().zip(direction).map(|(x, d)| x + step as f32 * d).collect();
-    device.upload(x.rows(), x.columns(), &numbers)
-}
-
-/// The slope of the loss along a gradient of length `norm` is that length; `loss_at(step)` moves by `step` along the unit
-/// vector.
-fn check_slope(what: &str, norm: f64, mut loss_at: impl FnMut(f64) -> f64) {
-    let step = 5e-3;
-    let slope = (loss_at(step) - loss_at(-step)) / (2.0 * step);
-    assert!((slope - norm).abs() <= 0.02 * norm + 3e-4, "{what}: slope {slope}, gradient of length {norm}");
-}
-
-fn unit(gradient: &[f32]) -> (f64, Vec<f32>) {
-    let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-    (norm, gradient.iter().map(|g| (f64::from(*g) / norm.max(1e-30)) as f32).collect())
 }
 
 /// With a fixed seed dropout is a function like any other, so its gradient is that of the loss: of every weight, and of

@@ -10,22 +10,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{CONFIG_FILE, ModelDirectory, Weights};
+use super::{CONFIG_FILE, ModelDirectory, TOKENIZER_FILES, Weights};
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
 
-/// Everything that a model directory may hold beside its weights and this program knows of.
-const OTHER_FILES: [&str; 9] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "generation_config.json",
-];
+/// How a causal model is asked to write.
+const GENERATION_FILE: &str = "generation_config.json";
 const LARGEST_FILE: u64 = 256 << 20;
 
 /// The tensors that change.
@@ -51,7 +41,7 @@ pub(crate) fn write(
 ) -> Result<()> {
     let mut staged =
         vec![stage_weights(&out.join("model.safetensors"), directory.weights(), change, made_with, progress)?];
-    for name in OTHER_FILES {
+    for name in TOKENIZER_FILES.into_iter().chain([GENERATION_FILE]) {
         let file = directory.path().join(name);
         if files::exists(&file) {
             staged.push(StagedFile::write(&out.join(name), &files::read_bytes(&file, LARGEST_FILE)?)?);

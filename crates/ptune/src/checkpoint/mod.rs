@@ -29,6 +29,20 @@ const CONFIG_FILE: &str = "config.json";
 const PICKLED_FILE: &str = "pytorch_model.bin";
 const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
 
+/// What a tokenizer may consist of, and what it may have been converted from.
+pub const TOKENIZER_FILES: [&str; 10] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+];
+
 /// An opened model directory: its configuration and its weights' headers; tensors are read when asked for.
 #[derive(Debug)]
 pub struct ModelDirectory {

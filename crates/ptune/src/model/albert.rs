@@ -4,7 +4,7 @@
 //! group `i / (n / groups)`, which is `inner_group_num` blocks in a row. Tables and decoder have the width `embedding_size`:
 //! `embedding_hidden_mapping_in` leads from there to the blocks, the head's dense layer back.
 
-use super::MOST_LAYERS;
+use super::config::MOST_LAYERS;
 use super::encoder::{BlockNames, Sizes, decoder, require_head};
 use super::spec::{ClassifierSpec, HeadSpec, LinearSpec, ModelSpec};
 use crate::Result;

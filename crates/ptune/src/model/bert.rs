@@ -3,7 +3,7 @@
 //! Follows `transformers/models/bert/modeling_bert.py`. Token types are all 0, absolute positions from 0, post-norm
 //! blocks, the decoder tied to the word table unless `tie_word_embeddings` is false.
 
-use super::MOST_LAYERS;
+use super::config::MOST_LAYERS;
 use super::encoder::{BERT_NAMES, Sizes, decoder, require_head};
 use super::spec::{ClassifierSpec, HeadSpec, ModelSpec};
 use crate::Result;

@@ -3,9 +3,9 @@
 //! Follows `transformers/models/distilbert/modeling_distilbert.py`: a BERT without token types, with names of its own and the
 //! eps of its norms fixed. `sinusoidal_pos_embds` says how the position table began; the checkpoint has what became of it.
 
-use super::encoder::{BlockNames, Sizes, heads_of, require_head};
+use super::config::{MOST_LAYERS, activation_named, heads_of};
+use super::encoder::{BlockNames, Sizes, require_head};
 use super::spec::{ClassifierSpec, HeadSpec, Join, ModelSpec};
-use super::{MOST_LAYERS, activation_named};
 use crate::Result;
 use crate::checkpoint::ModelDirectory;
 use crate::ops::Activation;

@@ -4,7 +4,7 @@
 //! with `embeddings_project` to the blocks where that is another, and a head with the exact GELU. The discriminator, for which
 //! ELECTRA is known, has no words to give: it tells whether a token was replaced. It is refused.
 
-use super::MOST_LAYERS;
+use super::config::MOST_LAYERS;
 use super::encoder::{BERT_NAMES, Sizes, require_head};
 use super::spec::{ClassifierSpec, HeadSpec, LinearSpec, ModelSpec};
 use crate::checkpoint::ModelDirectory;

@@ -3,7 +3,7 @@
 //!
 //! BERT, RoBERTa, XLM-R, ALBERT, ELECTRA, DistilBERT, and OPT with its norms in front.
 
-use super::activation_named;
+use super::config::{activation_named, epsilon, heads_of};
 use super::spec::{AttentionSpec, BlockSpec, EmbeddingSpec, Join, LinearSpec, MlpSpec, NormSpec, TransformSpec};
 use crate::checkpoint::{Config, ModelDirectory};
 use crate::ops::Activation;
@@ -58,10 +58,7 @@ impl Sizes {
                 return Err(config.error(key, "a decoder of this model type is not implemented; this must be false"));
             }
         }
-        let eps = config.f32("layer_norm_eps")?;
-        if !(0.0..1.0).contains(&eps) {
-            return Err(config.error("layer_norm_eps", format!("{eps} should be a small number, as 1e-12")));
-        }
+        let eps = epsilon(config, "layer_norm_eps")?;
         let (hidden, heads) = heads_of(config, "hidden_size", "num_attention_heads")?;
         Ok(Sizes {
             hidden,
@@ -133,15 +130,6 @@ impl Sizes {
     pub(super) fn transform(&self, dense: &str, norm: &str, width: usize, activation: Activation) -> TransformSpec {
         TransformSpec { dense: LinearSpec::plain(dense.into(), width, self.hidden), activation, norm: self.norm(norm) }
     }
-}
-
-/// A model's width and its number of heads, which must divide it.
-pub(super) fn heads_of(config: &Config, width: &str, heads: &str) -> Result<(usize, usize)> {
-    let (hidden, count) = (config.usize(width)?, config.usize(heads)?);
-    if !hidden.is_multiple_of(count) {
-        return Err(config.error(heads, format!("{count} heads do not divide {width} {hidden}")));
-    }
-    Ok((hidden, count))
 }
 
 /// The tensors of the decoder's weight, unless it is the word table, and of its bias, which files hold as `<head>.bias`,

@@ -5,13 +5,13 @@
 //! (`Conv1D`), query, key and value in one (`c_attn`). Names come with and without `transformer.` in front. The buffers
 //! `attn.bias` and `attn.masked_bias` hold the causal mask and are not read.
 
+use super::config::{MOST_LAYERS, activation_named, causal_decoder, epsilon, heads_of};
 use super::spec::{
     AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
     Stored,
 };
-use super::{MOST_LAYERS, activation_named};
+use crate::Result;
 use crate::checkpoint::{Config, ModelDirectory};
-use crate::{Error, Result};
 
 /// Reads the shapes of a GPT-2 and checks that what it asks for is what is implemented.
 ///
@@ -19,24 +19,18 @@ use crate::{Error, Result};
 /// A key of `config.json` that is missing, of the wrong type or not implemented; an untied checkpoint without its head.
 pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     let (config, weights) = (directory.config(), directory.weights());
-    let hidden = config.usize("n_embd")?;
-    let heads = config.usize("n_head")?;
-    if hidden % heads != 0 {
-        return Err(config.error("n_head", format!("{heads} heads do not divide n_embd {hidden}")));
-    }
+    let (hidden, _) = heads_of(config, "n_embd", "n_head")?;
     if config.bool_or("add_cross_attention", false)? {
         return Err(config.error("add_cross_attention", "cross-attention is not implemented; this must be false"));
     }
     // `reorder_and_upcast_attn` asks for scores in f32 and changes nothing here: everything is f32.
     config.optional_bool("reorder_and_upcast_attn")?;
-    let eps = config.f32("layer_norm_epsilon")?;
-    if !(0.0..1.0).contains(&eps) {
-        return Err(config.error("layer_norm_epsilon", format!("{eps} should be a small number, as 1e-5")));
-    }
+    let eps = epsilon(config, "layer_norm_epsilon")?;
 
     let prefix = if weights.contains("transformer.wte.weight") { "transformer." } else { "" };
     let norm = |name: &str| NormSpec::layer(format!("{prefix}{name}"), eps);
     let layers = 0..config.usize_in("n_layer", 1..=MOST_LAYERS)?;
+    let decoder = causal_decoder(directory, true, &["lm_head.weight"], "GPT2LMHeadModel")?;
     Ok(ModelSpec {
         family: "gpt2",
         causal: true,
@@ -46,18 +40,13 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("n_positions")?,
         embeddings: EmbeddingSpec {
-            width: hidden,
-            words: format!("{prefix}wte.weight"),
             position_table: Some(format!("{prefix}wpe.weight")),
-            first_position: 0,
-            token_types: None,
-            norm: None,
-            projection: None,
+            ..EmbeddingSpec::words(format!("{prefix}wte.weight"), hidden)
         },
         blocks: layers.clone().map(|i| block(config, prefix, i, eps)).collect::<Result<_>>()?,
         layers: layers.collect(),
         final_norm: Some(norm("ln_f")),
-        head: HeadSpec { transform: None, decoder: decoder(directory)?, decoder_bias: None },
+        head: HeadSpec { transform: None, decoder, decoder_bias: None },
         classifier: ClassifierSpec::last_token(),
     })
 }
@@ -109,18 +98,4 @@ fn block(config: &Config, prefix: &str, i: usize, eps: f32) -> Result<BlockSpec>
 fn part(name: String, outputs: usize, inputs: usize, index: usize, parts: usize) -> LinearSpec {
     let stored = Stored { transposed: true, ..Stored::part(outputs, index * outputs, parts * outputs) };
     LinearSpec { name, outputs, inputs, bias: true, stored }
-}
-
-/// The decoder's tensor, unless it is the word table.
-fn decoder(directory: &ModelDirectory) -> Result<Option<String>> {
-    const HEAD: &str = "lm_head.weight";
-    if directory.config().bool_or("tie_word_embeddings", true)? {
-        return Ok(None);
-    }
-    if directory.weights().contains(HEAD) {
-        return Ok(Some(HEAD.into()));
-    }
-    let message = "this checkpoint has no language-model head (config.json says tie_word_embeddings false, and there is \
-                   no tensor lm_head.weight), so it cannot predict a word; use one that was saved from GPT2LMHeadModel";
-    Err(Error::file(directory.path(), message))
 }

@@ -6,14 +6,14 @@
 //! its own. One tensor holds queries, keys and values, head by head. The buffers `attention.bias`,
 //! `attention.masked_bias` and `rotary_emb.inv_freq` of old files are not read.
 
+use super::config::{MOST_LAYERS, activation_named, causal_decoder, epsilon, heads_of};
 use super::rotary::Rope;
 use super::spec::{
     AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
     RotarySpec, Stored,
 };
-use super::{MOST_LAYERS, activation_named};
+use crate::Result;
 use crate::checkpoint::{Config, ModelDirectory};
-use crate::{Error, Result};
 
 /// The part of each head that is turned, where the file does not say.
 const SHARE: f32 = 0.25;
@@ -24,16 +24,8 @@ const SHARE: f32 = 0.25;
 /// A key of `config.json` that is missing, of the wrong type or not implemented; an untied checkpoint without its head.
 pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     let config = directory.config();
-    let hidden = config.usize("hidden_size")?;
-    let heads = config.usize("num_attention_heads")?;
-    if hidden % heads != 0 {
-        let message = format!("{heads} heads do not divide hidden_size {hidden}");
-        return Err(config.error("num_attention_heads", message));
-    }
-    let eps = config.f32("layer_norm_eps")?;
-    if !(0.0..1.0).contains(&eps) {
-        return Err(config.error("layer_norm_eps", format!("{eps} should be a small number, as 1e-5")));
-    }
+    let (hidden, heads) = heads_of(config, "hidden_size", "num_attention_heads")?;
+    let eps = epsilon(config, "layer_norm_eps")?;
     let rope = Rope::read(config, "rotary_emb_base")?;
     let share = match rope.share()? {
         Some(share) => share,
@@ -44,6 +36,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     }
     let rotary = rope.spec((f64::from(share) * (hidden / heads) as f64) as usize)?;
     let layers = 0..config.usize_in("num_hidden_layers", 1..=MOST_LAYERS)?;
+    let decoder = causal_decoder(directory, false, &["embed_out.weight", "lm_head.weight"], "GPTNeoXForCausalLM")?;
     Ok(ModelSpec {
         family: "gpt_neox",
         causal: true,
@@ -52,19 +45,11 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         hidden,
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("max_position_embeddings")?,
-        embeddings: EmbeddingSpec {
-            width: hidden,
-            words: "gpt_neox.embed_in.weight".into(),
-            position_table: None,
-            first_position: 0,
-            token_types: None,
-            norm: None,
-            projection: None,
-        },
+        embeddings: EmbeddingSpec::words("gpt_neox.embed_in.weight".into(), hidden),
         blocks: layers.clone().map(|i| block(config, (hidden, heads, eps), &rotary, i)).collect::<Result<_>>()?,
         layers: layers.collect(),
         final_norm: Some(NormSpec::layer("gpt_neox.final_layer_norm".into(), eps)),
-        head: HeadSpec { transform: None, decoder: decoder(directory)?, decoder_bias: None },
+        head: HeadSpec { transform: None, decoder, decoder_bias: None },
         classifier: ClassifierSpec::last_token(),
     })
 }
@@ -111,19 +96,4 @@ fn block(
         },
         mlp_norm: norm("post_attention_layernorm"),
     })
-}
-
-/// The decoder's tensor, unless it is the word table.
-fn decoder(directory: &ModelDirectory) -> Result<Option<String>> {
-    if directory.config().bool_or("tie_word_embeddings", false)? {
-        return Ok(None);
-    }
-    let names = ["embed_out.weight", "lm_head.weight"];
-    if let Some(name) = names.iter().find(|name| directory.weights().contains(name)) {
-        return Ok(Some((*name).into()));
-    }
-    let message = "this checkpoint has no language-model head (tie_word_embeddings is not true in config.json, and there \
-                   is no tensor embed_out.weight), so it cannot predict a word; use one that was saved from \
-                   GPTNeoXForCausalLM";
-    Err(Error::file(directory.path(), message))
 }

@@ -5,14 +5,14 @@
 //! block, rotary positions, key heads shared by groups of query heads, a gated MLP, a head of its own unless
 //! `tie_word_embeddings`. What each has of its own is in [`Kin`].
 
+use super::config::{MOST_LAYERS, activation_named, causal_decoder, epsilon_or};
 use super::rotary::Rope;
 use super::spec::{
     AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
     RotarySpec,
 };
-use super::{MOST_LAYERS, activation_named};
+use crate::Result;
 use crate::checkpoint::{Config, ModelDirectory};
-use crate::{Error, Result};
 
 /// What the families have of their own.
 struct Kin {
@@ -88,14 +88,12 @@ fn spec(directory: &ModelDirectory, kin: &Kin) -> Result<ModelSpec> {
         return Err(config.error("quantization_config", message));
     }
     let hidden = config.usize("hidden_size")?;
-    let eps = config.optional_f32("rms_norm_eps")?.unwrap_or(1e-6);
-    if !(0.0..1.0).contains(&eps) {
-        return Err(config.error("rms_norm_eps", format!("{eps} should be a small number, as 1e-6")));
-    }
+    let eps = epsilon_or(config, "rms_norm_eps", 1e-6)?;
     let shape = Shape::read(config, hidden, kin)?;
     let rotary = Rope::read(config, "rope_theta")?.spec(shape.head_dim)?;
     let block = |i| block(config, kin, &shape, (hidden, eps), &rotary, i);
     let blocks: Vec<BlockSpec> = (0..kin.windows.len()).map(block).collect::<Result<_>>()?;
+    let decoder = causal_decoder(directory, false, &["lm_head.weight"], kin.class)?;
     Ok(ModelSpec {
         family: kin.family,
         causal: true,
@@ -104,19 +102,11 @@ fn spec(directory: &ModelDirectory, kin: &Kin) -> Result<ModelSpec> {
         hidden,
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("max_position_embeddings")?,
-        embeddings: EmbeddingSpec {
-            width: hidden,
-            words: "model.embed_tokens.weight".into(),
-            position_table: None,
-            first_position: 0,
-            token_types: None,
-            norm: None,
-            projection: None,
-        },
+        embeddings: EmbeddingSpec::words("model.embed_tokens.weight".into(), hidden),
         layers: (0..blocks.len()).collect(),
         blocks,
         final_norm: Some(NormSpec::rms("model.norm".into(), eps)),
-        head: HeadSpec { transform: None, decoder: decoder(directory, kin)?, decoder_bias: None },
+        head: HeadSpec { transform: None, decoder, decoder_bias: None },
         classifier: ClassifierSpec::last_token(),
     })
 }
@@ -221,21 +211,4 @@ fn windows_of_layers(config: &Config) -> Result<Vec<Option<u32>>> {
         }
     };
     kinds.into_iter().map(of_kind).collect()
-}
-
-/// The decoder's tensor, unless it is the word table.
-fn decoder(directory: &ModelDirectory, kin: &Kin) -> Result<Option<String>> {
-    const HEAD: &str = "lm_head.weight";
-    if directory.config().bool_or("tie_word_embeddings", false)? {
-        return Ok(None);
-    }
-    if directory.weights().contains(HEAD) {
-        return Ok(Some(HEAD.into()));
-    }
-    let message = format!(
-        "this checkpoint has no language-model head (tie_word_embeddings is not true in config.json, and there is no \
-         tensor {HEAD}), so it cannot predict a word; use one that was saved from {}",
-        kin.class
-    );
-    Err(Error::file(directory.path(), message))
 }

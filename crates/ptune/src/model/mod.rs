@@ -12,6 +12,7 @@ mod albert;
 mod attention;
 mod bert;
 mod block;
+mod config;
 mod distilbert;
 mod electra;
 mod embedding;
@@ -44,8 +45,8 @@ use spec::ModelSpec;
 use std::sync::atomic::AtomicUsize;
 
 use crate::Result;
-use crate::checkpoint::{Config, ModelDirectory, Weights};
-use crate::ops::{Activation, Layout, NormSaved};
+use crate::checkpoint::{ModelDirectory, Weights};
+use crate::ops::{Layout, NormSaved};
 use crate::parameter::{Group, Parameter};
 use crate::tensor::{Device, Precision, Tensor};
 use block::{Block, BlockSaved};
@@ -372,27 +373,6 @@ const FAMILIES: [&str; 14] = [
     "qwen2",
     "qwen3",
 ];
-
-/// More blocks than any model has: a damaged number must not become a billion specs.
-const MOST_LAYERS: usize = 1024;
-
-/// The activation that a key of `config.json` names, by its name in transformers.
-fn activation_named(config: &Config, key: &str) -> Result<Activation> {
-    match config.str(key)? {
-        "gelu" => Ok(Activation::Gelu),
-        "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
-        "relu" => Ok(Activation::Relu),
-        "tanh" => Ok(Activation::Tanh),
-        "silu" => Ok(Activation::Silu),
-        other => {
-            let message = format!(
-                "activation '{other}' is not implemented; implemented: gelu, gelu_new, gelu_pytorch_tanh, relu, tanh, \
-                 silu"
-            );
-            Err(config.error(key, message))
-        }
-    }
-}
 
 fn count_parameters(directory: &ModelDirectory) -> usize {
     let weights = directory.weights();

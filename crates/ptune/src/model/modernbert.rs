@@ -5,13 +5,13 @@
 //! whose halves stand in one tensor; rotary positions, with one theta for layers that see everything and another for those
 //! with a window; queries, keys and values in one tensor.
 
+use super::config::{MOST_LAYERS, activation_named, epsilon, heads_of};
 use super::encoder::require_head;
 use super::rotary::Rope;
 use super::spec::{
     AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
     RotarySpec, Stored, TransformSpec,
 };
-use super::{MOST_LAYERS, activation_named};
 use crate::Result;
 use crate::checkpoint::{Config, ModelDirectory};
 use crate::ops::NormKind;
@@ -79,15 +79,8 @@ struct Shape {
 
 impl Shape {
     fn read(config: &Config) -> Result<Shape> {
-        let (hidden, heads) = (config.usize("hidden_size")?, config.usize("num_attention_heads")?);
-        if hidden % heads != 0 {
-            let message = format!("{heads} heads do not divide hidden_size {hidden}");
-            return Err(config.error("num_attention_heads", message));
-        }
-        let eps = config.f32("norm_eps")?;
-        if !(0.0..1.0).contains(&eps) {
-            return Err(config.error("norm_eps", format!("{eps} should be a small number, as 1e-5")));
-        }
+        let (hidden, heads) = heads_of(config, "hidden_size", "num_attention_heads")?;
+        let eps = epsilon(config, "norm_eps")?;
         Ok(Shape { hidden, heads, eps, norm_bias: config.bool_or("norm_bias", false)? })
     }
 

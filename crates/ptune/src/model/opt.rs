@@ -6,11 +6,11 @@
 //!
 //! Not here: OPT-350m, the one with its norms behind and narrower word vectors; Galactica's layers without bias.
 
-use super::encoder::{BlockNames, Sizes, heads_of};
+use super::config::{MOST_LAYERS, activation_named, causal_decoder, heads_of};
+use super::encoder::{BlockNames, Sizes};
 use super::spec::{ClassifierSpec, EmbeddingSpec, HeadSpec, Join, ModelSpec};
-use super::{MOST_LAYERS, activation_named};
+use crate::Result;
 use crate::checkpoint::{Config, ModelDirectory};
-use crate::{Error, Result};
 
 const NAMES: BlockNames = BlockNames {
     query: "self_attn.q_proj",
@@ -40,6 +40,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     let named = |name: &str| format!("{prefix}.{name}");
     let layers = 0..config.usize_in("num_hidden_layers", 1..=MOST_LAYERS)?;
     let ends_bare = config.bool_or("_remove_final_layer_norm", false)?;
+    let decoder = causal_decoder(directory, true, &["lm_head.weight"], "OPTForCausalLM")?;
     Ok(ModelSpec {
         family: "opt",
         causal: true,
@@ -49,18 +50,14 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         vocabulary: config.usize("vocab_size")?,
         positions: config.usize("max_position_embeddings")?,
         embeddings: EmbeddingSpec {
-            width: hidden,
-            words: named("embed_tokens.weight"),
             position_table: Some(named("embed_positions.weight")),
             first_position: 2,
-            token_types: None,
-            norm: None,
-            projection: None,
+            ..EmbeddingSpec::words(named("embed_tokens.weight"), hidden)
         },
         blocks: layers.clone().map(|i| sizes.block(&named(&format!("layers.{i}")), &NAMES)).collect(),
         layers: layers.collect(),
         final_norm: (!ends_bare).then(|| sizes.norm(named("final_layer_norm"))),
-        head: HeadSpec { transform: None, decoder: decoder(directory)?, decoder_bias: None },
+        head: HeadSpec { transform: None, decoder, decoder_bias: None },
         classifier: ClassifierSpec::last_token(),
     })
 }
@@ -83,18 +80,4 @@ fn refuse_unsupported(config: &Config, hidden: usize) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The decoder's tensor, unless it is the word table.
-fn decoder(directory: &ModelDirectory) -> Result<Option<String>> {
-    const HEAD: &str = "lm_head.weight";
-    if directory.config().bool_or("tie_word_embeddings", true)? {
-        return Ok(None);
-    }
-    if directory.weights().contains(HEAD) {
-        return Ok(Some(HEAD.into()));
-    }
-    let message = "this checkpoint has no language-model head (config.json says tie_word_embeddings false, and there is \
-                   no tensor lm_head.weight), so it cannot predict a word; use one that was saved from OPTForCausalLM";
-    Err(Error::file(directory.path(), message))
 }

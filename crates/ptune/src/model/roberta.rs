@@ -4,7 +4,7 @@
 //! Follows `transformers/models/roberta/modeling_roberta.py`: a BERT whose positions start behind the padding's entry of
 //! the table, whose head has other names and always the exact GELU.
 
-use super::MOST_LAYERS;
+use super::config::MOST_LAYERS;
 use super::encoder::{BERT_NAMES, Sizes, decoder, require_head};
 use super::spec::{ClassifierSpec, HeadSpec, ModelSpec};
 use crate::Result;

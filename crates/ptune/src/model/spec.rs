@@ -87,6 +87,14 @@ pub struct EmbeddingSpec {
     pub projection: Option<LinearSpec>,
 }
 
+impl EmbeddingSpec {
+    /// Nothing but a word table of this width.
+    pub fn words(words: String, width: usize) -> Self {
+        let (token_types, norm, projection) = (None, None, None);
+        EmbeddingSpec { width, words, position_table: None, first_position: 0, token_types, norm, projection }
+    }
+}
+
 /// A transformer block: attention and MLP, each with its residual and norm, joined in one of a few ways.
 #[derive(Clone, Debug)]
 pub struct BlockSpec {

@@ -11,21 +11,12 @@ use half::bf16;
 use serde_json::{Map, Value, json};
 
 use super::config::Dtype;
+use crate::checkpoint::TOKENIZER_FILES;
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
 use crate::model::Model;
 use crate::parameter::Group;
 
-/// Everything a tokenizer may consist of.
-const TOKENIZER_FILES: [&str; 7] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-];
 const LARGEST_FILE: u64 = 256 << 20;
 
 /// Puts the numbers of a tensor, row by row, into a buffer.

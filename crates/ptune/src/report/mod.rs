@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `page.rs` | what stands on the page, from the facts of `inspect` |
 //! | `chart.rs`, `chart.html` | curves as SVG geometry, and how they are drawn; the report of a demo draws its own with them |
+//! | `nearest.html` | the words near each pseudo token, here and in the report of a demo |
 //! | `page.html`, `style.css` | how it looks |
 //!
 //! `page.html` is a minijinja template in which every value is escaped: labels, words, texts and file names come from
@@ -42,7 +43,7 @@ pub fn write(directory: &Path, peak_rss_mb: Option<u64>) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// A page from its template, which has `style.css` to include and the macros of `chart.html`.
+/// A page from its template, which has `style.css` to include and the macros of `chart.html` and `nearest.html`.
 pub(crate) fn render(template: &str, page: &impl Serialize) -> Result<String> {
     let failed = |wrong: minijinja::Error| Error::Failed(format!("the report cannot be written: {wrong:#}"));
     let mut environment = Environment::new();
@@ -52,6 +53,7 @@ pub(crate) fn render(template: &str, page: &impl Serialize) -> Result<String> {
     environment.set_auto_escape_callback(|name| if name == "style.css" { AutoEscape::None } else { AutoEscape::Html });
     environment.add_template("style.css", include_str!("style.css")).map_err(failed)?;
     environment.add_template("chart.html", include_str!("chart.html")).map_err(failed)?;
+    environment.add_template("nearest.html", include_str!("nearest.html")).map_err(failed)?;
     environment.add_template("page.html", template).map_err(failed)?;
     environment.get_template("page.html").and_then(|template| template.render(Serde(page))).map_err(failed)
 }
