@@ -16,8 +16,9 @@ use crate::{Error, Result};
 /// vocabulary with words, prompts that can be read.
 ///
 /// # Errors
-/// What is wrong with one, with its line.
+/// What is wrong with one, with its line; a path that a run file cannot name.
 pub fn check_files(config: &RunConfig) -> Result<()> {
+    config.to_toml()?; // a path that TOML cannot name
     let task = &config.task;
     let template = match task.head {
         Some(HeadKind::Classifier) => Template::parse_whole(&task.template)?,
