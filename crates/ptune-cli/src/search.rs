@@ -86,6 +86,7 @@ pub(crate) fn show(progress: &mut Progress, event: Event<'_>) {
             let loss = if loss > 0.0 { format!("loss {loss:.4}") } else { String::new() };
             progress.update("working", step, steps, &format!("{loss}{dev}"));
         }
+        Event::Trained { .. } => {}
         Event::Evaluating { done, total } => progress.update("evaluating", done, total, ""),
         Event::Evaluated { step, metrics, best, .. } => {
             let mark = if best { "  *" } else { "" };

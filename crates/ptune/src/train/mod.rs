@@ -74,6 +74,13 @@ pub enum Event<'a> {
         /// The best dev metric so far, by name.
         dev: Option<(&'a str, f64)>,
     },
+    /// A run has made its last step; the test rows come next.
+    Trained {
+        /// The model as it is now: every weight of one that is not trained itself is what it was.
+        model: &'a Model,
+        /// What was trained.
+        learner: &'a Learner<'a>,
+    },
     /// Rows evaluated so far.
     Evaluating {
         /// Rows done.
