@@ -130,7 +130,10 @@ fn named<'a>(
 /// Why a tensor that is neither A nor B is not read.
 fn refused(name: &str) -> String {
     let reasons = [
-        ("lora_embedding_", "low-rank additions to an embedding are not implemented; ptune adds to the blocks' linear layers"),
+        (
+            "lora_embedding_",
+            "low-rank additions to an embedding are not implemented; ptune adds to the blocks' linear layers",
+        ),
         ("lora_magnitude_vector", "DoRA is not implemented; ptune has plain LoRA alone"),
         ("lora_B.bias", "B has a bias here (lora_bias); ptune has plain LoRA alone"),
         ("embed", "the word table was saved with the adapter, as PEFT does when the vocabulary was resized"),
@@ -178,13 +181,7 @@ fn of_module<'a>(
 }
 
 /// A and B of a layer at the common rank and factor; zeros where there is no addition.
-fn padded(
-    addition: Option<&Addition>,
-    names: [String; 2],
-    layer: &LinearSpec,
-    rank: usize,
-    ratio: f64,
-) -> [Weight; 2] {
+fn padded(addition: Option<&Addition>, names: [String; 2], layer: &LinearSpec, rank: usize, ratio: f64) -> [Weight; 2] {
     let [a_name, b_name] = names;
     let mut a = vec![0.0; rank * layer.inputs];
     let mut b = vec![0.0; layer.outputs * rank];

@@ -246,12 +246,7 @@ fn common(description: &Description, method: PeftMethod, task_type: Value) -> [(
 }
 
 /// The keys of every prompt method.
-fn of_prompt(
-    adapter: &Adapter,
-    spec: &ModelSpec,
-    method: PeftMethod,
-    tokens: usize,
-) -> BTreeMap<&'static str, Value> {
+fn of_prompt(adapter: &Adapter, spec: &ModelSpec, method: PeftMethod, tokens: usize) -> BTreeMap<&'static str, Value> {
     let heads = spec.blocks.first().map_or(0, |block| block.attention.heads);
     let mut config = BTreeMap::from([
         ("num_attention_heads", json!(heads)),

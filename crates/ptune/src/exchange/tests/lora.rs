@@ -9,8 +9,11 @@ use super::*;
 use crate::checkpoint::Weights;
 
 /// Name, model, template.
-const CASES: [(&str, &str, &str); 3] =
-    [("lora_bert", "mlp_words", "{text} is [MASK]"), ("lora_gpt2", "gpt2_mlp", BEHIND), ("lora_llama", "llama_mlp", BEHIND)];
+const CASES: [(&str, &str, &str); 3] = [
+    ("lora_bert", "mlp_words", "{text} is [MASK]"),
+    ("lora_gpt2", "gpt2_mlp", BEHIND),
+    ("lora_llama", "llama_mlp", BEHIND),
+];
 
 fn import_over(model: &str, peft: &Path, template: &str, out: &Path) -> Result<PeftImport> {
     import_peft(peft, None, TaskFrom::Run(&task(model, template), Path::new("run.toml")), None, out)
