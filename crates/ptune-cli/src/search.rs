@@ -23,7 +23,8 @@ const MOST_SHOWN: usize = 10;
 ///
 /// Without --prompts, finds tokens for the places [P*n] of the template: the gradient of the loss proposes candidates, the
 /// loss on other rows decides, the dev rows keep the best. With --prompts, scores the prompts of a file and takes the best
-/// one, or lets the best answer together, with equal or with learned weights. The keys of [search] are in docs/search.md.
+/// one, or lets the best answer together, with equal or with learned weights. With search.label_words, first finds words
+/// for the labels. The keys of [search] are in docs/search.md.
 /// The result is an adapter for eval, predict and inspect. An interrupted search keeps its best so far; it is not resumed.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -44,6 +45,7 @@ pub(crate) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   ptune search run.toml --set search.steps=200         template: \"{sub_label} [P*5] [MASK] .\"
+  ptune search run.toml --set search.label_words=3     words for the labels, then tokens where the template has [P*n]
   ptune search run.toml --prompts prompts.txt          the best prompt
   ptune search run.toml --prompts P17.jsonl --set search.combine=weighted --set search.top=10";
 
@@ -105,6 +107,7 @@ fn to_json(found: &Found, out: &Path) -> Value {
         "steps": found.summary.steps,
         "seconds": round(found.summary.seconds),
         "prompt": found.words,
+        "labels": found.labels.iter().map(|(label, words)| json!({"label": label, "words": words})).collect::<Vec<_>>(),
         "tokens": found.tokens,
         "prompts": found.prompts.iter().map(weighted).collect::<Vec<_>>(),
         "tried": found.tried.iter().map(tried).collect::<Vec<_>>(),
@@ -133,6 +136,9 @@ fn to_text(found: &Found, out: &Path, config: &RunConfig) -> String {
         }
         text
     };
+    for (label, words) in &found.labels {
+        let _ = write!(text, "\nlabel  {label}: {}", words.join(", "));
+    }
     for (name, metrics) in [("dev", &summary.dev), ("test", &summary.test)] {
         if let Some(metrics) = metrics {
             let _ = write!(text, "\n{name:<6} {}", metrics_line(metrics));
