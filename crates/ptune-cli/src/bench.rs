@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
         Event::Note(text) => progress.line(text),
         Event::Step { step, steps, .. } => progress.update("training", step, steps, ""),
         Event::Evaluating { done, total } => progress.update("evaluating", done, total, ""),
-        Event::Evaluated { .. } => {}
+        Event::Trained { .. } | Event::Evaluated { .. } => {}
     });
     progress.clear();
     let measured = measured?;

@@ -7,11 +7,15 @@
 //! GET  the same                                its bytes, from where an earlier download stopped (hub/download.rs)
 //! blobs/HASH, snapshots/COMMIT/FILE -> blobs/HASH, refs/REV
 //! ```
-//! Variables: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`, and those that say where the cache is. A model that is whole in the
-//! cache is never asked for again: a run means the same tomorrow. The ref is written last, when every file is there.
+//! `hub/client.rs` and `hub/token.rs` name the variables that are read; the library names those that say where the cache is. A
+//! model that is whole in the cache is never asked for again: a run means the same tomorrow. The ref is written last, when
+//! every file is there.
 
 mod client;
 mod download;
+mod refusal;
+mod token;
+mod turn;
 
 use std::fs;
 use std::path::Path;
@@ -23,8 +27,10 @@ use ptune::{Error, files};
 use serde_json::Value;
 
 use crate::progress::Progress;
-use client::{Client, Refused};
-use download::Blob;
+use client::Client;
+use download::{Blob, Told};
+use refusal::Refused;
+
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -59,7 +65,7 @@ pub(crate) fn fetch_base(adapter: &Path, model: Option<&Path>) -> Result<(), Err
 }
 
 fn fetch_missing(missing: &Missing) -> Result<(), Refused> {
-    let Some(client) = Client::from_environment() else { return Ok(()) };
+    let Some(client) = Client::from_environment()? else { return Ok(()) };
     let Missing { model, revision, folder } = missing;
     // Without an answer it is not known whether there is such a model, and the name may be a wrong path.
     let (commit, names) = files_of(&client, model, revision).map_err(|refused| match refused {
@@ -74,9 +80,12 @@ fn fetch_missing(missing: &Missing) -> Result<(), Refused> {
     progress.line(&format!("downloading {model} ({:.1} MB) to {}", megabytes(&blobs), folder.display()));
     let (mut done, total) = (0, blobs.iter().map(|blob| blob.size).sum::<u64>());
     for blob in &blobs {
-        blob.fetch(&client, &folder.join("blobs"), &mut |bytes| {
-            let kilobytes = |bytes: u64| bytes.div_ceil(KILOBYTE) as usize;
-            progress.update("download", kilobytes(done + bytes), kilobytes(total), &format!("kB  {}", blob.name));
+        blob.fetch(&client, folder, &mut |told| match told {
+            Told::Bytes(bytes) => {
+                let kilobytes = |bytes: u64| bytes.div_ceil(KILOBYTE) as usize;
+                progress.update("download", kilobytes(done + bytes), kilobytes(total), &format!("kB  {}", blob.name));
+            }
+            Told::Waiting(name) => progress.line(&format!("another process downloads {name}; waiting for it")),
         })?;
         done += blob.size;
     }
@@ -151,14 +160,28 @@ fn is_plain(name: &str) -> bool {
     !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
-/// The file of a snapshot: a link to its bytes, or the bytes once more where there are no links.
+/// The file of a snapshot: a link to its bytes, or the bytes once more where there are no links. It takes the place of a
+/// former one at once, so another process sees one of them.
 fn link(blob: &Path, file: &Path) -> Result<(), Error> {
-    files::remove_if_present(file)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let new = file.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    files::remove_if_present(&new)?;
     #[cfg(unix)]
-    let done = std::os::unix::fs::symlink(Path::new("../../blobs").join(blob.file_name().unwrap_or_default()), file);
+    let done = std::os::unix::fs::symlink(Path::new("../../blobs").join(blob.file_name().unwrap_or_default()), &new);
     #[cfg(not(unix))]
-    let done = fs::hard_link(blob, file).or_else(|_| fs::copy(blob, file).map(|_| ()));
-    done.map_err(|source| Error::write(file, source))
+    let done = fs::hard_link(blob, &new).or_else(|_| fs::copy(blob, &new).map(|_| ()));
+    done.map_err(|source| Error::write(&new, source))?;
+    files::rename(&new, file)
+}
+
+/// A variable that says something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+/// Whether a variable is switched on, as the hub's library reads it.
+fn is_on(name: &str) -> bool {
+    variable(name).is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.trim().to_lowercase().as_str()))
 }
 
 /// A file or directory that may not be there.

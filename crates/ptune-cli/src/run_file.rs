@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ptune::Error;
-use ptune::train::RunConfig;
+use ptune::train::{self, RunConfig};
+use ptune::{Error, checkpoint};
 
 use crate::hub;
 
@@ -30,11 +30,25 @@ pub(crate) struct RunDirectory {
 }
 
 impl RunFile {
-    /// The run file with its changes. A model of the hub that is not there is downloaded.
+    /// The run file with its changes, and its model, as [`fetch`] brings it.
     pub(crate) fn read(&self) -> Result<RunConfig, Error> {
-        let config = RunConfig::read(&self.run, &self.set)?;
-        hub::fetch(&config.model, self.run.parent().unwrap_or(Path::new("")))?;
+        self.read_with(&self.set)
+    }
+
+    /// The same with other changes than those of the arguments.
+    pub(crate) fn read_with(&self, set: &[(String, String)]) -> Result<RunConfig, Error> {
+        let config = RunConfig::read(&self.run, set)?;
+        self.fetch(&config)?;
         Ok(config)
+    }
+
+    /// Downloads the model of a run where it is one of the hub and is not there; all other files are looked at before.
+    pub(crate) fn fetch(&self, config: &RunConfig) -> Result<(), Error> {
+        let beside = self.run.parent().unwrap_or(Path::new(""));
+        if checkpoint::hub::missing(&config.model, beside).is_some() {
+            train::check_files(config)?;
+        }
+        hub::fetch(&config.model, beside)
     }
 
     /// What people give instead of a run file: a run directory, an adapter, a model.

@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
         let path = std::path::absolute(prompts).map_err(|source| Error::read(prompts, source))?;
         set.push(("search.prompts".into(), Value::from(path.to_string_lossy()).to_string()));
     }
-    let config = RunConfig::read(&file.run, &set)?;
+    let config = file.read_with(&set)?;
     let out = arguments.out.clone().unwrap_or_else(|| default_out(&file.run, false));
     let device = Device::processor(threads.or(config.threads));
     let signals = Signals::listen().context("cannot listen to Ctrl-C")?;
@@ -88,6 +88,7 @@ pub(crate) fn show(progress: &mut Progress, event: Event<'_>) {
             let loss = if loss > 0.0 { format!("loss {loss:.4}") } else { String::new() };
             progress.update("working", step, steps, &format!("{loss}{dev}"));
         }
+        Event::Trained { .. } => {}
         Event::Evaluating { done, total } => progress.update("evaluating", done, total, ""),
         Event::Evaluated { step, metrics, best, .. } => {
             let mark = if best { "  *" } else { "" };

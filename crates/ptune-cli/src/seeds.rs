@@ -54,6 +54,7 @@ impl<'a> Runs<'a> {
                 let (done, beside) = self.step(Step { seed, step, loss, examples_per_s, dev });
                 progress.update("training", done, steps, &beside);
             }
+            Event::Trained { .. } => {}
             Event::Evaluating { done, total } => progress.update("evaluating", done, total, ""),
             Event::Evaluated { seed, step, metrics, best } => {
                 let seed = self.seeds.map_or(String::new(), |_| format!("seed {seed:<3}  "));

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use ptune::sensitivity::{Sensitivity, Spread, Wanted, sensitivity};
-use ptune::train::{Event, RunConfig};
+use ptune::train::Event;
 use ptune::{Device, Error};
 
 use crate::progress::Progress;
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
     if arguments.edits {
         set.push(("sensitivity.edits".into(), "true".into()));
     }
-    let config = RunConfig::read(&file.run, &set)?;
+    let config = file.read_with(&set)?;
     let out = arguments.out.clone().unwrap_or_else(|| default_out(&file.run, false));
     let device = Device::processor(threads.or(config.threads));
     let signals = Signals::listen().context("cannot listen to Ctrl-C")?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use ptune::train::{self, Event, Options, Summary};
+use ptune::train::{self, Event, Options, RunConfig, Summary};
 use ptune::{Device, Error, report};
 use serde_json::{Value, json};
 
@@ -65,14 +65,16 @@ Examples:
 pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
     let (file, directory) = (&arguments.file, &arguments.directory);
     file.refuse_directory()?;
-    let config = file.read()?;
+    let config = RunConfig::read(&file.run, &file.set)?;
     let out = directory.place(&file.run);
+    let mut runs = Runs::new(arguments.seeds.as_deref());
+    let places = runs.directories(&out);
+    places.iter().try_for_each(|place| train::check_directory(place, directory.resume))?;
+    file.fetch(&config)?;
     let device = Device::processor(threads.or(config.threads));
     let mut progress = Progress::new();
     let signals = Signals::listen().context("cannot listen to Ctrl-C")?;
     let options = Options { resume: directory.resume, stop: Some(signals.stop()) };
-    let mut runs = Runs::new(arguments.seeds.as_deref());
-    let places = runs.directories(&out);
     let mut observe = |event: Event<'_>| {
         if let Event::Evaluating { .. } | Event::Step { .. } = event {
             signals.wait_for_the_run();

@@ -115,6 +115,12 @@ impl Weight {
         self.inputs
     }
 
+    /// The packed numbers as they lie in memory, pairs of bf16 as one f32: for the forward and, where there are any, for
+    /// the backward.
+    pub fn numbers(&self) -> impl Iterator<Item = &[f32]> {
+        [Some(&self.forward), self.backward.as_ref()].into_iter().flatten().map(Panels::numbers)
+    }
+
     /// Memory of the packed numbers.
     pub fn bytes(&self) -> usize {
         self.forward.bytes() + self.backward.as_ref().map_or(0, Panels::bytes)

@@ -2,7 +2,7 @@
 //!
 //! The hub names a large file by the SHA-256 of its bytes, a small one by its git hash (SHA-1 of `blob SIZE\0` and the
 //! bytes). The bytes grow in `blobs/HASH.incomplete`, as with the hub's Python library, and are renamed when they are
-//! whole, right and synced. Processes take turns by a lock on that file.
+//! whole, right and synced. Processes take turns (`turn.rs`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use ptune::{Error, files};
 use sha2::Digest;
+use ureq::http::StatusCode;
 
-use super::client::{Client, Refused};
+use super::client::Client;
+use super::refusal::{Refused, why_broken};
 use super::size_of;
+use super::turn::Turn;
 
 /// Connections tried in a row without a new byte.
 const ATTEMPTS: usize = 4;
@@ -21,6 +24,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PIECE: usize = 256 << 10;
 /// Larger files than any checkpoint's: a size that cannot be right.
 const LARGEST: u64 = 1 << 42;
+
+/// What people are told while a file comes.
+pub(super) enum Told<'a> {
+    /// So many of its bytes are there.
+    Bytes(u64),
+    /// Another process has the turn at it.
+    Waiting(&'a str),
+}
 
 /// A file as the hub describes it.
 pub(super) struct Blob {
@@ -38,7 +49,9 @@ impl Blob {
         let said = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
         let tag = said("x-linked-etag").or_else(|| said("etag")).unwrap_or_default();
         let hash = tag.trim_start_matches("W/").trim_matches('"').to_owned();
-        let size = said("x-linked-size").or_else(|| said("content-length")).and_then(|size| size.parse().ok());
+        // The length of a redirect is that of its own body.
+        let length = said("content-length").filter(|_| answer.status().is_success());
+        let size = said("x-linked-size").or(length).and_then(|size| size.parse().ok());
         let known = [40, 64].contains(&hash.len()) && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
         match size {
             Some(size) if known && size <= LARGEST => Ok(Blob { name: name.to_owned(), hash, size, path }),
@@ -48,39 +61,24 @@ impl Blob {
         }
     }
 
-    /// Brings the file into `blobs`, unless it is there. `progress` gets the bytes that are there.
-    pub(super) fn fetch(&self, client: &Client, blobs: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), Refused> {
+    /// Brings the file into the blobs of a model's folder, unless it is there.
+    pub(super) fn fetch(&self, client: &Client, folder: &Path, tell: &mut dyn FnMut(Told<'_>)) -> Result<(), Refused> {
+        let blobs = folder.join("blobs");
         let whole = blobs.join(&self.hash);
         let is_there = || whole.is_file() && size_of(&whole) == self.size;
         if is_there() {
             return Ok(());
         }
-        files::create_directory(blobs)?;
-        let growing = blobs.join(format!("{}.incomplete", self.hash));
-        let failed = |source| Refused::Write(Error::write(&growing, source));
-        let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&growing);
-        let mut file = open.map_err(failed)?;
-        file.lock().map_err(failed)?;
+        files::create_directory(&blobs)?;
+        let _turn = Turn::wait(folder, &self.hash, &mut || tell(Told::Waiting(&self.name)))?;
         if is_there() {
             return Ok(()); // another process brought it meanwhile
         }
-        let (mut have, mut idle) = (file.metadata().map_err(failed)?.len(), 0);
-        if have > self.size {
-            file.set_len(0).map_err(failed)?;
-            have = 0;
-        }
-        while have < self.size {
-            let (now, stopped) = self.receive(client, &mut file, have, progress, &failed)?;
-            idle = if now > have { 0 } else { idle + 1 };
-            have = now;
-            if let Some(why) = stopped.filter(|_| idle >= ATTEMPTS) {
-                let message = "the connection broke again and again; the same command goes on from there later";
-                return Err(Refused::Failed(format!("{}: {message}: {why}", self.path)));
-            }
-            if have < self.size {
-                std::thread::sleep(PAUSE);
-            }
-        }
+        let growing = blobs.join(format!("{}.incomplete", self.hash));
+        let failed = |source| Refused::File(Error::write(&growing, source));
+        let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&growing);
+        let mut file = open.map_err(failed)?;
+        self.receive_all(client, &mut file, tell, &failed)?;
         if !self.is_right(&mut file).map_err(failed)? {
             drop(file);
             files::remove_if_present(&growing)?;
@@ -91,6 +89,38 @@ impl Blob {
         Ok(files::rename(&growing, &whole)?)
     }
 
+    /// Connections one after another until all bytes are there, or a few in a row brought none.
+    fn receive_all(
+        &self,
+        client: &Client,
+        file: &mut File,
+        tell: &mut dyn FnMut(Told<'_>),
+        failed: &dyn Fn(std::io::Error) -> Refused,
+    ) -> Result<(), Refused> {
+        let (mut have, mut idle) = (file.metadata().map_err(failed)?.len(), 0);
+        if have > self.size {
+            file.set_len(0).map_err(failed)?;
+            have = 0;
+        }
+        while have < self.size {
+            let (now, stopped) = self.receive(client, file, have, tell, failed)?;
+            idle = if now > have { 0 } else { idle + 1 };
+            have = now;
+            if let Some(why) = stopped.filter(|_| idle >= ATTEMPTS) {
+                let (at, size) = (have as f64 / 1e6, self.size as f64 / 1e6);
+                let message = format!(
+                    "the connection broke again and again, with {at:.1} of {size:.1} MB there; the same command goes on \
+                     from there later"
+                );
+                return Err(Refused::Failed(format!("{}: {message}: {why}", self.path)));
+            }
+            if have < self.size {
+                std::thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+
     /// Appends what one connection gives; how many bytes are there then, and why it ended early. Only a refusal and a full
     /// disk are errors.
     fn receive(
@@ -98,7 +128,7 @@ impl Blob {
         client: &Client,
         file: &mut File,
         have: u64,
-        progress: &mut dyn FnMut(u64),
+        tell: &mut dyn FnMut(Told<'_>),
         failed: &dyn Fn(std::io::Error) -> Refused,
     ) -> Result<(u64, Option<String>), Refused> {
         let answer = match client.get(&self.path, have) {
@@ -107,7 +137,7 @@ impl Blob {
             Err(refused) => return Err(refused),
         };
         // Without ranges the whole file comes again.
-        let mut at = if answer.status().as_u16() == 206 { have } else { 0 };
+        let mut at = if answer.status() == StatusCode::PARTIAL_CONTENT { have } else { 0 };
         file.set_len(at).map_err(failed)?;
         file.seek(SeekFrom::Start(at)).map_err(failed)?;
         // One byte more than there should be is seen, and no disk filled.
@@ -120,10 +150,10 @@ impl Blob {
                 Ok(read) => {
                     file.write_all(&piece[..read]).map_err(failed)?;
                     at += read as u64;
-                    progress(at.min(self.size));
+                    tell(Told::Bytes(at.min(self.size)));
                 }
                 Err(wrong) if wrong.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(wrong) => return Ok((at, Some(wrong.to_string()))),
+                Err(wrong) => return Ok((at, Some(why_broken(&wrong, client.idle)))),
             }
         }
     }

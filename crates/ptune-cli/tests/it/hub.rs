@@ -1,181 +1,15 @@
-//! Models by name are downloaded from a hub, which a thread of the test plays: its answers, its refusals, broken lines.
+//! Models by name are downloaded from a hub, which a thread of the test plays (`hub/play.rs`).
 
 #![cfg(unix)] // the files of a snapshot are links
 
-use std::collections::BTreeMap;
+mod play;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use sha2::Digest;
 
-use crate::scene::{Said, Scene};
-
-const NAME: &str = "klue/tiny";
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-
-/// What the hub has and how it behaves.
-#[derive(Default)]
-struct Hub {
-    files: BTreeMap<String, Vec<u8>>,
-    /// The token that opens it.
-    token: Option<&'static str>,
-    /// Bytes of a body after which the line breaks.
-    cut: Option<usize>,
-    /// Bytes that are not those of the hash.
-    damaged: Option<&'static str>,
-    /// Every request: `GET /path range token`.
-    seen: Vec<String>,
-}
-
-/// A hub at work, and the scene whose model it has.
-struct Play {
-    scene: Scene,
-    hub: Arc<Mutex<Hub>>,
-    endpoint: String,
-}
-
-impl Play {
-    fn new(scene: Scene) -> Play {
-        let mut hub = Hub::default();
-        for entry in fs::read_dir(scene.path("model")).unwrap() {
-            let file = entry.unwrap().path();
-            hub.files.insert(file.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&file).unwrap());
-        }
-        fs::remove_dir_all(scene.path("model")).unwrap();
-        for unwanted in ["README.md", "pytorch_model.bin", "onnx/model.onnx"] {
-            hub.files.insert(unwanted.into(), b"not for ptune".to_vec());
-        }
-        scene.edit("run.toml", "\"model\"", &format!("{NAME:?}"));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let hub = Arc::new(Mutex::new(hub));
-        let played = Arc::clone(&hub);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let hub = Arc::clone(&played);
-                std::thread::spawn(move || answer(stream, &hub, port));
-            }
-        });
-        Play { scene, hub, endpoint: format!("http://127.0.0.1:{port}") }
-    }
-
-    fn set(&self, change: impl FnOnce(&mut Hub)) {
-        change(&mut self.hub.lock().unwrap());
-    }
-
-    /// The requests since this was asked last.
-    fn seen(&self) -> Vec<String> {
-        std::mem::take(&mut self.hub.lock().unwrap().seen)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Said {
-        self.run_with(arguments, &[])
-    }
-
-    fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Said {
-        let mut command = self.scene.ptune();
-        for name in ["HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "XDG_CACHE_HOME"] {
-            command.env_remove(name);
-        }
-        for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
-            command.env_remove(name);
-        }
-        command.env("HF_HOME", self.scene.path("hf")).env("HF_ENDPOINT", &self.endpoint);
-        command.envs(variables.iter().copied());
-        self.scene.said(command.args(arguments))
-    }
-
-    fn train(&self, out: &str) -> Said {
-        self.run(&["train", "run.toml", "--out", out])
-    }
-
-    /// A file of the cache.
-    fn cached(&self, name: &str) -> std::path::PathBuf {
-        self.scene.path("hf/hub/models--klue--tiny").join(name)
-    }
-}
-
-fn hexadecimal(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A large file by its SHA-256, a small one by its git hash.
-fn hash_of(name: &str, bytes: &[u8]) -> String {
-    if name.ends_with(".safetensors") {
-        return hexadecimal(&sha2::Sha256::digest(bytes));
-    }
-    hexadecimal(&sha1::Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize())
-}
-
-/// One request and its answer.
-fn answer(stream: TcpStream, hub: &Mutex<Hub>, port: u16) {
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
-    let Some(request) = lines.next() else { return };
-    let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).map(|line| line.to_lowercase()).collect();
-    let header = |name: &str| headers.iter().find_map(|line| line.strip_prefix(&format!("{name}: ")));
-    let (range, token) = (header("range").unwrap_or("-"), header("authorization").unwrap_or("-"));
-    let mut words = request.split(' ');
-    let (method, path) = (words.next().unwrap(), words.next().unwrap());
-    let mut hub = hub.lock().unwrap();
-    hub.seen.push(format!("{method} {path} {range} {token}"));
-    let elsewhere = path.strip_prefix("/cdn/");
-    let allowed = elsewhere.is_some() || hub.token.is_none_or(|known| token == format!("bearer {known}"));
-    let resolved = path.strip_prefix(&format!("/{NAME}/resolve/{COMMIT}/")).or(elsewhere);
-    let mut reply = Reply { status: "200 OK", headers: Vec::new(), body: Vec::new(), cut: None };
-    match resolved.and_then(|name| Some((name, hub.files.get(name)?.clone()))) {
-        _ if !allowed => (reply.status, reply.headers) = ("401 Unauthorized", vec!["X-Error-Code: GatedRepo".into()]),
-        Some((name, bytes)) if name.ends_with(".safetensors") && elsewhere.is_none() => {
-            reply.status = "302 Found";
-            let (hash, size) = (hash_of(name, &bytes), bytes.len());
-            reply.headers.push(format!("Location: http://localhost:{port}/cdn/{name}"));
-            reply.headers.extend([format!("X-Linked-Etag: \"{hash}\""), format!("X-Linked-Size: {size}")]);
-        }
-        Some((name, mut bytes)) => {
-            reply.headers.push(format!("ETag: \"{}\"", hash_of(name, &bytes)));
-            if hub.damaged == Some(name) {
-                bytes[0] ^= 1;
-            }
-            let from: Option<usize> =
-                range.strip_prefix("bytes=").and_then(|range| range.trim_end_matches('-').parse().ok());
-            if let Some(from) = from.filter(|from| *from < bytes.len()) {
-                reply.status = "206 Partial Content";
-                bytes.drain(..from);
-            }
-            (reply.body, reply.cut) = (bytes, hub.cut);
-        }
-        None if path.starts_with(&format!("/api/models/{NAME}/revision/")) => match path.rsplit('/').next() {
-            Some("main" | COMMIT) => {
-                let files: Vec<Value> = hub.files.keys().map(|name| json!({"rfilename": name})).collect();
-                reply.body = json!({"sha": COMMIT, "siblings": files}).to_string().into_bytes();
-            }
-            _ => (reply.status, reply.headers) = ("404 Not Found", vec!["X-Error-Code: RevisionNotFound".into()]),
-        },
-        None => (reply.status, reply.headers) = ("404 Not Found", vec!["X-Error-Code: RepoNotFound".into()]),
-    }
-    drop(hub);
-    reply.send(stream, method == "HEAD");
-}
-
-struct Reply {
-    status: &'static str,
-    headers: Vec<String>,
-    body: Vec<u8>,
-    cut: Option<usize>,
-}
-
-impl Reply {
-    fn send(self, mut stream: TcpStream, head: bool) {
-        let length = self.body.len();
-        let mut text = format!("HTTP/1.1 {}\r\nContent-Length: {length}\r\nConnection: close\r\n", self.status);
-        self.headers.iter().for_each(|header| text.push_str(&format!("{header}\r\n")));
-        let sent = self.cut.map_or(length, |cut| cut.min(length));
-        let body = if head { &[] } else { &self.body[..sent] };
-        let _ = stream.write_all(&[text.as_bytes(), b"\r\n", body].concat()); // the command may have gone away
-    }
-}
+use self::play::{COMMIT, NAME, Play, hash_of};
+use crate::scene::Scene;
 
 #[test]
 fn a_model_is_downloaded_once_and_only_what_is_needed() {
@@ -295,14 +129,181 @@ fn a_gated_model_wants_a_token_which_goes_to_no_other_host() {
     let play = Play::new(Scene::new());
     play.set(|hub| hub.token = Some("secret"));
     let train = ["train", "run.toml", "--out", "out"];
-    for variables in [&[][..], &[("HF_TOKEN", "wrong")]] {
+    let (none, wrong): (&[(&str, &str)], _) = (&[], [("HF_TOKEN", "wrong")]);
+    for (variables, says) in [(none, "log in with 'hf auth login'"), (&wrong, "the token of HF_TOKEN does not open it")]
+    {
         let said = play.run_with(&train, variables);
         assert_eq!(said.status, Some(2));
-        assert!(said.err.contains("gated") && said.err.contains("HF_TOKEN"), "{}", said.err);
+        assert!(said.err.contains("gated") && said.err.contains(says), "{}", said.err);
         assert!(!said.err.contains("wrong "), "a token is shown: {}", said.err);
     }
     play.run_with(&train, &[("HF_TOKEN", "secret")]).done();
     let seen = play.seen();
     let elsewhere: Vec<_> = seen.iter().filter(|line| line.contains("/cdn/")).collect();
     assert!(!elsewhere.is_empty() && elsewhere.iter().all(|line| line.ends_with(" -")), "{elsewhere:?}");
+}
+
+#[test]
+fn a_silent_line_is_left_and_the_download_goes_on() {
+    let play = Play::new(Scene::new());
+    let size = play.hub.lock().unwrap().files["model.safetensors"].len();
+    let soon = [("HF_HUB_DOWNLOAD_TIMEOUT", "1")];
+    play.set(|hub| hub.stall = Some(size / 2 + 1));
+    play.run_with(&["train", "run.toml", "--out", "out"], &soon).done();
+    let parts: Vec<String> = play.seen().into_iter().filter(|line| line.contains("GET /cdn/")).collect();
+    assert!(parts.len() == 2 && parts[1].contains(&format!("bytes={}-", size / 2 + 1)), "{parts:?}");
+    fs::remove_dir_all(play.scene.path("hf")).unwrap();
+    play.set(|hub| hub.stall = Some(0));
+    let said = play.run_with(&["train", "run.toml", "--out", "again"], &soon);
+    assert_eq!(said.status, Some(1), "{}", said.err);
+    assert!(said.err.contains("nothing came for 1 s") && said.err.contains("0.0 of 0.0 MB there"), "{}", said.err);
+}
+
+#[test]
+fn a_busy_hub_and_an_address_that_has_run_out_are_asked_again() {
+    let play = Play::new(Scene::new());
+    play.set(|hub| (hub.busy, hub.forbidden) = (2, 1));
+    play.train("out").done();
+    let play = Play::new(Scene::new());
+    play.set(|hub| hub.busy = 100);
+    let said = play.train("out");
+    assert_eq!(said.status, Some(2));
+    assert!(said.err.contains("too many requests") && said.err.contains("hf auth login"), "{}", said.err);
+}
+
+#[test]
+fn a_mirror_is_followed_without_the_token() {
+    let play = Play::new(Scene::new());
+    play.set(|hub| hub.mirror = true);
+    play.run_with(&["train", "run.toml", "--out", "out"], &[("HF_TOKEN", "secret")]).done();
+    // Each request comes twice: to the mirror with the token, then to the other host without.
+    let seen = play.seen();
+    let with = seen.iter().filter(|line| line.ends_with("bearer secret")).count();
+    assert!(with > 3 && seen.len() >= 2 * with, "{seen:?}");
+}
+
+#[test]
+fn the_token_comes_from_its_file_too() {
+    let play = Play::new(Scene::new());
+    play.set(|hub| hub.token = Some("secret"));
+    fs::create_dir_all(play.scene.path("hf")).unwrap();
+    let train = ["train", "run.toml", "--out", "out"];
+    let refused = |variables: &[(&str, &str)], says: &[&str]| {
+        let said = play.run_with(&train, variables);
+        assert_eq!(said.status, Some(2), "{}", said.err);
+        says.iter().for_each(|words| assert!(said.err.contains(words), "'{words}' is not in:\n{}", said.err));
+        assert!(!said.err.contains("secret"), "a token is shown: {}", said.err);
+    };
+    play.scene.write("hf/token", "expired\n");
+    refused(&[], &["does not accept the token of", "hf/token", "Invalid credentials", "needs none"]);
+    play.scene.write("hf/token", "secret secret");
+    refused(&[], &["hf/token holds more than a token"]);
+    play.scene.write("elsewhere", "secret\n");
+    refused(&[("HF_TOKEN_PATH", "elsewhere"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")], &["gated", "hf auth login"]);
+    play.run_with(&train, &[("HF_TOKEN_PATH", "elsewhere")]).done();
+    // The variable goes before the file.
+    fs::remove_dir_all(play.scene.path("hf/hub")).unwrap();
+    play.scene.write("hf/token", "expired");
+    play.run_with(&["train", "run.toml", "--out", "again"], &[("HF_TOKEN", "secret")]).done();
+}
+
+#[test]
+fn what_is_wrong_with_the_run_is_found_before_the_download() {
+    let play = Play::new(Scene::new());
+    let refused = |says: &str| {
+        let said = play.train("out");
+        assert_eq!(said.status, Some(2), "{}", said.err);
+        assert!(said.err.contains(says), "'{says}' is not in:\n{}", said.err);
+        assert!(play.seen().is_empty(), "the hub was asked");
+    };
+    let rows = play.scene.read("dev.jsonl");
+    play.scene
+        .write("dev.jsonl", format!("{rows}{{\"premise\": \"a\", \"hypothesis\": \"b\", \"label\": \"perhaps\"}}\n"));
+    refused("the label 'perhaps' is missing");
+    play.scene.write("dev.jsonl", rows.replace("hypothesis", "hypothesys"));
+    refused("has no field 'hypothesis'");
+    play.scene.remove("dev.jsonl");
+    refused("dev.jsonl");
+    play.scene.write("dev.jsonl", &rows);
+    fs::create_dir_all(play.scene.path("out/adapter")).unwrap();
+    refused("holds a run already");
+}
+
+#[test]
+fn every_command_takes_a_name() {
+    let play = Play::new(Scene::new());
+    play.scene.write("prompts.txt", "{premise} ? [MASK] , {hypothesis}\n{hypothesis} [MASK] {premise}\n");
+    let commands = [
+        "train run.toml --out out",
+        "bench run.toml --epochs 1",
+        "search run.toml --prompts prompts.txt --out found",
+        "sensitivity run.toml --prompts prompts.txt --out sensed",
+        "inspect klue/tiny",
+        "eval out/adapter --data dev.jsonl",
+        "predict out/adapter --input dev.jsonl",
+        "eval out/adapter --data dev.jsonl --model klue/tiny",
+        "adapter bundle add tasks.ptune out/adapter --name one",
+        "eval tasks.ptune#one --data dev.jsonl",
+    ];
+    for command in commands {
+        let _ = fs::remove_dir_all(play.scene.path("hf"));
+        play.run(&command.split(' ').collect::<Vec<_>>()).done();
+        assert!(play.seen().iter().any(|line| line.contains("/cdn/model.safetensors")), "{command}");
+    }
+}
+
+#[test]
+fn processes_at_once_download_each_file_once() {
+    let play = Play::new(Scene::new());
+    let runs = ["a", "b", "c"];
+    std::thread::scope(|scope| runs.map(|out| scope.spawn(|| play.train(out).done())).map(|run| run.join().unwrap()));
+    let seen = play.seen();
+    let of = |name: &str| seen.iter().filter(|line| line.starts_with("GET") && line.contains(name)).count();
+    assert_eq!([of("/cdn/model.safetensors"), of("/config.json")], [1, 1], "{seen:?}");
+}
+
+#[test]
+fn another_process_at_work_is_waited_for() {
+    let play = Play::new(Scene::new());
+    let weights = play.hub.lock().unwrap().files["model.safetensors"].clone();
+    let hash = hash_of("model.safetensors", &weights);
+    // The lock and the place of the bytes are those of the hub's Python library.
+    let locks = play.scene.path("hf/hub/.locks/models--klue--tiny");
+    fs::create_dir_all(&locks).unwrap();
+    fs::create_dir_all(play.cached("blobs")).unwrap();
+    let lock = fs::File::create(locks.join(format!("{hash}.lock"))).unwrap();
+    lock.lock().unwrap();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| play.train("out"));
+        while !play.seen().iter().any(|line| line.contains("GET /klue/tiny/resolve")) {
+            assert!(!run.is_finished(), "it did not wait");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        fs::write(play.cached("blobs").join(&hash), &weights).unwrap();
+        lock.unlock().unwrap();
+        run.join().unwrap().done();
+    });
+    assert!(!play.seen().iter().any(|line| line.contains("/cdn/")));
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_rest_comes_later() {
+    let play = Play::new(Scene::new());
+    let size = play.hub.lock().unwrap().files["model.safetensors"].len();
+    // In blocks of 512 bytes or 1 KB: less than the weights either way.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f {}; exec '{}' train run.toml --out out",
+        size / 2048,
+        env!("CARGO_BIN_EXE_ptune")
+    );
+    let mut shell = assert_cmd::Command::new("sh");
+    shell.arg("-c").arg(script).current_dir(play.scene.path(""));
+    let said = play.scene.said(play.at_home(&mut shell));
+    assert_eq!(said.status, Some(1), "{}", said.err);
+    assert!(said.err.contains("cannot write") && said.err.contains(".incomplete"), "{}", said.err);
+    assert!(!play.cached("snapshots").exists());
+    play.seen();
+    play.train("out").done();
+    let parts: Vec<String> = play.seen().into_iter().filter(|line| line.contains("GET /cdn/")).collect();
+    assert!(parts.len() == 1 && parts[0].contains("bytes="), "{parts:?}");
 }

@@ -27,8 +27,12 @@ impl Panels<Aligned> {
         Panels { data: Aligned::zeros(columns.div_ceil(width) * width * depth), depth, columns, width }
     }
 
+    pub(super) fn numbers(&self) -> &[f32] {
+        &self.data
+    }
+
     pub(super) fn bytes(&self) -> usize {
-        size_of_val::<[f32]>(&self.data)
+        size_of_val(self.numbers())
     }
 }
 

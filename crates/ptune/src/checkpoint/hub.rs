@@ -143,19 +143,35 @@ fn locate_in(cache: Option<&Path>, model: &Path, beside: &Path) -> Result<PathBu
     }
 }
 
+/// Where the token of the hub is, if there is one: the file `HF_TOKEN_PATH`, else `token` beside the cache.
+pub fn token_file() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name);
+    path_in(&variable, "HF_TOKEN_PATH").or_else(|| Some(hub_home(&variable)?.join("token")))
+}
+
 /// Where the cache is, from the environment.
 fn cache_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let home = || variable("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    let path = |name: &str| {
-        let path = PathBuf::from(variable(name).filter(|value| !value.is_empty())?);
-        match path.strip_prefix("~") {
-            Ok(rest) => Some(home()?.join(rest)),
-            Err(_) => Some(path),
-        }
-    };
-    let caches = || path("XDG_CACHE_HOME").or_else(|| Some(home()?.join(".cache")));
-    let hub_home = || path("HF_HOME").or_else(|| Some(caches()?.join("huggingface")));
-    path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).or_else(|| Some(hub_home()?.join("hub")))
+    let path = |name: &str| path_in(&variable, name);
+    path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).or_else(|| Some(hub_home(&variable)?.join("hub")))
+}
+
+/// The directory of everything that the hub's Python library keeps.
+fn hub_home(variable: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let caches = || path_in(variable, "XDG_CACHE_HOME").or_else(|| Some(home(variable)?.join(".cache")));
+    path_in(variable, "HF_HOME").or_else(|| Some(caches()?.join("huggingface")))
+}
+
+/// The path in a variable.
+fn path_in(variable: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(variable(name).filter(|value| !value.is_empty())?);
+    match path.strip_prefix("~") {
+        Ok(rest) => Some(home(variable)?.join(rest)),
+        Err(_) => Some(path),
+    }
+}
+
+fn home(variable: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    variable("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
 impl HubName {

@@ -162,6 +162,12 @@ impl Attention {
         }
     }
 
+    /// The numbers that stay, into `all`.
+    pub(super) fn frozen<'a>(&'a self, all: &mut Vec<&'a [f32]>) {
+        [&self.query, &self.key, &self.value, &self.output].iter().for_each(|layer| layer.frozen(all));
+        [&self.query_heads, &self.key_heads].iter().for_each(|heads| heads.frozen(all));
+    }
+
     /// Whether the inputs of queries, keys and values must be kept.
     pub(super) fn needs_inputs(&self) -> bool {
         [&self.query, &self.key, &self.value].iter().any(|layer| layer.needs_input())

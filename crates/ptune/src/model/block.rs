@@ -233,6 +233,13 @@ impl Block {
         }
     }
 
+    /// The numbers that stay, into `all`.
+    pub(super) fn frozen<'a>(&'a self, all: &mut Vec<&'a [f32]>) {
+        self.attention.frozen(all);
+        self.mlp.frozen(all);
+        self.attention_norm.iter().chain([&self.mlp_norm]).for_each(|norm| norm.frozen(all));
+    }
+
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
         self.attention.repack(device, parameters);
         if let Some(norm) = &mut self.attention_norm {

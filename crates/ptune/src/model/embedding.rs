@@ -121,6 +121,14 @@ impl Embedding {
         }
     }
 
+    /// The numbers that stay, into `all`.
+    pub(super) fn frozen<'a>(&'a self, all: &mut Vec<&'a [f32]>) {
+        let tables = [&self.positions, &self.token_types].into_iter().flatten();
+        tables.chain([&self.words]).for_each(|table| table.frozen(all));
+        self.norm.iter().for_each(|norm| norm.frozen(all));
+        self.projection.iter().for_each(|projection| projection.frozen(all));
+    }
+
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
         if let Some(norm) = &mut self.norm {
             norm.repack(device, parameters);

@@ -175,6 +175,15 @@ impl Head {
         }
     }
 
+    /// The numbers that stay, into `all`.
+    pub(super) fn frozen<'a>(&'a self, all: &mut Vec<&'a [f32]>) {
+        if let Some(part) = &self.transform {
+            part.dense.frozen(all);
+            part.norm.frozen(all);
+        }
+        [&self.decoder, &self.decoder_bias].into_iter().flatten().for_each(|table| table.frozen(all));
+    }
+
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
         if let Some(part) = &mut self.transform {
             part.dense.repack(device, parameters);

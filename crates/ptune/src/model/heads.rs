@@ -72,6 +72,11 @@ impl Heads {
         norm.backward_heads(device, &exact, saved, parameters)
     }
 
+    /// The numbers that stay, into `all`.
+    pub(super) fn frozen<'a>(&'a self, all: &mut Vec<&'a [f32]>) {
+        self.norm.iter().for_each(|norm| norm.frozen(all));
+    }
+
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
         if let Some(norm) = &mut self.norm {
             norm.repack(device, parameters);

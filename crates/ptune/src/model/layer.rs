@@ -111,6 +111,13 @@ impl Linear {
         }
     }
 
+    /// Adds its numbers, if they stay, to `all`.
+    pub(super) fn frozen<'a>(&'a self, all: &mut Vec<&'a [f32]>) {
+        if self.trained.is_none() {
+            all.extend(self.packed.numbers());
+        }
+    }
+
     /// Takes over what the optimiser made of its parameters.
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
         if let Some(Trained { weight, bias }) = self.trained {
@@ -175,6 +182,14 @@ impl Norm {
         device.norm_backward_weight(d_y, saved, &mut before[weight].gradient, d_bias);
     }
 
+    /// As [`Linear::frozen`].
+    pub(super) fn frozen<'a>(&'a self, all: &mut Vec<&'a [f32]>) {
+        if self.trained.is_none() {
+            all.push(self.norm.gamma.read());
+            all.extend(self.norm.beta.as_ref().map(Tensor::read));
+        }
+    }
+
     /// Takes over what the optimiser made of its parameters.
     pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
         let Some(Trained { weight, bias }) = self.trained else { return };
@@ -197,6 +212,13 @@ impl Table {
         match self {
             Table::Frozen(tensor) => tensor,
             Table::Trained(at) => &parameters[*at].value,
+        }
+    }
+
+    /// As [`Linear::frozen`].
+    pub(super) fn frozen<'a>(&'a self, all: &mut Vec<&'a [f32]>) {
+        if let Table::Frozen(tensor) = self {
+            all.push(tensor.read());
         }
     }
 

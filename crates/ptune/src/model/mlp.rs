@@ -78,6 +78,12 @@ impl Mlp {
         self.down.repack(device, parameters);
     }
 
+    /// The numbers that stay, into `all`.
+    pub(super) fn frozen<'a>(&'a self, all: &mut Vec<&'a [f32]>) {
+        let layers = self.gate.iter().chain([&self.up, &self.down]);
+        layers.for_each(|layer| layer.frozen(all));
+    }
+
     /// Whether the input must be kept.
     pub(super) fn needs_input(&self) -> bool {
         self.up.needs_input() || self.gate.as_ref().is_some_and(Linear::needs_input)

@@ -17,6 +17,7 @@ mod distilbert;
 mod electra;
 mod embedding;
 mod encoder;
+mod frozen;
 mod gpt2;
 mod gpt_neox;
 mod head;

@@ -11,6 +11,13 @@ pub struct Linear {
     pub(super) bias: Option<Tensor>,
 }
 
+impl Linear {
+    /// Its numbers as they lie in memory.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = &[f32]> {
+        self.weight.numbers().chain(self.bias.as_ref().map(Tensor::read))
+    }
+}
+
 /// Rows between layers, or their gradient: in f32, as residuals add them up, and where the device multiplies bf16
 /// perhaps a rounded copy for products to read.
 pub(crate) struct Hidden {

@@ -14,6 +14,7 @@
 //! The loop goes through the rows epoch by epoch, evaluates on dev every `eval_every` steps and keeps the best prompt.
 
 mod batches;
+mod before_model;
 pub mod bench;
 pub mod config;
 pub mod evaluate;
@@ -29,6 +30,7 @@ pub(crate) mod run;
 pub(crate) mod state;
 pub(crate) mod task;
 
+pub use before_model::{check_directory, check_files};
 pub use config::RunConfig;
 pub use learner::{Batch, Learner};
 pub use optimizer::{GroupRecipe, Optimizer, Recipe, Schedule};
@@ -71,6 +73,13 @@ pub enum Event<'a> {
         examples_per_s: f64,
         /// The best dev metric so far, by name.
         dev: Option<(&'a str, f64)>,
+    },
+    /// A run has made its last step; the test rows come next.
+    Trained {
+        /// The model as it is now: every weight of one that is not trained itself is what it was.
+        model: &'a Model,
+        /// What was trained.
+        learner: &'a Learner<'a>,
     },
     /// Rows evaluated so far.
     Evaluating {

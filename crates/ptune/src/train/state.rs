@@ -85,7 +85,7 @@ impl<S: Serialize> SavedState<S> {
             for (_, tensor) in tensors {
                 for piece in tensor.read().chunks(PIECE_BYTES / 4) {
                     bytes.clear();
-                    bytes.extend(piece.iter().flat_map(|value| value.to_le_bytes()));
+                    piece.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
                     put(&bytes)?;
                 }
             }

@@ -38,18 +38,20 @@ pub(crate) fn families() -> Vec<Family> {
     smallest.into_values().map(|(_, family)| family).collect()
 }
 
-const ROWS: [(&str, &str); 4] = [
-    ("the cat sleeps in the red room", "yes"),
-    ("he hated the short story", "no"),
-    ("she loved it and he hated it", "yes"),
-    ("the film was slow", "no"),
-];
+/// The texts of the rows.
+pub(crate) const TEXTS: [&str; 4] =
+    ["the cat sleeps in the red room", "he hated the short story", "she loved it and he hated it", "the film was slow"];
+const LABELS: [&str; 4] = ["yes", "no", "yes", "no"];
 
-/// A directory with rows in it.
+/// A directory with rows in it: in memory where the system has such a place, for many small files are written and each
+/// is synced.
 pub(crate) fn rows() -> TempDir {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let line = |(text, label): (&str, &str)| format!("{{\"text\": \"{text}\", \"label\": \"{label}\"}}\n");
-    fs::write(directory.path().join("rows.jsonl"), ROWS.map(line).concat()).expect("the rows");
+    let memory = Path::new("/dev/shm");
+    let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let directory = directory.expect("a temporary directory");
+    let line = |(text, label)| format!("{{\"text\": \"{text}\", \"label\": \"{label}\"}}\n");
+    let lines: String = TEXTS.into_iter().zip(LABELS).map(line).collect();
+    fs::write(directory.path().join("rows.jsonl"), lines).expect("the rows");
     directory
 }
 
@@ -65,21 +67,31 @@ impl Choice {
     /// The template: pseudo tokens at its beginning and inside; only a masked model sees what stands behind the answer.
     fn template(self, causal: bool) -> &'static str {
         if self.head == "classifier" {
-            let plain = matches!(self.prompt, "manual" | "prefix");
-            return if plain { "{text}" } else { "[P*2] {text} [P*1] it" };
+            return if self.has_pseudo_tokens() { "[P*2] {text} [P*1] it" } else { "{text}" };
         }
-        match (self.prompt, causal) {
-            ("manual" | "prefix", false) => "{text} it was [MASK] .",
-            ("manual" | "prefix", true) => "{text} it was [MASK]",
-            (_, false) => "[P*2] {text} [P*1] [MASK] [P*1] .",
-            (_, true) => "[P*2] {text} [P*2] [MASK]",
+        match (self.has_pseudo_tokens(), causal) {
+            (false, false) => "{text} it was [MASK] .",
+            (false, true) => "{text} it was [MASK]",
+            (true, false) => "[P*2] {text} [P*1] [MASK] [P*1] .",
+            (true, true) => "[P*2] {text} [P*2] [MASK]",
         }
+    }
+
+    /// Whether `ptune search` is what comes to it.
+    pub(crate) fn is_found(self) -> bool {
+        matches!(self.prompt, "discrete" | "ensemble")
+    }
+
+    fn has_pseudo_tokens(self) -> bool {
+        !matches!(self.prompt, "manual" | "prefix" | "projected prefix" | "ensemble")
     }
 
     fn tables(self) -> String {
         let prompt = match self.prompt {
-            "manual" => "",
+            "manual" | "discrete" | "ensemble" => "",
             "prefix" => "prefix_tokens = 3",
+            "projected prefix" => "prefix_tokens = 3\nprefix_hidden_size = 5",
+            "prefix + mlp" => "prefix_tokens = 3\nencoder = \"mlp\"",
             "embedding" => "encoder = \"embedding\"",
             "mlp" => "encoder = \"mlp\"",
             "lstm" => "encoder = \"lstm\"\nshapes = \"superglue\"",
@@ -93,7 +105,13 @@ impl Choice {
             other => panic!("head {other}"),
         };
         let rate = if self.backbone == "frozen" { "" } else { "backbone_learning_rate = 1e-2" };
-        format!("{head}\n[prompt]\n{prompt}\n[backbone]\nmode = \"{}\"\n[train]\n{rate}", self.backbone)
+        let search = match self.prompt {
+            "discrete" => "[search]\nsteps = 5\nbatch_size = 3\ncandidates = 4",
+            "ensemble" => "[search]\nprompts = \"prompts.txt\"\ncombine = \"weighted\"",
+            _ => "",
+        };
+        let mode = self.backbone;
+        format!("{head}\n[prompt]\n{prompt}\n[backbone]\nmode = \"{mode}\"\n{search}\n[train]\n{rate}")
     }
 
     /// The run file in `rows`, which may be refused.
@@ -101,7 +119,7 @@ impl Choice {
         let file = rows.join("run.toml");
         let (model, template) = (family.model.display(), self.template(family.causal));
         let text = format!(
-            "model = \"{model}\"\n[data]\ntrain = \"rows.jsonl\"\ndev = \"rows.jsonl\"\ntest = \"rows.jsonl\"\n\
+            "model = \"{model}\"\n[data]\ntrain = \"rows.jsonl\"\ntest = \"rows.jsonl\"\n\
              [task]\ntemplate = \"{template}\"\n{}\nsteps = 5\nbatch_size = 3\neval_every = 3\n\
              learning_rate = 1e-2\n",
             self.tables()

@@ -164,6 +164,9 @@ fn train_over(
         trainings.push(training);
     }
     training::train(&mut trainer, &mut batches, &mut trainings, observe)?;
+    for Training { learner, .. } in &trainings {
+        observe(Event::Trained { model: &trainer.model, learner });
+    }
     let mut summaries = Vec::new();
     for training in trainings {
         let run = training.run;
