@@ -30,7 +30,7 @@ use crate::method::Injection;
 use crate::model::{Columns, Gradients, Inject, Model};
 use crate::prompt::Template;
 use crate::tensor::Device;
-use crate::train::config::{BackboneMode, HeadKind, RunConfig};
+use crate::train::config::{BackboneConfig, BackboneMode, HeadKind, RunConfig, TrainConfig};
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
 use crate::train::prepare::{Data, Prepared};
@@ -95,12 +95,13 @@ fn begin<'a>(
     stop: Option<&'a AtomicBool>,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Search<'a>, Option<Vec<Template>>, resume::Lock)> {
-    refuse_training(config, file)?;
+    refuse_other_tasks(config, file)?;
     if out.join("run.toml").exists() || out.join("adapter").exists() {
         let message = "holds a run already; give another directory with --out, or remove this one";
         return Err(Error::file(out, message));
     }
-    let Prepared { directory, config, spec, task, data, .. } = Prepared::read(config, file, observe)?;
+    let config = of_the_model_as_it_is(config, observe);
+    let Prepared { directory, config, spec, task, data, .. } = Prepared::read(&config, file, observe)?;
     let searches = config.search.prompts.is_some() || config.search.label_words.is_some();
     if !searches && !task.template.has_pseudo_tokens() {
         let message = "has no [P*n], the places whose tokens a search finds; write '{text} [P*5] [MASK] .', choose \
@@ -144,12 +145,28 @@ fn begin<'a>(
     Ok((search, listed, lock))
 }
 
-/// A search changes tokens alone: refuses a run file that asks for more.
-fn refuse_training(config: &RunConfig, file: &Path) -> Result<()> {
-    if config.backbone.mode != BackboneMode::Frozen {
-        let message = "a search changes tokens and no weights; remove the key, or use 'ptune train'";
-        return Err(Error::key(file, "backbone.mode", message));
+/// A search needs a gradient down to its tokens and changes no weight, as it takes no step of an optimiser. So where the run
+/// file trains the model, or low-rank additions, which start from nothing, that is told and left out, as `[train]` is.
+fn of_the_model_as_it_is(config: &RunConfig, observe: &mut dyn FnMut(Event<'_>)) -> RunConfig {
+    let mode = config.backbone.mode;
+    if mode == BackboneMode::Frozen {
+        return config.clone();
     }
+    let mode = if mode.is_full() { "full" } else { "lora" };
+    observe(Event::Note(&format!(
+        "backbone.mode = \"{mode}\" is for 'ptune train': a search changes no weights, and asks the model as it is"
+    )));
+    let (backbone_learning_rate, backbone_weight_decay, head_learning_rate) = (None, None, None);
+    let train = config.train.clone();
+    RunConfig {
+        backbone: BackboneConfig::default(),
+        train: TrainConfig { backbone_learning_rate, backbone_weight_decay, head_learning_rate, ..train },
+        ..config.clone()
+    }
+}
+
+/// Refuses a run file whose answers no discrete prompt gives.
+fn refuse_other_tasks(config: &RunConfig, file: &Path) -> Result<()> {
     if config.head() == HeadKind::Classifier {
         let message = "a classifier is trained, and a search trains nothing; give a verbalizer, or use 'ptune train'";
         return Err(Error::key(file, "task.head", message));
