@@ -478,6 +478,26 @@ fn qwen2_embedding() {
 }
 
 #[test]
+fn mistral_mlp() {
+    check("mistral_mlp");
+}
+
+#[test]
+fn mistral_embedding_full() {
+    check_full("mistral_embedding");
+}
+
+#[test]
+fn qwen2_mlp() {
+    check("qwen2_mlp");
+}
+
+#[test]
+fn qwen2_embedding_full() {
+    check_full("qwen2_embedding");
+}
+
+#[test]
 fn qwen3_embedding() {
     check("qwen3_embedding");
 }
