@@ -113,8 +113,8 @@ pub(super) fn read(
     prefix: &str,
 ) -> Result<Option<(PeftHead, Vec<String>)>> {
     let find = |layer: &str, part: &str| {
-        let names = WRAPPERS.iter().chain(&[""]).map(|wrapper| format!("{prefix}{layer}{wrapper}.{part}"));
-        names.into_iter().find(|name| tensors.contains(name))
+        let mut names = WRAPPERS.iter().chain(&[""]).map(|wrapper| format!("{prefix}{layer}{wrapper}.{part}"));
+        names.find(|name| tensors.contains(name))
     };
     let Some(out) = find(spec.classifier.out, "weight") else { return Ok(None) };
     let labels = tensors.shape(&out).and_then(|shape| shape.first()).copied().unwrap_or(0);

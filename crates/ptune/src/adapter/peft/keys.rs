@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::write::{PeftMethod, Source};
 use super::{heads, lora_write};
-use crate::adapter::Base;
+use crate::adapter::{Base, Weight};
 use crate::checkpoint::Weights;
 use crate::error::Result;
 use crate::model::Lora;
@@ -65,7 +65,7 @@ pub(super) fn of_lora(
     source: &Source<'_>,
     lora: &Lora,
     matrices: &Weights,
-) -> Result<(Keys, Vec<crate::adapter::Weight>)> {
+) -> Result<(Keys, Vec<Weight>)> {
     let (mut keys, weights) = lora_write::write(lora, matrices, source.spec)?;
     // The type chooses the class around the model; there is none for a masked model, and a LoRA needs none.
     let task_type = if source.is_classifier() || source.spec.causal { task_type(source) } else { Value::Null };

@@ -42,8 +42,7 @@ pub(super) fn write(
     Ok((keys(lora, &changed, &paths), weights))
 }
 
-fn changed<'a>(lora: &Lora, module: Module<'a>) -> Option<Changed<'a>> {
-    let mut module = module;
+fn changed<'a>(lora: &Lora, mut module: Module<'a>) -> Option<Changed<'a>> {
     module.layers.retain(|(projection, _)| lora.targets.contains(projection));
     let parts = module.layers.len();
     let grown = if lora.rslora { (parts as f64).sqrt() } else { parts as f64 };
