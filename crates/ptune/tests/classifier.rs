@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ptune::checkpoint::{ModelDirectory, Weights};
 use ptune::data::{Encoded, Token, pack};
 use ptune::method::{Classifier, Head, Prompt, Trained};
+use ptune::model::spec::Pooling;
 use ptune::model::{Gradients, Model};
 use ptune::parameter::{Group, Parameter};
 use ptune::predict::{Prediction, Predictor};
@@ -100,7 +101,11 @@ fn check(name: &str) {
     let row = |ids: &Value| {
         let tokens: Vec<Token> = numbers(ids).into_iter().map(|id| Token::Id(id as u32)).collect();
         let answer = if causal { tokens.len() - 1 } else { 0 };
-        Encoded::row(tokens, answer)
+        let row = Encoded::row(tokens, answer);
+        match model.spec().classifier.pooling {
+            Pooling::Mean => Encoded { answers: (0..row.tokens.len()).collect(), ..row },
+            Pooling::First | Pooling::Last => row,
+        }
     };
     let rows: Vec<Encoded> = case.json["ids"].as_array().unwrap().iter().map(row).collect();
     let gold: Vec<u32> = numbers(&case.json["gold"]).into_iter().map(|label| label as u32).collect();
@@ -109,7 +114,8 @@ fn check(name: &str) {
     let trained = case.trained(&device, &model, &directory);
     let injection = trained.prompt.forward(&device, &model);
     let h = model.logits(&layout, &injection.inject(), &model.row_columns());
-    let scores = trained.classifier.as_ref().unwrap().forward(&device, h).0;
+    let classifier = trained.classifier.as_ref().unwrap();
+    let scores = classifier.forward(&device, h, classifier.groups(&layout)).0;
     assert_close(&format!("{name}: scores"), scores.read(), &case.tensor("scores"));
 
     let head = Head::Classifier((0..case.number("labels")).map(|i| i.to_string()).collect());
@@ -166,6 +172,16 @@ fn gpt2_behind_a_prefix() {
 #[test]
 fn gpt2_trained_too() {
     check("gpt2_full");
+}
+
+#[test]
+fn a_probe_of_modernberts_first_token() {
+    check("modernbert_probe");
+}
+
+#[test]
+fn modernbert_trained_under_a_mean() {
+    check("modernbert_full");
 }
 
 #[test]

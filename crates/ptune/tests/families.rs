@@ -89,6 +89,30 @@ fn older_files_say_the_same_of_rotary_positions() {
     }
 }
 
+/// Every kind with each of its options; `reference/rotary.py` wrote the numbers. transformers forms them in f32.
+#[test]
+fn scaled_rotary_positions_are_those_of_transformers() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rotary.json");
+    let cases: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let cases = cases.as_array().unwrap();
+    assert_eq!(cases.len(), 10);
+    for case in cases {
+        let changed = edited("llama_mlp", |config| {
+            config["head_dim"] = json!(32);
+            config["max_position_embeddings"] = json!(4096);
+            config["rope_parameters"] = case["rope_parameters"].clone();
+        });
+        let RotarySpec { frequencies, factor } = rotary(changed.path());
+        let want = case["frequencies"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32);
+        assert_eq!(frequencies.len(), want.len());
+        for (found, want) in
+            frequencies.iter().chain([&factor]).zip(want.chain([case["factor"].as_f64().unwrap() as f32]))
+        {
+            assert!((found / want - 1.0).abs() < 2e-6, "{}: {found}, transformers {want}", case["rope_parameters"]);
+        }
+    }
+}
+
 /// The bytes that must be the same.
 fn results(out: &Path) -> Vec<Vec<u8>> {
     ["metrics.jsonl", "adapter/prompt.safetensors", "adapter/adapter.toml"]

@@ -40,14 +40,27 @@ pub struct ModelSpec {
     pub classifier: ClassifierSpec,
 }
 
-/// A classifier as the family's `ForSequenceClassification` has it: `out(activation(dense(h)))` on the first token, or
-/// `out(h)` on the last one.
+/// A classifier as the family's `ForSequenceClassification` has it: `out(norm(activation(dense(h))))`, or without norm, or
+/// `out(h)`, on some of a text's rows.
 #[derive(Clone, Debug)]
 pub struct ClassifierSpec {
+    /// Which rows of a text it reads.
+    pub pooling: Pooling,
     /// What stands in front of the last layer, if anything.
     pub dense: Option<ClassifierDense>,
     /// Whether the last layer has a bias.
     pub bias: bool,
+}
+
+/// The rows of a text that a classifier reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// The first one.
+    First,
+    /// The last one, which in a causal model is the only one that sees all.
+    Last,
+    /// The mean of all of them.
+    Mean,
 }
 
 /// The layer `hidden -> hidden` in front of a classifier's last one.
@@ -57,17 +70,22 @@ pub struct ClassifierDense {
     pub activation: Activation,
     /// The layer of the checkpoint that it starts from, where the checkpoint has it: a pooler.
     pub pooler: Option<String>,
+    /// Whether it has a bias.
+    pub bias: bool,
+    /// Behind the activation; starts from the checkpoint's where that has it.
+    pub norm: Option<NormSpec>,
 }
 
 impl ClassifierSpec {
     /// On the first token, a layer and an activation before the last layer.
     pub fn first_token(activation: Activation, pooler: Option<String>) -> Self {
-        ClassifierSpec { dense: Some(ClassifierDense { activation, pooler }), bias: true }
+        let dense = ClassifierDense { activation, pooler, bias: true, norm: None };
+        ClassifierSpec { pooling: Pooling::First, dense: Some(dense), bias: true }
     }
 
     /// On the last token, one layer without a bias.
     pub fn last_token() -> Self {
-        ClassifierSpec { dense: None, bias: false }
+        ClassifierSpec { pooling: Pooling::Last, dense: None, bias: false }
     }
 }
 
