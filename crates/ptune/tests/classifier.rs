@@ -253,6 +253,48 @@ fn every_combination_learns_and_its_adapter_repeats_the_metrics_of_the_run() {
     }
 }
 
+/// The golden ModernBERT whose classifier reads the mean of a text's rows: uneven texts, behind a prefix and without, together
+/// and alone.
+#[test]
+fn a_classifier_of_means_repeats_the_metrics_of_its_run_and_a_text_answers_alone_as_in_company() {
+    let texts = ["the good film", "she hated it and he loved it, the soup was fine", "rain", "a bad bad city"];
+    let rows = texts
+        .iter()
+        .enumerate()
+        .map(|(i, text)| serde_json::json!({"text": text, "label": if i % 2 == 0 { "a" } else { "b" }}).to_string());
+    for (prompt, threads) in [("prefix_tokens = 3", 1), ("encoder = \"mlp\"", 2)] {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, out) = (directory.path().join("run.toml"), directory.path().join("out"));
+        std::fs::write(directory.path().join("rows.jsonl"), rows.clone().collect::<Vec<_>>().join("\n")).unwrap();
+        let pseudo = if prompt.starts_with("prefix") { "" } else { "[P*2] " };
+        let run_file = format!(
+            "model = {:?}\n[data]\ntrain = \"rows.jsonl\"\ndev = \"rows.jsonl\"\ntest = \"rows.jsonl\"\n[task]\n\
+             template = \"{pseudo}{{text}}\"\nhead = \"classifier\"\nlabels = [\"a\", \"b\"]\n[prompt]\n{prompt}\n\
+             [train]\nsteps = 40\nbatch_size = 3\nlearning_rate = 0.02\n",
+            golden().join("modernbert_mlp/model"),
+        );
+        std::fs::write(&file, run_file).unwrap();
+        let device = Device::processor(Some(threads));
+        let config = RunConfig::read(&file, &[]).unwrap();
+        let test = train::run(&config, &file, &out, &device, &mut |_| {}).unwrap().test.unwrap();
+        assert_eq!(test.get("accuracy"), Some(1.0), "{prompt}: it did not learn four rows: {test:?}");
+        let predictor = Predictor::open(&out.join("adapter"), None, &device, &mut |_, _| {}).unwrap();
+        let again = predictor.evaluate(&directory.path().join("rows.jsonl"), &mut |_, _| {}).unwrap();
+        assert_eq!(again.metrics, test, "{prompt}");
+        let example = |text: &&str| ptune::data::Example::from_fields([("text".to_string(), (*text).to_owned())]);
+        let label = |prediction: ptune::Result<Prediction>| match prediction.unwrap() {
+            Prediction::Label { probabilities, .. } => probabilities,
+            _ => panic!("a classifier answers with a label"),
+        };
+        let examples: Vec<_> = texts.iter().map(example).collect();
+        let together: Vec<_> = predictor.predict(&examples, 1).into_iter().map(label).collect();
+        for (example, together) in examples.iter().zip(together) {
+            let alone = predictor.predict(std::slice::from_ref(example), 1).remove(0);
+            assert_eq!(label(alone), together, "{prompt}");
+        }
+    }
+}
+
 #[test]
 fn the_bits_do_not_depend_on_threads() {
     let files = |out: &Path| {

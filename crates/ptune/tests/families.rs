@@ -41,7 +41,7 @@ fn read(directory: &Path) -> Result<ModelSpec> {
 #[test]
 fn what_is_not_implemented_is_refused_by_its_key() {
     let rope = |kind: &str| json!({"rope_type": kind, "rope_theta": 10000.0, "factor": 2.0});
-    let cases: [(&str, &str, Value, &str); 15] = [
+    let cases: [(&str, &str, Value, &str); 16] = [
         ("llama_mlp", "rope_parameters", rope("dynamic"), "rope_parameters.rope_type: the rotary scaling 'dynamic'"),
         ("llama_mlp", "rope_parameters", rope("longrope"), "rope_parameters.rope_type: the rotary scaling 'longrope'"),
         ("llama_mlp", "rope_parameters", json!({"rope_type": "linear"}), "rope_parameters.factor: is missing"),
@@ -55,6 +55,7 @@ fn what_is_not_implemented_is_refused_by_its_key() {
         ("qwen2_embedding", "layer_types", json!(["full_attention"]), "layer_types: names 1 layers"),
         ("qwen3_embedding", "layer_types", json!(["full_attention", "chunked"]), "layer_types: 'chunked' is not"),
         ("neox_embedding", "num_attention_heads", json!(5), "num_attention_heads: 5 heads do not divide"),
+        ("modernbert_embedding", "classifier_pooling", json!("max"), "classifier_pooling: 'max' is not implemented"),
         ("modernbert_embedding", "norm_eps", json!(3), "norm_eps: 3 should be a small number"),
         ("modernbert_embedding", "layer_types", json!(vec!["linear_attention"; 4]), "layer_types: 'linear_attention'"),
     ];

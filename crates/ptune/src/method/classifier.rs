@@ -56,7 +56,7 @@ impl Classifier {
         let mut classifier = Self::empty(device, spec, width, labels);
         let weights = classifier.parameters.iter_mut().filter(|parameter| parameter.decays);
         weights.flat_map(|weight| weight.value.data_mut()).for_each(|x| *x = rng.normal() * DEVIATION);
-        let pooler = spec.dense.as_ref().and_then(|dense| dense.pooler.as_deref());
+        let pooler = spec.dense.as_ref().filter(|dense| dense.pooler).map(|dense| dense.name);
         let norm = spec.dense.as_ref().and_then(|dense| Some(dense.norm.as_ref()?.name.as_str()));
         for parameter in &mut classifier.parameters {
             let starts_from =

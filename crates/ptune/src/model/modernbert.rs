@@ -74,7 +74,8 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
 fn classifier(config: &Config, shape: &Shape) -> Result<ClassifierSpec> {
     let dense = ClassifierDense {
         activation: activation_named(config, "classifier_activation")?,
-        pooler: Some("head.dense".into()),
+        name: "head.dense",
+        pooler: true,
         bias: config.bool_or("classifier_bias", false)?,
         norm: Some(shape.norm("head.norm".into())),
     };
@@ -86,7 +87,7 @@ fn classifier(config: &Config, shape: &Shape) -> Result<ClassifierSpec> {
             return Err(config.error("classifier_pooling", message));
         }
     };
-    Ok(ClassifierSpec { pooling, dense: Some(dense), bias: true })
+    Ok(ClassifierSpec { pooling, dense: Some(dense), bias: true, out: "classifier", takes_past: false })
 }
 
 /// What all blocks have in common.

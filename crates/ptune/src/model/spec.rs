@@ -41,7 +41,7 @@ pub struct ModelSpec {
 }
 
 /// A classifier as the family's `ForSequenceClassification` has it: `out(norm(activation(dense(h))))`, or without norm, or
-/// `out(h)`, on some of a text's rows.
+/// `out(h)`, on some of a text's rows. Names are those of the class.
 #[derive(Clone, Debug)]
 pub struct ClassifierSpec {
     /// Which rows of a text it reads.
@@ -50,6 +50,10 @@ pub struct ClassifierSpec {
     pub dense: Option<ClassifierDense>,
     /// Whether the last layer has a bias.
     pub bias: bool,
+    /// The last layer's name.
+    pub out: &'static str,
+    /// Whether the class takes keys and values of rows before the text.
+    pub takes_past: bool,
 }
 
 /// The rows of a text that a classifier reads.
@@ -68,8 +72,11 @@ pub enum Pooling {
 pub struct ClassifierDense {
     /// Behind it.
     pub activation: Activation,
-    /// The layer of the checkpoint that it starts from, where the checkpoint has it: a pooler.
-    pub pooler: Option<String>,
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it is a part of what checkpoints may have (a pooler, the layers of the language-model head): then it starts from
+    /// that.
+    pub pooler: bool,
     /// Whether it has a bias.
     pub bias: bool,
     /// Behind the activation; starts from the checkpoint's where that has it.
@@ -77,15 +84,27 @@ pub struct ClassifierDense {
 }
 
 impl ClassifierSpec {
-    /// On the first token, a layer and an activation before the last layer.
-    pub fn first_token(activation: Activation, pooler: Option<String>) -> Self {
-        let dense = ClassifierDense { activation, pooler, bias: true, norm: None };
-        ClassifierSpec { pooling: Pooling::First, dense: Some(dense), bias: true }
+    /// On the first token, the model's pooler and an activation before the last layer.
+    pub fn pooled(activation: Activation, pooler: &'static str) -> Self {
+        let dense = ClassifierDense { activation, name: pooler, pooler: true, bias: true, norm: None };
+        let (pooling, out) = (Pooling::First, "classifier");
+        ClassifierSpec { pooling, dense: Some(dense), bias: true, out, takes_past: true }
+    }
+
+    /// On the first token, a layer of its own and an activation before the last layer.
+    pub fn first_token(activation: Activation, dense: &'static str, out: &'static str) -> Self {
+        let dense = ClassifierDense { activation, name: dense, pooler: false, bias: true, norm: None };
+        ClassifierSpec { pooling: Pooling::First, dense: Some(dense), bias: true, out, takes_past: true }
     }
 
     /// On the last token, one layer without a bias.
     pub fn last_token() -> Self {
-        ClassifierSpec { pooling: Pooling::Last, dense: None, bias: false }
+        ClassifierSpec { pooling: Pooling::Last, dense: None, bias: false, out: "score", takes_past: true }
+    }
+
+    /// The same of a class that takes no keys and values.
+    pub fn without_past(self) -> Self {
+        ClassifierSpec { takes_past: false, ..self }
     }
 }
 
