@@ -1,9 +1,10 @@
 //! An adapter over its model: evaluate a file, answer examples, write texts.
 
-use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
+mod base;
 
-use crate::adapter::{Adapter, Base};
+use std::path::Path;
+
+use crate::adapter::Adapter;
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::data::{Encoded, Encoder, Example};
 use crate::generate::{Writer, Writing, Written};
@@ -16,6 +17,8 @@ use crate::train::evaluate::Scorer;
 use crate::train::metrics::{Metrics, argmax};
 use crate::train::task::classifier_in;
 use crate::{Error, Result};
+use base::{ReadBase, read_base, task_over};
+pub(crate) use base::{find_base, task_of};
 
 /// A trained task, loaded with its model.
 pub struct Predictor {
@@ -26,6 +29,7 @@ pub struct Predictor {
     prompt: Injection,
     classifier: Option<Classifier>,
     precision: Precision,
+    base: ReadBase,
 }
 
 /// The metrics of a file.
@@ -63,28 +67,58 @@ impl Predictor {
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Predictor> {
+        Predictor::open_after(&mut None, adapter, model, device, progress)
+    }
+
+    /// The same behind another predictor, whose model is taken over where both have the same base and neither changes it: it
+    /// is not read again, and `former` is empty then.
+    ///
+    /// # Errors
+    /// As [`Predictor::open`]; `former` stays.
+    pub fn open_after(
+        former: &mut Option<Predictor>,
+        adapter: &Path,
+        model: Option<&Path>,
+        device: &Device,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Predictor> {
         let loaded = Adapter::load(adapter)?;
         let description = &loaded.description;
-        let model_path = match model {
+        let path = match model {
             Some(model) => hub::locate(model, Path::new(""))?,
             None => find_base(adapter, &description.base)?,
         };
-        let directory = ModelDirectory::open(&model_path)?;
+        let directory = ModelDirectory::open(&path)?;
         let spec = ModelSpec::read(&directory)?;
         let precision = Precision::named(&description.compute).expect("checked when the adapter was loaded");
-        let (device_of_model, tuned) = (device.with_precision(precision), loaded.tuned.open(adapter)?);
-        // The tokenizer and the fingerprint take about as long as the weights of a small model.
-        let (task, model) = std::thread::scope(|scope| {
-            let task = scope.spawn(|| task_of(&loaded, adapter, &directory, &spec));
-            let model = loaded.tuned.load_model(adapter, &tuned, &directory, &device_of_model, progress);
-            (task.join().unwrap_or_else(|panic| resume_unwind(panic)), model)
-        });
-        let (task, model) = (task?, model?);
-        let model = if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model };
+        let same = |former: &Predictor| {
+            let base = &former.base;
+            base.untouched && loaded.tuned.is_empty() && base.path == path && former.precision == precision
+        };
+        let tuned = loaded.tuned.open(adapter)?;
+        let (task, model, fingerprint) = match former.take_if(|former| same(former)) {
+            Some(taken) => {
+                let task = task_over(&loaded, adapter, &directory, &spec, &taken.base.fingerprint);
+                match task {
+                    Ok(task) => (task, taken.model, taken.base.fingerprint),
+                    Err(error) => {
+                        *former = Some(taken);
+                        return Err(error);
+                    }
+                }
+            }
+            None => {
+                let device = device.with_precision(precision);
+                read_base(&loaded, adapter, &tuned, &directory, &spec, &device, progress)?
+            }
+        };
+        let headless = matches!(task.head, Head::Classifier(_));
+        let model = if headless { model.without_head() } else { model };
         let classifier = classifier_in(&tuned, &model, &task.head, device)?;
         let columns = task.head.columns_of(&model, false);
         let prompt = loaded.injection(device, &model);
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier, precision })
+        let base = ReadBase { path, fingerprint, untouched: loaded.tuned.is_empty() && !headless };
+        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier, precision, base })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.
@@ -110,12 +144,12 @@ impl Predictor {
         self.precision != Precision::F32
     }
 
-    /// The scores behind the answers to examples: of every label, or of every candidate.
+    /// The scores behind the answers to examples: of every label, of every candidate, or of every token that a text may begin
+    /// with.
     ///
     /// # Errors
-    /// An example that lacks a field or does not fit; scores that are not finite; a task whose answers are texts.
+    /// An example that lacks a field or does not fit; scores that are not finite.
     pub fn scores(&self, examples: &[Example]) -> Result<Vec<Vec<f32>>> {
-        self.check_predicts()?;
         let encoder = self.encoder()?;
         let rows = examples.iter().map(|example| encoder.encode(example)).collect::<Result<Vec<Encoded>>>()?;
         let mut scores = Vec::with_capacity(rows.len());
@@ -264,35 +298,6 @@ impl Predictor {
             classifier: self.classifier.as_ref(),
         }
     }
-}
-
-/// The task of an adapter over the model that it was trained on.
-pub(crate) fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &ModelSpec) -> Result<Task> {
-    loaded.check_base(&directory.fingerprint(&spec.embeddings.words)?, directory.path())?;
-    let file = adapter.join("adapter.toml");
-    let task = Task::from_adapter(&loaded.description, &file, directory, spec)?;
-    if task.prompt_rows() != loaded.rows || loaded.width != spec.embeddings.width {
-        let (needs, has) = (task.prompt_rows(), loaded.rows);
-        let message = format!("the template needs {needs} prompt rows, the adapter has {has}");
-        return Err(Error::key(&file, "task.template", message));
-    }
-    if loaded.prefix.rows > 0 && loaded.prefix.width != spec.past_width() {
-        let (needs, has) = (spec.past_width(), loaded.prefix.width);
-        let message =
-            format!("a prefix row has {has} numbers; keys and values of every block of the model are {needs}");
-        return Err(Error::key(&file, "prompt.prefix_width", message));
-    }
-    task.encoder()?;
-    Ok(task)
-}
-
-/// Where the model of an adapter is now.
-pub(crate) fn find_base(adapter: &Path, base: &Base) -> Result<PathBuf> {
-    hub::locate_again(Path::new(&base.path), &base.name).ok_or_else(|| {
-        let message =
-            format!("its model '{}' is not at {} any more; say where it is with --model", base.name, base.path);
-        Error::file(adapter, message)
-    })
 }
 
 fn unanswered() -> Error {

@@ -176,12 +176,20 @@ fn not_an_adapter(path: &Path) -> Error {
 
 /// Reads `adapter.toml`; the version is looked at first, because a newer one may have other keys.
 fn read_manifest(file: &Path) -> Result<Manifest> {
-    let text = files::read_text(file, LARGEST_TOML)?;
+    parse_manifest(&files::read_text(file, LARGEST_TOML)?, file)
+}
+
+/// The description in the text of an `adapter.toml`, without its vocabulary.
+pub(super) fn parse_description(text: &str, file: &Path) -> Result<Description> {
+    Ok(parse_manifest(text, file)?.task)
+}
+
+fn parse_manifest(text: &str, file: &Path) -> Result<Manifest> {
     let wrong = |refused: toml::de::Error| {
         let line = 1 + text.bytes().take(refused.span().map_or(0, |span| span.start)).filter(|b| *b == b'\n').count();
         Error::line(file, line, format!("the adapter cannot be read: {}", refused.message()))
     };
-    let table: toml::Table = toml::from_str(&text).map_err(wrong)?;
+    let table: toml::Table = toml::from_str(text).map_err(wrong)?;
     match table.get("format").and_then(toml::Value::as_integer) {
         Some(format) if format == i64::from(FORMAT) => {}
         Some(format) if format > i64::from(FORMAT) => {
@@ -190,7 +198,7 @@ fn read_manifest(file: &Path) -> Result<Manifest> {
         }
         _ => return Err(Error::key(file, "format", format!("is missing or wrong; {FORMAT} was expected"))),
     }
-    toml::from_str(&text).map_err(wrong)
+    toml::from_str(text).map_err(wrong)
 }
 
 /// What must hold for an adapter to be used, whatever the model.
