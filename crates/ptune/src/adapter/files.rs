@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Adapter, Description, Matrix, Tuned};
 use crate::checkpoint::sha256;
 use crate::error::{Error, Result};
-use crate::files::{self, StagedFile};
+use crate::files::{self, StagedFile, built_in};
 use crate::tensor::Precision;
 
 pub(super) const ADAPTER_FILE: &str = "adapter.toml";
@@ -162,7 +162,9 @@ pub(super) fn tuned_of(directory: &Path) -> Option<Tuned> {
 /// What stands where an adapter was expected, and where the adapter may be.
 fn not_an_adapter(path: &Path) -> Error {
     let inside = path.join("adapter");
-    let message = if !path.exists() {
+    let message = if built_in::directory(path).is_some() || path.join("config.json").is_file() {
+        "is a model, not an adapter: 'ptune train' makes one over it, the directory 'adapter' of a finished run".into()
+    } else if !path.exists() {
         "there is no such directory; an adapter is the directory 'adapter' of a finished run".into()
     } else if !path.is_dir() {
         "is not an adapter; an adapter is a directory, such as the 'adapter' of a finished run".into()
