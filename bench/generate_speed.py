@@ -2,8 +2,8 @@
 
     python bench/generate_speed.py --ptune target/release/ptune --model DIR [--lines 64 --tokens 32 --rounds 3]
 
-DIR is a GPT-2 in Hugging Face's layout. ptune answers with a text adapter of four pseudo tokens that it trains for one step here;
-the peer gets four tokens more in their place. Loading is not counted: ptune's time is that of all lines less that of one
+DIR is a GPT-2 in Hugging Face's layout, of random weights: then neither ends a text early. ptune answers with a manual prompt.
+Loading is not counted: ptune's time is that of all lines less that of one
 line and token, the peer's that of the call. The peer pads on the left to the longest line and may not end early; that ptune did not
 either is checked. Both use two threads.
 """
@@ -33,8 +33,7 @@ def adapter(ptune, model, texts, compute, directory):
     (directory / "rows.jsonl").write_text(rows)
     (directory / "run.toml").write_text(
         f'model = {json.dumps(str(model))}\ncompute = "{compute}"\nthreads = 2\n[data]\ntrain = "rows.jsonl"\nmax_tokens = 200\n'
-        '[task]\ntemplate = "[P*4] {text} [MASK]"\ntarget = "answer"\nanswer = "text"\nanswer_tokens = 64\n'
-        '[train]\nsteps = 1\nbatch_size = 2\n'
+        '[task]\ntemplate = "a a a a {text} [MASK]"\ntarget = "answer"\nanswer = "text"\nanswer_tokens = 64\n'
     )
     out = directory / f"run-{compute}"
     subprocess.run([ptune, "train", directory / "run.toml", "--out", out], check=True, capture_output=True)

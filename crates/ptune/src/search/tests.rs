@@ -100,11 +100,20 @@ fn the_most_promising_are_those_of_a_sort() {
     }
 }
 
-/// Candidates compared together have the losses of each alone, so that a pass may take any number of them.
+/// Candidates compared together have the losses of each alone, so that a pass may take any number of them; and those of a
+/// whole forward and backward of the one prompt, which shares nothing.
 #[test]
 fn losses_do_not_depend_on_the_other_candidates() {
-    for (model, template) in [("mlp_probing", "{subject} [P*2] [MASK] ."), ("gpt2_lstm", "[P*2] {subject} ? [MASK]")] {
-        let (directory, file, config) = scene(model, &[("task.template", template)]);
+    let long = ("task.verbalizer", "{yes = ['yes', 'yes yes no'], no = ['no no']}");
+    for (model, template, shares, words) in [
+        ("mlp_probing", "{subject} [P*2] [MASK] .", [false, false], None),
+        ("gpt2_lstm", "[P*2] {subject} ? [MASK]", [false, false], None),
+        ("gpt2_lstm", "{subject} [P*2] ? [MASK]", [true, true], None),
+        ("gpt2_lstm", "{subject} [P*1 @b] and [P*1 @a] [P*1 @b] [MASK]", [true, true], None),
+        ("gpt2_lstm", "[P*1] {subject} [P*1] [MASK]", [false, true], Some(long)),
+    ] {
+        let set: Vec<_> = [("task.template", template)].into_iter().chain(words).collect();
+        let (directory, file, config) = scene(model, &set);
         let rows = FACTS.replace("paris", "yes").replace("rome", "no").replace("oslo", "yes").replace("great", "no");
         let rows = if model == "gpt2_lstm" { rows } else { FACTS.into() };
         for name in ["train.jsonl", "dev.jsonl"] {
@@ -112,12 +121,27 @@ fn losses_do_not_depend_on_the_other_candidates() {
         }
         let out = directory.path().join("out");
         let device = Device::processor(Some(2));
-        let (search, ..) = begin(&config, &file, &out, &device, None, &mut |_| {}).unwrap();
-        let prompts = [vec![20, 21], vec![22, 21], vec![20, 9]];
-        let together = search.losses(&prompts, &[0, 2, 3]);
-        let alone = prompts.map(|prompt| search.losses(&[prompt], &[0, 2, 3])[0]);
-        assert_eq!(together, alone, "{model}");
-        assert_ne!(alone[0], alone[1]);
+        let (mut search, ..) = begin(&config, &file, &out, &device, None, &mut |_| {}).unwrap();
+        for (place, shares) in shares.into_iter().enumerate() {
+            let prompts: Vec<Vec<u32>> = [20, 23, 9]
+                .map(|token| {
+                    let mut prompt = vec![21, 22];
+                    prompt[place] = token;
+                    prompt
+                })
+                .into();
+            let examples: Vec<_> = [0, 2, 3].map(|row: usize| &search.data.train.examples[row].encoded).into();
+            let causal = model == "gpt2_lstm";
+            assert_eq!(causal && compared::shared_rows(&examples, place) > 0, shares, "{template} {place}");
+            let together = search.losses(&prompts, place, &[0, 2, 3]);
+            for (prompt, together) in prompts.iter().zip(&together) {
+                let alone = search.losses(std::slice::from_ref(prompt), place, &[0, 2, 3])[0];
+                assert_eq!(*together, alone, "{template} {place}");
+                let whole = search.gradient(prompt, &[0, 2, 3]).0;
+                assert!((together - whole).abs() < 1e-5 * whole, "{template} {place}: {together} and {whole}");
+            }
+            assert_ne!(together[0], together[1], "{template} {place}");
+        }
     }
 }
 
@@ -143,6 +167,30 @@ fn a_search_repeats_bit_for_bit_with_any_threads_and_its_adapter_answers_as_it_d
     let evaluated = predictor.evaluate(&directory.path().join("dev.jsonl"), &mut |_, _| {}).unwrap();
     assert_eq!(Some(evaluated.metrics), found.summary.dev);
     assert_eq!(found.summary.dev, found.summary.test);
+}
+
+/// A run file that trains the model, or low-rank additions to it, serves a search as well: the same bytes as without.
+#[test]
+fn a_search_asks_the_model_as_it_is_whatever_a_training_would_change() {
+    let (directory, file, config) = scene("mlp_probing", &[]);
+    let (frozen, _) = found(&directory, &file, &config, 1);
+    for mode in ["lora", "full"] {
+        let (directory, file, config) = scene("mlp_probing", &[("backbone.mode", mode)]);
+        let (out, mut notes) = (directory.path().join("out"), Vec::new());
+        let observe = &mut |event: Event<'_>| {
+            if let Event::Note(note) = event {
+                notes.push(note.to_owned());
+            }
+        };
+        search(&config, &file, &out, &Device::processor(Some(1)), None, observe).unwrap();
+        assert!(notes.iter().any(|note| note.contains(mode) && note.contains("the model as it is")), "{notes:?}");
+        for name in ["metrics.jsonl", "adapter/adapter.toml"] {
+            assert_eq!(fs::read_to_string(out.join(name)).unwrap(), fs::read_to_string(frozen.join(name)).unwrap());
+        }
+        assert_eq!(fs::read_dir(out.join("adapter")).unwrap().count(), 1, "no weights beside it");
+        let written = RunConfig::read(&out.join("run.toml"), &[]).unwrap();
+        assert_eq!(written.backbone, BackboneConfig::default());
+    }
 }
 
 #[test]
@@ -210,7 +258,7 @@ fn prompts_answer_together_as_the_weighted_sum_of_each() {
 fn wrong_requests_say_what_to_do() {
     for (key, value, part) in [
         ("task.template", "{subject} is in [MASK] .", "has no [P*n]"),
-        ("backbone.mode", "full", "a search changes tokens and no weights"),
+        ("search.label_words", "2", "names none; give them in [task.verbalizer]"),
         ("prompt.prefix_tokens", "3", "a prefix has no tokens"),
         ("search.prompts", "nowhere.txt", "nowhere.txt"),
     ] {
