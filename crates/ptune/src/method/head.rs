@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use crate::checkpoint::Tokenizer;
+use crate::model::spec::{ModelSpec, Pooling};
 use crate::model::{Columns, Model};
 use crate::ops::LogProbabilitiesSaved;
 use crate::prompt::{AnswerForm, Verbalizer, Vocabulary};
@@ -52,11 +53,15 @@ pub struct Loss {
 
 impl Head {
     /// The rows that an example has for its answer.
-    pub fn answer_form(&self, causal: bool) -> AnswerForm {
+    pub fn answer_form(&self, spec: &ModelSpec) -> AnswerForm {
         match self {
             Head::Verbalizer(verbalizer) => verbalizer.form().clone(),
-            Head::Classifier(_) if !causal => AnswerForm::First,
-            Head::Vocabulary { .. } | Head::Classifier(_) => AnswerForm::one_token(causal),
+            Head::Classifier(_) => match spec.classifier.pooling {
+                Pooling::First => AnswerForm::First,
+                Pooling::Last => AnswerForm::one_token(true),
+                Pooling::Mean => AnswerForm::Every,
+            },
+            Head::Vocabulary { .. } => AnswerForm::one_token(spec.causal),
             Head::Text { longest, .. } => AnswerForm::Text { longest: *longest },
         }
     }

@@ -70,9 +70,9 @@ impl Learner<'_> {
     }
 
     /// The loss on its part of the logits and their gradient; a classifier's gradients are written.
-    fn loss(&mut self, device: &Device, logits: Tensor, targets: &[u32]) -> Loss {
+    fn loss(&mut self, device: &Device, logits: Tensor, groups: Vec<usize>, targets: &[u32]) -> Loss {
         let Some(classifier) = &mut self.classifier else { return self.head.loss(device, &logits, targets) };
-        let (scores, saved) = classifier.forward(device, logits);
+        let (scores, saved) = classifier.forward(device, logits, groups);
         let loss = self.head.loss(device, &scores, targets);
         Loss { mean: loss.mean, d_logits: classifier.backward(device, &loss.d_logits, &saved) }
     }
@@ -135,30 +135,36 @@ fn columns_of<'h>(
     (ids, columns)
 }
 
-/// The batches as one, and which part of its logits is whose. The batches' own layouts are used up.
-pub(super) fn join(learners: &[&mut Learner<'_>], batches: &mut [Batch]) -> (Layout, Vec<Part>) {
+/// The batches as one, which part of its logits is whose, and the rows of each example where a classifier reads their mean.
+/// The batches' own layouts are used up.
+pub(super) fn join(learners: &[&mut Learner<'_>], batches: &mut [Batch]) -> (Layout, Vec<Part>, Vec<Vec<usize>>) {
     assert_eq!(learners.len(), batches.len(), "a batch for each learner");
     let mut parts = Part::stacked(batches.iter().map(|batch| batch.layout.targets.len()), 0);
     for (part, learner) in parts.iter_mut().zip(learners) {
         part.columns = learner.columns.clone();
     }
+    let groups = learners.iter().zip(&*batches).map(|(learner, batch)| {
+        learner.classifier.as_ref().map_or_else(Vec::new, |classifier| classifier.groups(&batch.layout))
+    });
+    let groups = groups.collect();
     let layouts = batches.iter_mut().map(|batch| std::mem::take(&mut batch.layout));
     let rows = learners.iter().map(|learner| [learner.prompt.rows(), learner.prompt.prefix_rows()]);
-    (Layout::join(layouts.zip(rows)), parts)
+    (Layout::join(layouts.zip(rows)), parts, groups)
 }
 
 /// The loss of each learner on its part of the logits.
 pub(super) fn losses(
     device: &Device,
     logits: Tensor,
-    parts: &[Part],
+    (parts, groups): (&[Part], Vec<Vec<usize>>),
     learners: &mut [&mut Learner<'_>],
     batches: &[Batch],
 ) -> Losses {
     let (rows, columns) = (logits.rows(), logits.columns());
     let (mut means, mut d_logits) = (Vec::new(), Vec::new());
-    for ((learner, batch), logits) in learners.iter_mut().zip(batches).zip(device.split(logits, parts)) {
-        let loss = learner.loss(device, logits, &batch.targets);
+    let logits = device.split(logits, parts).into_iter().zip(groups);
+    for ((learner, batch), (logits, groups)) in learners.iter_mut().zip(batches).zip(logits) {
+        let loss = learner.loss(device, logits, groups, &batch.targets);
         means.push(loss.mean);
         d_logits.push(loss.d_logits);
     }

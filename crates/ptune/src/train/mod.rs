@@ -146,11 +146,11 @@ impl<'a> Trainer<'a> {
         kept: Option<&Past>,
     ) -> Vec<f64> {
         let Trainer { model, columns, device } = self;
-        let (layout, parts) = join(learners, &mut batches);
+        let (layout, parts, groups) = join(learners, &mut batches);
         let prompts = StepPrompts::forward(device, model, learners.iter().map(|learner| &learner.prompt));
         let inject = prompts.inject(kept);
         let (logits, saved) = model.forward(&layout, &inject, columns);
-        let losses = losses(device, logits, &parts, learners, &batches);
+        let losses = losses(device, logits, (&parts, groups), learners, &batches);
         let gradients = model.backward(&losses.d_logits, &saved, &layout, &inject, columns);
         prompts.backward(device, learners.iter_mut().map(|learner| &mut learner.prompt), gradients);
         for (learner, batch) in learners.iter_mut().zip(&batches) {
