@@ -9,7 +9,7 @@ use crate::data::{Encoded, Encoder, Example};
 use crate::generate::{Writer, Writing, Written};
 use crate::method::{Classifier, Head, Injection};
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Model};
+use crate::model::{Additions, Columns, Model};
 use crate::tensor::{Device, Precision};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
@@ -25,6 +25,7 @@ pub struct Predictor {
     columns: Columns,
     prompt: Injection,
     classifier: Option<Classifier>,
+    additions: Option<Additions>,
     precision: Precision,
 }
 
@@ -82,9 +83,10 @@ impl Predictor {
         let (task, model) = (task?, model?);
         let model = if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model };
         let classifier = classifier_in(&tuned, &model, &task.head, device)?;
+        let additions = loaded.tuned.additions(&tuned, &model)?;
         let columns = task.head.columns_of(&model, false);
         let prompt = loaded.injection(device, &model);
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier, precision })
+        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier, additions, precision })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.
@@ -202,8 +204,9 @@ impl Predictor {
                            trained with task.answer = \"text\"";
             return Err(Error::request(message));
         };
-        let Predictor { task, device, model, columns, prompt, .. } = self;
-        Ok(Writer { device, model, columns, inject: prompt.inject(), tokenizer: &task.tokenizer, end })
+        let Predictor { task, device, model, columns, prompt, additions, .. } = self;
+        let inject = prompt.inject().with_lora(additions.as_ref());
+        Ok(Writer { device, model, columns, inject, tokenizer: &task.tokenizer, end })
     }
 
     /// Answers encoded examples, in their order, an error in the place of an error.
@@ -262,6 +265,7 @@ impl Predictor {
             weights: self.task.weights(),
             prompt: &self.prompt,
             classifier: self.classifier.as_ref(),
+            additions: self.additions.as_ref(),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::files::{self, StagedFile};
 use crate::keys::check;
 use crate::method::Classifier;
 use crate::model::spec::ModelSpec;
-use crate::model::{Gradients, Lora, Model, TrainedTensor};
+use crate::model::{Additions, Gradients, Lora, Model, TrainedTensor};
 use crate::parameter::Group;
 use crate::tensor::Device;
 
@@ -46,12 +46,17 @@ pub struct Tuned {
 }
 
 impl Tuned {
-    /// Writes what is trained of `model`, and the classifier on it, beside the adapter in `directory`, where they wait for
-    /// [`super::Adapter::save`].
+    /// Writes what is trained of `model` or the additions to it, and the classifier on it, beside the adapter in
+    /// `directory`, where they wait for [`super::Adapter::save`].
     ///
     /// # Errors
     /// [`Error::Write`]; the adapter that was there is still whole.
-    pub fn write(directory: &Path, model: &Model, classifier: Option<&Classifier>) -> Result<Tuned> {
+    pub fn write(
+        directory: &Path,
+        model: &Model,
+        classifier: Option<&Classifier>,
+        additions: Option<&Additions>,
+    ) -> Result<Tuned> {
         files::create_directory(directory)?;
         if let Some(older) = tuned_of(directory) {
             older.settle(directory)?;
@@ -68,8 +73,12 @@ impl Tuned {
             Some(classifier) => TrainedTensor::of_parameters(classifier.parameters()),
             None => model.trained_tensors(Group::Head),
         };
-        let backbone = stage(BACKBONE_FILE, model.trained_tensors(Group::Backbone))?;
-        Ok(Tuned { backbone, head: stage(HEAD_FILE, head)?, lora: model.lora().cloned() })
+        let backbone = match additions {
+            Some(additions) => TrainedTensor::of_parameters(additions.parameters()),
+            None => model.trained_tensors(Group::Backbone),
+        };
+        let (backbone, head) = (stage(BACKBONE_FILE, backbone)?, stage(HEAD_FILE, head)?);
+        Ok(Tuned { backbone, head, lora: additions.map(|additions| additions.lora().clone()) })
     }
 
     /// Whether there is none.
@@ -82,7 +91,8 @@ impl Tuned {
         self.lora.as_ref()
     }
 
-    /// The model of the adapter in `adapter`, whose `files` were opened: its base with what was trained, to answer with.
+    /// The model of the adapter in `adapter`, whose `files` were opened: its base with what was trained of it, to answer
+    /// with; [`Tuned::additions`] stand beside it.
     ///
     /// # Errors
     /// As [`Tuned::check`] and [`Model::load`].
@@ -95,12 +105,17 @@ impl Tuned {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Model> {
         self.check(adapter, &ModelSpec::read(base)?)?;
-        let (Some(lora), [matrices, ..]) = (&self.lora, files) else {
-            return Model::load(base, files, device, Gradients::None, progress);
-        };
-        let mut model = Model::load(base, &[], device, Gradients::None, progress)?;
-        model.load_lora(lora, matrices)?;
-        Ok(model)
+        // Matrices stand beside the model.
+        Model::load(base, if self.lora.is_some() { &[] } else { files }, device, Gradients::None, progress)
+    }
+
+    /// The low-rank additions to `model`, from the files that were opened; `None` where there are none.
+    ///
+    /// # Errors
+    /// As [`Additions::load`].
+    pub fn additions(&self, files: &[Weights], model: &Model) -> Result<Option<Additions>> {
+        let (Some(lora), [matrices, ..]) = (&self.lora, files) else { return Ok(None) };
+        Additions::load(model, lora, matrices).map(Some)
     }
 
     /// The head alone: what is left where the backbone was merged into its base.

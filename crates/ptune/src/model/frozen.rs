@@ -9,7 +9,7 @@ use crate::checkpoint::hexadecimal;
 impl Model {
     /// SHA-256 of every number that it holds and no training moves, as it lies in memory: of a model that is not trained
     /// itself, of all its weights. The same checkpoint gives the same digest in the same precision, with the same
-    /// instruction set and the same [`Gradients`].
+    /// instruction set and the same [`Gradients`](super::Gradients).
     pub fn frozen_digest(&self) -> String {
         let mut all = Vec::new();
         self.embedding.frozen(&mut all);

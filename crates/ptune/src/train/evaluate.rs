@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::data::{Dataset, Encoded, pack};
 use crate::method::{Classifier, Head, Injection};
-use crate::model::{Columns, Model};
+use crate::model::{Additions, Columns, Inject, Model};
 use crate::tensor::Device;
 use crate::train::metrics::{self, Metrics};
 use crate::{Error, Result};
@@ -36,6 +36,8 @@ pub struct Scorer<'a> {
     pub prompt: &'a Injection,
     /// What scores the labels, where the head is a classifier.
     pub classifier: Option<&'a Classifier>,
+    /// Low-rank additions to the model.
+    pub additions: Option<&'a Additions>,
     /// What the scores of prompts that answer together are multiplied by; empty where one answers alone.
     pub weights: &'a [f32],
 }
@@ -54,7 +56,7 @@ impl Scorer<'_> {
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        let (inject, prefix) = (self.prompt.inject(), self.prompt.prefix_rows());
+        let (inject, prefix) = (self.inject(), self.prompt.prefix_rows());
         for range in packs(examples) {
             let layout = pack(examples[range.clone()].iter().copied()).behind(prefix);
             let logits = self.model.logits(&layout, &inject, self.columns);
@@ -112,12 +114,16 @@ impl Scorer<'_> {
 }
 
 impl Scorer<'_> {
+    fn inject(&self) -> Inject<'_> {
+        self.prompt.inject().with_lora(self.additions)
+    }
+
     /// All metrics of texts, from the logits before every token of the answers. A model that writes the likeliest token
     /// each time writes an answer as it is exactly where each of its tokens, and the end, is the likeliest behind those before
     /// it: so nothing has to be written to know that.
     fn evaluate_texts(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Metrics> {
         let examples: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
-        let (inject, prefix) = (self.prompt.inject(), self.prompt.prefix_rows());
+        let (inject, prefix) = (self.inject(), self.prompt.prefix_rows());
         let (mut losses, mut matches) = (Vec::new(), 0);
         for range in packs(&examples) {
             let layout = pack(examples[range.clone()].iter().copied()).behind(prefix);
