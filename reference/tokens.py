@@ -17,13 +17,13 @@ import json
 import re
 import string
 import sys
+import unicodedata
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, BertTokenizer, GPT2Tokenizer
 
-import sentencepieces
-
+import family_tokenizers
 ROOT = Path(__file__).resolve().parent.parent / "crates" / "ptune" / "tests"
 FIXTURES = ROOT / "fixtures" / "tokenizers"
 
@@ -130,6 +130,7 @@ def bpe_prepend():
 
 def write_tokenizers():
     """Every tokenizer is opened again from what was written, so the golden ids are those of the files."""
+    import sentencepieces  # which needs the library of that name, only here
     def save(name, tok, **config):
         folder = FIXTURES / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,6 +157,7 @@ def write_tokenizers():
     save("bpe-prepend", bpe_prepend(), **roberta)
     sentencepieces.write("albert", FIXTURES / "albert", CORPUS, 300)
     sentencepieces.write("xlm-roberta", FIXTURES / "xlm-roberta", CORPUS, 300)
+    family_tokenizers.write(FIXTURES, CORPUS)
 
 
 def write_gpt2():
@@ -382,30 +384,53 @@ ANSWERS = [(template, word)
 TEXTS = ["The capital of France", "수도는 파리입니다.", "'s question", ", and", "…", "ing", "中国", "teachers walking", "é", "  x  "]
 
 
-ODD = ["ＦＵＬＬ width", "ﬁne … ﬁlm", "``so'' \"it\" is", "café ☃ 中国", "tab\tand\u3000wide space", "3.14 % of 1,000", "대한민국123", "가각갂", "ｱ ㅋㅋ", "a\u0301 e\u0301"]
+ODD = [
+    "ＦＵＬＬ width", "ﬁne … ﬁlm", "``so'' \"it\" is", "café ☃ 中国", "tab\tand\u3000wide space", "3.14 % of 1,000", "대한민국123",
+    "가각갂", "ｱ ㅋㅋ", "a\u0301 e\u0301", "12345678 and 007", "<s>the</s> [MASK]", "<|endoftext|>the <|im_start|> [INST]",
+    unicodedata.normalize("NFD", "대한민국의 수도"), "👩‍👩‍👧 🇰🇷 👍🏽!", "one\n\ntwo\r\n three", "if x == 1:\n        return  [10]", "don't WE'LL I'M she'D",
+    "a    b  c \t d", "the▁x ▁ film", "<think>the</think>\n<tool_call>", "q\u0303\u0323 \u0301x \u1100\u1161", "हिन्दी мир عربي ½Ⅻ٣", "x\u00a0y\u200bz\ufeffw",
+    "(a)==[b];//!!!...", "unbelievable|||EMAIL_ADDRESS|||", "1\n2\n\n\n3"]
 
 
 def lines():
     """200 lines: the sentences, halves of them joined, other cases, odd characters inside."""
     out = SENTENCES + KOREAN
     for i in range(200 - len(out)):
-        a, b = out[i], out[(7 * i + 3) % 39]
-        kinds = [a.upper(), a[: len(a) // 2] + b[len(b) // 2:], a[: len(a) // 2] + " " + ODD[i % 10] + b[-9:], a.replace(" ", ""), ODD[i % 10] + b[5:17]]
+        a, b, odd = out[i], out[(7 * i + 3) % 39], ODD[i % len(ODD)]
+        kinds = [a.upper(), a[: len(a) // 2] + b[len(b) // 2:], a[: len(a) // 2] + " " + odd + b[-9:], a.replace(" ", ""), odd + b[5:17]]
         out = out + [kinds[i % 5][:48].strip()]
     return out
 
 
 def write_lines():
-    """The ids of whole lines by transformers, which reads each directory as its users do."""
-    texts, ids = lines(), {}
+    """The ids of whole lines by transformers, which reads each directory as its users do; the names of special tokens in a
+    text are text. Of the families' tokenizers also what stands in front of a text (`begins`), and every fifth line behind a special
+    token, with a space between (`spaced`) and without (`glued`)."""
+    texts, out = lines(), {}
+    flat = lambda rows: "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows) + "]"
     for folder in sorted(FIXTURES.iterdir()):
-        tokenizer = AutoTokenizer.from_pretrained(str(folder)) if folder.name in ("albert", "xlm-roberta") else None
-        encode = tokenizer or Encoder(folder.name).tok
-        ids[folder.name] = [list(encode(t, add_special_tokens=False)["input_ids"]) if tokenizer else
-                            encode.encode(t, add_special_tokens=False).ids for t in texts]
-    parts = [("lines", texts), *ids.items()]
-    body = ",\n".join(json.dumps(k) + ": [\n" + ",\n".join(json.dumps(v, ensure_ascii=False, separators=(",", ":")) for v in part) + "]"
-                      for k, part in parts)
+        family = folder.name in family_tokenizers.FAMILIES
+        if not family and folder.name not in ("albert", "xlm-roberta"):
+            encoder = Encoder(folder.name)
+            hidden, unknown = encoder.special, encoder.unk
+            ids = lambda text: encoder.tok.encode(text, add_special_tokens=False).ids
+        else:
+            tok = AutoTokenizer.from_pretrained(str(folder))
+            # A vocabulary of SentencePiece lists its special tokens among its pieces, which are found in a text as well.
+            hidden, unknown = set() if family else set(tok.all_special_ids), tok.unk_token_id
+            ids = lambda text: tok(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        out[folder.name] = flat([[unknown if i in hidden else i for i in ids(text)] for text in texts])
+        if family:
+            # Behind a special token that is one here too: the text alone must not hold one.
+            special = [token.content for token in tok.added_tokens_decoder.values() if token.special]
+            plain = [text for text in texts if not any(token in text for token in special)][::5]
+            mark = tok.eos_token or tok.sep_token
+            behind = lambda text: tok(mark + text, add_special_tokens=False)["input_ids"][1:]
+            begins = tok("x")["input_ids"]
+            begins = begins[: begins.index(ids("x")[0])]
+            rows = [{"text": text, "spaced": behind(" " + text), "glued": behind(text)} for text in plain]
+            out[folder.name] = '{"begins": ' + json.dumps(begins) + ',\n"lines": ' + out[folder.name] + ',\n"behind": ' + flat(rows) + "}"
+    body = ",\n".join(json.dumps(name) + ": " + part for name, part in {"lines": flat(texts), **out}.items())
     (ROOT / "golden" / "lines.json").write_text("{" + body + "}\n", encoding="utf-8")
 
 
@@ -422,6 +447,8 @@ def main():
         write_tokenizers()
     golden = {}
     for folder in sorted(FIXTURES.iterdir()):
+        if folder.name in family_tokenizers.FAMILIES:
+            continue
         encoder = Encoder(folder.name)
         cases = []
         for template, fields, max_tokens in CASES:

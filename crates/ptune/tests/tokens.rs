@@ -24,6 +24,9 @@ const TOKENIZERS: [&str; 9] = [
     "xlm-roberta",
 ];
 
+/// Those of the families that have no tokenizer of the kinds above, with the pipelines of the published files.
+const FAMILIES: [&str; 6] = ["gpt-neox", "llama-2", "llama-3", "mistral", "modernbert", "qwen2"];
+
 fn tests_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
@@ -127,19 +130,42 @@ fn a_text_is_encoded_by_what_stands_before_it() {
 }
 
 /// Normalisers that take characters apart, put them together and drop accents; white space of all widths; characters that no
-/// piece has.
+/// piece has; the names of special tokens; line ends, digits, emoji, Hangul in letters.
 #[test]
 fn whole_lines_have_the_ids_of_transformers() {
     let golden = read("lines.json");
     let lines = golden["lines"].as_array().unwrap();
     assert_eq!(lines.len(), 200);
-    for name in TOKENIZERS {
+    for name in TOKENIZERS.iter().chain(&FAMILIES) {
         let tokenizer = open(name);
-        for (line, want) in lines.iter().zip(golden[name].as_array().unwrap()) {
-            let found = tokenizer.encode(line.as_str().unwrap(), Glue::Start).unwrap();
-            assert_eq!(found.into_iter().map(i64::from).collect::<Vec<_>>(), ids(want), "{name}: {line}");
+        let wanted = golden[name].get("lines").unwrap_or(&golden[name]).as_array().unwrap();
+        assert_eq!(wanted.len(), lines.len(), "{name}");
+        for (line, want) in lines.iter().zip(wanted) {
+            assert_eq!(encoded(&tokenizer, line, Glue::Start), ids(want), "{name}: {line}");
         }
     }
+}
+
+/// A text behind a special token begins like one behind a pseudo token: with a space before it or without one.
+#[test]
+fn texts_of_the_families_begin_like_those_of_transformers() {
+    let golden = read("lines.json");
+    for name in FAMILIES {
+        let (tokenizer, golden) = (open(name), &golden[name]);
+        let begins: Vec<i64> = tokenizer.beginning().iter().map(|id| i64::from(*id)).collect();
+        assert_eq!(begins, ids(&golden["begins"]), "{name}");
+        let cases = golden["behind"].as_array().unwrap();
+        assert!(cases.len() > 30, "{name}: {}", cases.len());
+        for case in cases {
+            assert_eq!(encoded(&tokenizer, &case["text"], Glue::Space), ids(&case["spaced"]), "{name}: {case}");
+            assert_eq!(encoded(&tokenizer, &case["text"], Glue::JOINED), ids(&case["glued"]), "{name}: {case}");
+        }
+    }
+}
+
+fn encoded(tokenizer: &Tokenizer, text: &Value, glue: Glue) -> Vec<i64> {
+    let ids = tokenizer.encode(text.as_str().unwrap(), glue).unwrap();
+    ids.into_iter().map(i64::from).collect()
 }
 
 #[test]

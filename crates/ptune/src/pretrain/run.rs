@@ -102,7 +102,7 @@ pub fn run(
         observe(Event::Note(&format!("{}: this run is finished; nothing is left to do", out.display())));
         return Ok(summary.clone());
     }
-    let form = Form::of(&spec, &tokenizer, config.data.max_tokens.unwrap_or(spec.positions));
+    let form = Form::of(&spec, &tokenizer, config.data.max_tokens.unwrap_or(spec.positions))?;
     let (rows, held_out) = encode(&form, &tokenizer, &text, observe)?;
     let loading = &mut |done, total| observe(Event::Working { what: "loading", done, total });
     let model = Model::load(&directory, &[], device, Gradients::Weights, loading)?;

@@ -39,7 +39,7 @@ pub(crate) use prepare::{describe_base, new_prompt};
 pub(crate) use run::describe;
 pub use run::{Options, Summary, finished, run, run_seeds, run_with, seed_directory};
 pub use task::Task;
-pub(crate) use task::open_tokenizer;
+pub(crate) use task::{open_tokenizer, tokens_around};
 
 use crate::Error;
 use crate::method::{Head, StepPrompts, Trained};

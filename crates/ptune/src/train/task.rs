@@ -349,7 +349,7 @@ fn template_for(source: &str, head: HeadKind, tail: CausalTail, file: &Path, spe
 
 /// The tokens that a family puts before and behind a text: its class and separator tokens, or what its tokenizer puts in
 /// front.
-fn tokens_around(spec: &ModelSpec, tokenizer: &Tokenizer) -> [Vec<u32>; 2] {
+pub(crate) fn tokens_around(spec: &ModelSpec, tokenizer: &Tokenizer) -> [Vec<u32>; 2] {
     let special = tokenizer.special();
     match (spec.enclosed, spec.begins) {
         (true, _) => [special.cls, special.sep].map(|token| token.into_iter().collect()),

@@ -213,13 +213,35 @@ fn logits(directory: &Path) -> Vec<f32> {
     let directory = ModelDirectory::open(directory).unwrap();
     let (device, spec) = (Device::processor(Some(1)), ModelSpec::read(&directory).unwrap());
     let tokenizer = open_tokenizer(&directory, &spec).unwrap();
-    let rows = Form::of(&spec, &tokenizer, 24).rows(&tokenizer, "The cat sleeps on day 3.").unwrap();
+    let rows = Form::of(&spec, &tokenizer, 24).unwrap().rows(&tokenizer, "The cat sleeps on day 3.").unwrap();
     let config = PretrainConfig { train: super::super::config::TrainConfig::default(), ..PretrainConfig::default() };
     let goal = goal(&config, Path::new("run.toml"), &spec, &tokenizer).unwrap();
     let Batch { layout, .. } = goal.batch(&rows, &mut Rng::new(0, Purpose::Masking(0)));
     let model = Model::load(&directory, &[], &device, Gradients::None, &mut |_, _| {}).unwrap();
     let (logits, _) = model.forward(&layout, &Inject::default(), &model.columns(None, false));
     logits.read().to_vec()
+}
+
+/// The same token stands in front in `ptune train` and in `ptune generate`: a model trained on rows without it would not
+/// know what it is asked.
+#[test]
+fn rows_begin_as_their_family_begins_a_text() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (case, begins) in [("llama_embedding", true), ("opt_mlp", true), ("qwen2_embedding", false)] {
+        let directory = ModelDirectory::open(&golden.join(case).join("model")).unwrap();
+        let (spec, tokenizer) = (ModelSpec::read(&directory).unwrap(), Tokenizer::open(directory.path()).unwrap());
+        assert_eq!(tokenizer.beginning().len(), usize::from(begins), "{case}");
+        let line = "The good film was slow, the story was short.";
+        let rows = Form::of(&spec, &tokenizer, 12).unwrap().rows(&tokenizer, line).unwrap();
+        assert!(rows.len() > 1 && rows.iter().all(|row| row.ids.len() <= 12), "{case}: cut to fit");
+        assert!(rows.iter().all(|row| row.ids.starts_with(tokenizer.beginning())), "{case}");
+        let ends: Vec<bool> = rows.iter().map(|row| row.ids.last().copied() == tokenizer.special().eos).collect();
+        assert!(ends.iter().rev().skip(1).all(|end| !end) && ends.ends_with(&[true]), "{case}: {ends:?}");
+        let text = rows.iter().flat_map(|row| &row.ids[usize::from(begins)..]).copied().collect::<Vec<_>>();
+        assert_eq!(tokenizer.decode(&text), line, "{case}: nothing is lost at the cuts");
+        let message = Form::of(&spec, &tokenizer, 1).err().unwrap().to_string();
+        assert!(message.contains("rows have 1 tokens"), "{message}");
+    }
 }
 
 #[test]
