@@ -228,9 +228,9 @@ fn verify_all(arguments: &Verify, device: &Device) -> Result<ExitCode> {
     let all = bundle.entries().iter().map(|entry| entry.name.as_str());
     let names: Vec<&str> =
         if arguments.names.is_empty() { all.collect() } else { arguments.names.iter().map(String::as_str).collect() };
-    let (mut reports, mut wrong) = (Vec::new(), false);
+    let (mut reports, mut wrong, mut last) = (Vec::new(), false, None);
     for name in names {
-        let (line, report) = match verify_one(&bundle, name, arguments, device) {
+        let (line, report) = match verify_one(&bundle, name, arguments, device, &mut last) {
             Ok(Some((rows, difference))) => (
                 format!("{name}: whole; {rows} golden rows, largest difference {difference:.1e}"),
                 json!({"name": name, "ok": true, "golden_rows": rows, "difference": difference}),
@@ -252,13 +252,24 @@ fn verify_all(arguments: &Verify, device: &Device) -> Result<ExitCode> {
     Ok(ExitCode::from(if wrong { 2 } else { 0 }))
 }
 
-/// The golden rows and the largest difference of a score; `None` where hashes alone were compared.
-fn verify_one(bundle: &Bundle, name: &str, arguments: &Verify, device: &Device) -> Result<Option<(usize, f32)>> {
+/// The golden rows and the largest difference of a score; `None` where hashes alone were compared. An adapter over the model
+/// of the `last` one does not load it again.
+fn verify_one(
+    bundle: &Bundle,
+    name: &str,
+    arguments: &Verify,
+    device: &Device,
+    last: &mut Option<Predictor>,
+) -> Result<Option<(usize, f32)>> {
     bundle.check(name)?;
     let golden = bundle.entries().iter().find(|entry| entry.name == name).map(|entry| &entry.golden);
     let Some(golden) = golden.filter(|golden| !golden.is_empty() && !arguments.hashes) else { return Ok(None) };
     let found = extracted(bundle, name)?;
-    let verified = verify(&open(found.path(), arguments.model.as_deref(), device)?, golden)?;
+    let predictor = match last.as_ref().map(|last| last.beside(found.path())).transpose()?.flatten() {
+        Some(beside) => beside,
+        None => open(found.path(), arguments.model.as_deref(), device)?,
+    };
+    let verified = verify(last.insert(predictor), golden)?;
     if verified.same {
         return Ok(Some((verified.rows, verified.difference)));
     }

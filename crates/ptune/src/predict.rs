@@ -2,9 +2,10 @@
 
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::adapter::{Adapter, Base};
-use crate::checkpoint::{ModelDirectory, hub};
+use crate::adapter::{Adapter, Base, Description};
+use crate::checkpoint::{ModelDirectory, Weights, hub};
 use crate::data::{Encoded, Encoder, Example};
 use crate::generate::{Writer, Writing, Written};
 use crate::method::{Classifier, Head, Injection};
@@ -21,7 +22,13 @@ use crate::{Error, Result};
 pub struct Predictor {
     task: Task,
     device: Device,
-    model: Model,
+    /// One for all adapters that stand beside it.
+    model: Arc<Model>,
+    /// Where it is.
+    directory: PathBuf,
+    fingerprint: String,
+    /// Whether its weights are the adapter's own.
+    is_own: bool,
     columns: Columns,
     prompt: Injection,
     classifier: Option<Classifier>,
@@ -82,11 +89,55 @@ impl Predictor {
         });
         let (task, model) = (task?, model?);
         let model = if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model };
-        let classifier = classifier_in(&tuned, &model, &task.head, device)?;
-        let additions = loaded.tuned.additions(&tuned, &model)?;
-        let columns = task.head.columns_of(&model, false);
-        let prompt = loaded.injection(device, &model);
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier, additions, precision })
+        Self::with(task, Arc::new(model), &directory, &loaded, &tuned, device)
+    }
+
+    /// Another adapter over the model of this one, which is in memory once for both: prompts, classifiers and low-rank
+    /// additions stand beside it. `None` where that cannot be: of another model or in another precision, or where the
+    /// weights or the head of the model are those of one of the two.
+    ///
+    /// # Errors
+    /// Everything wrong with the adapter's files.
+    pub fn beside(&self, adapter: &Path) -> Result<Option<Predictor>> {
+        let loaded = Adapter::load(adapter)?;
+        let Description { base, compute, .. } = &loaded.description;
+        let same = base.fingerprint == self.fingerprint && *compute == self.precision.name();
+        if !same || self.is_own || loaded.tuned.changes_model() {
+            return Ok(None);
+        }
+        let directory = ModelDirectory::open(&self.directory)?;
+        let tuned = loaded.tuned.open(adapter)?;
+        loaded.tuned.check(adapter, self.model.spec())?;
+        let task = task_of(&loaded, adapter, &directory, self.model.spec())?;
+        if !self.model.has_head() && !matches!(task.head, Head::Classifier(_)) {
+            return Ok(None);
+        }
+        Self::with(task, Arc::clone(&self.model), &directory, &loaded, &tuned, &self.device).map(Some)
+    }
+
+    /// An adapter, whose `tuned` files were opened, over its model.
+    fn with(
+        task: Task,
+        model: Arc<Model>,
+        directory: &ModelDirectory,
+        loaded: &Adapter,
+        tuned: &[Weights],
+        device: &Device,
+    ) -> Result<Predictor> {
+        let Description { base, compute, .. } = &loaded.description;
+        Ok(Predictor {
+            device: device.clone(),
+            directory: directory.path().into(),
+            fingerprint: base.fingerprint.clone(),
+            is_own: loaded.tuned.changes_model(),
+            columns: task.head.columns_of(&model, false),
+            prompt: loaded.injection(device, &model),
+            classifier: classifier_in(tuned, &model, &task.head, device)?,
+            additions: loaded.tuned.additions(tuned, &model)?,
+            precision: Precision::named(compute).expect("checked when the adapter was loaded"),
+            task,
+            model,
+        })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.

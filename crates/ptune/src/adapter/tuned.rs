@@ -86,6 +86,11 @@ impl Tuned {
         *self == Tuned::default()
     }
 
+    /// Whether weights of the model itself were trained: what stands beside it is not meant.
+    pub fn changes_model(&self) -> bool {
+        self.backbone.is_some() && self.lora.is_none()
+    }
+
     /// What the low-rank matrices are added to, where there are any.
     pub fn lora(&self) -> Option<&Lora> {
         self.lora.as_ref()

@@ -182,6 +182,11 @@ impl Model {
         Model { head: None, ..self }
     }
 
+    /// Whether it has its language-model head.
+    pub fn has_head(&self) -> bool {
+        self.head.is_some()
+    }
+
     /// Packs the decoder for these token ids, or for the whole vocabulary: column `i` of the logits is `ids[i]`.
     ///
     /// # Panics
