@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use ptune::adapter::peft::PeftMethod;
+use ptune::adapter::peft::{PeftMethod, PeftSize};
 use ptune::exchange::{TaskFrom, export_peft, import_peft};
 use ptune::train::RunConfig;
 use ptune::train::config::{DataConfig, TaskConfig};
@@ -60,12 +60,15 @@ enum Method {
     /// PREFIX_TUNING: keys and values in every block; a prompt is run through the model once, and the answers stay the same
     #[value(name = "prefix-tuning")]
     Prefix,
+    /// LORA: low-rank additions to the model's layers
+    Lora,
 }
 
 /// Write an adapter for another library
 ///
-/// PEFT puts all virtual tokens before the text of a causal model. What it cannot express (pseudo tokens inside the text, a
-/// masked model's [MASK], a model trained along) is refused with the reason, and nothing is written.
+/// PEFT puts all virtual tokens before the text of a causal model; low-rank additions it takes in any. What it cannot express
+/// (pseudo tokens inside the text or of a masked model, a model trained along) is refused with the reason, and nothing is
+/// written.
 #[derive(clap::Args)]
 struct Export {
     /// The adapter's directory
@@ -73,7 +76,8 @@ struct Export {
     /// Whose files to write
     #[arg(long, value_enum)]
     format: Format,
-    /// What to write it as [default: p-tuning of an mlp or lstm, prefix-tuning of a prefix, else prompt-tuning]
+    /// What to write it as [default: p-tuning of an mlp or lstm, prefix-tuning of a prefix, lora of low-rank additions, else
+    /// prompt-tuning]
     #[arg(long, value_enum)]
     method: Option<Method>,
     /// The directory to write; new or empty
@@ -91,7 +95,7 @@ struct Export {
 ///
 /// PEFT keeps no template and no label words: they come from a run file, from --template and --label, or from the
 /// ptune.json that 'export' wrote. The template's pseudo tokens must be as many as the virtual tokens, before the text; for a
-/// prefix it has none.
+/// prefix and for LoRA it has none.
 #[derive(clap::Args)]
 struct Import {
     /// The directory with adapter_config.json and adapter_model.safetensors
@@ -137,6 +141,7 @@ fn export(arguments: &Export, device: &Device) -> Result<ExitCode> {
         Method::Prompt => PeftMethod::PromptTuning,
         Method::Encoded => PeftMethod::PTuning,
         Method::Prefix => PeftMethod::PrefixTuning,
+        Method::Lora => PeftMethod::Lora,
     });
     let mut progress = Progress::new();
     let (adapter, model, out) = (&arguments.adapter, arguments.model.as_deref(), &arguments.out);
@@ -146,12 +151,12 @@ fn export(arguments: &Export, device: &Device) -> Result<ExitCode> {
     });
     progress.clear();
     let done = done?;
-    let (method, tokens, bytes) = (done.method, done.tokens, done.bytes);
+    let (method, (key, size, words), bytes) = (done.method, sized(done.size), done.bytes);
     let out = out.to_string_lossy();
     print(&if arguments.json {
-        json!({"out": out, "method": method, "virtual_tokens": tokens, "bytes": bytes}).to_string()
+        json!({"out": out, "method": method, key: size, "bytes": bytes}).to_string()
     } else {
-        visible(&format!("{out}: {method} of {tokens} virtual tokens, {bytes} bytes"))
+        visible(&format!("{out}: {method} of {words}, {bytes} bytes"))
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -171,13 +176,21 @@ fn import(arguments: &Import) -> Result<ExitCode> {
     let from = config.as_ref().map_or(TaskFrom::Beside, |config| TaskFrom::Run(config, file));
     let done = import_peft(&arguments.peft, arguments.model.as_deref(), from, arguments.task, &arguments.out)?;
     let out = arguments.out.to_string_lossy();
-    let (method, tokens, template) = (done.method, done.tokens, done.template);
+    let (method, (key, size, words), template) = (done.method, sized(done.size), done.template);
     print(&if arguments.json {
-        json!({"out": out, "method": method, "virtual_tokens": tokens, "template": template}).to_string()
+        json!({"out": out, "method": method, key: size, "template": template}).to_string()
     } else {
-        visible(&format!("{out}: of {method}, {tokens} virtual tokens, template {template}"))
+        visible(&format!("{out}: of {method}, {words}, template {template}"))
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The key of a size in JSON, its number, and both in words.
+fn sized(size: PeftSize) -> (&'static str, usize, String) {
+    match size {
+        PeftSize::Tokens(tokens) => ("virtual_tokens", tokens, format!("{tokens} virtual tokens")),
+        PeftSize::Rank(rank) => ("rank", rank, format!("rank {rank}")),
+    }
 }
 
 /// The arguments as a run file that trains nothing.

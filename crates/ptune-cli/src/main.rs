@@ -17,6 +17,7 @@ mod merge;
 mod predict;
 mod pretrain;
 mod progress;
+mod prompts;
 mod report;
 mod run_file;
 mod search;

@@ -1,20 +1,18 @@
 //! `ptune search RUN.toml`: a discrete prompt, of tokens found by gradient or of given prompts.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use ptune::search::{Found, search};
+use ptune::train::RunConfig;
 use ptune::train::metrics::Metrics;
-use ptune::train::{Event, RunConfig};
 use ptune::{Device, Error};
 use serde_json::{Value, json};
 
-use crate::progress::Progress;
+use crate::prompts;
 use crate::report::{metrics_json, metrics_line, print, round, visible};
-use crate::run_file::{RunFile, default_out};
-use crate::signals::Signals;
 
 /// Prompts of a file that are shown one by one.
 const MOST_SHOWN: usize = 10;
@@ -23,50 +21,35 @@ const MOST_SHOWN: usize = 10;
 ///
 /// Without --prompts, finds tokens for the places [P*n] of the template: the gradient of the loss proposes candidates, the
 /// loss on other rows decides, the dev rows keep the best. With --prompts, scores the prompts of a file and takes the best
-/// one, or lets the best answer together, with equal or with learned weights. The keys of [search] are in docs/search.md.
-/// The result is an adapter for eval, predict and inspect. An interrupted search keeps its best so far; it is not resumed.
+/// one, or lets the best answer together, with equal or with learned weights. With search.label_words, first finds words
+/// for the labels. The keys of [search] are in docs/search.md.
+/// The result is an adapter for eval, predict and inspect, in a directory that must not hold a run yet. An interrupted search
+/// keeps its best so far; it is not resumed.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    file: RunFile,
-    /// The run directory to write; it must not hold a run yet [default: runs/, with the run file's directory and name]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Choose among the prompts of this file: a template a line, or JSON lines with "template" (search.prompts)
-    #[arg(long, value_name = "FILE")]
-    prompts: Option<PathBuf>,
-    /// Print one JSON object on standard output and nothing else there
-    #[arg(long)]
-    json: bool,
+    asked: prompts::Asking,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   ptune search run.toml --set search.steps=200         template: \"{sub_label} [P*5] [MASK] .\"
+  ptune search run.toml --set search.label_words=3     words for the labels, then tokens where the template has [P*n]
   ptune search run.toml --prompts prompts.txt          the best prompt
   ptune search run.toml --prompts P17.jsonl --set search.combine=weighted --set search.top=10";
 
-pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
-    let file = &arguments.file;
-    file.refuse_directory()?;
-    let mut set = file.set.clone();
-    if let Some(prompts) = &arguments.prompts {
-        let path = std::path::absolute(prompts).map_err(|source| Error::read(prompts, source))?;
-        set.push(("search.prompts".into(), Value::from(path.to_string_lossy()).to_string()));
-    }
-    let config = file.read_with(&set)?;
-    let out = arguments.out.clone().unwrap_or_else(|| default_out(&file.run, false));
-    let device = Device::processor(threads.or(config.threads));
-    let signals = Signals::listen().context("cannot listen to Ctrl-C")?;
-    let mut progress = Progress::new();
-    let found = search(&config, &file.run, &out, &device, Some(signals.stop()), &mut |event| {
-        if let Event::Evaluating { .. } | Event::Step { .. } = event {
-            signals.wait_for_the_run();
+pub(crate) fn run(Arguments { asked: arguments }: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
+    let prompts = match &arguments.prompts {
+        Some(file) => {
+            let path = std::path::absolute(file).map_err(|source| Error::read(file, source))?;
+            Some(("search.prompts".into(), Value::from(path.to_string_lossy()).to_string()))
         }
-        show(&mut progress, event);
-    });
-    progress.clear();
+        None => None,
+    };
+    let (config, out) = arguments.read(prompts)?;
+    let device = Device::processor(threads.or(config.threads));
+    let found = arguments.watch(|file, stop, observe| search(&config, file, &out, &device, Some(stop), observe))?;
     let found = match found {
         Err(Error::Stopped { step }) if out.join("adapter").exists() => {
             bail!("stopped after step {step}; the best so far is {}", out.join("adapter").display())
@@ -75,24 +58,6 @@ pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitC
     };
     print(&if arguments.json { to_json(&found, &out).to_string() } else { visible(&to_text(&found, &out, &config)) })?;
     Ok(ExitCode::SUCCESS)
-}
-
-pub(crate) fn show(progress: &mut Progress, event: Event<'_>) {
-    match event {
-        Event::Loading { done, total } => progress.update("loading", done, total, ""),
-        Event::Note(text) => progress.line(text),
-        Event::Step { step, steps, loss, dev, .. } => {
-            let dev = dev.map_or(String::new(), |(name, value)| format!("  best {name} {value:.4}"));
-            let loss = if loss > 0.0 { format!("loss {loss:.4}") } else { String::new() };
-            progress.update("working", step, steps, &format!("{loss}{dev}"));
-        }
-        Event::Trained { .. } => {}
-        Event::Evaluating { done, total } => progress.update("evaluating", done, total, ""),
-        Event::Evaluated { step, metrics, best, .. } => {
-            let mark = if best { "  *" } else { "" };
-            progress.line(&format!("step {step:>5}  dev  {}{mark}", metrics_line(metrics)));
-        }
-    }
 }
 
 fn to_json(found: &Found, out: &Path) -> Value {
@@ -106,6 +71,7 @@ fn to_json(found: &Found, out: &Path) -> Value {
         "steps": found.summary.steps,
         "seconds": round(found.summary.seconds),
         "prompt": found.words,
+        "labels": found.labels.iter().map(|(label, words)| json!({"label": label, "words": words})).collect::<Vec<_>>(),
         "tokens": found.tokens,
         "prompts": found.prompts.iter().map(weighted).collect::<Vec<_>>(),
         "tried": found.tried.iter().map(tried).collect::<Vec<_>>(),
@@ -134,6 +100,9 @@ fn to_text(found: &Found, out: &Path, config: &RunConfig) -> String {
         }
         text
     };
+    for (label, words) in &found.labels {
+        let _ = write!(text, "\nlabel  {label}: {}", words.join(", "));
+    }
     for (name, metrics) in [("dev", &summary.dev), ("test", &summary.test)] {
         if let Some(metrics) = metrics {
             let _ = write!(text, "\n{name:<6} {}", metrics_line(metrics));

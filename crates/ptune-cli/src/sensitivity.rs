@@ -1,45 +1,33 @@
 //! `ptune sensitivity RUN.toml`: how much the score depends on the words of a prompt, before and after P-tuning.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use ptune::sensitivity::{Sensitivity, Spread, Wanted, sensitivity};
-use ptune::train::Event;
 use ptune::{Device, Error};
 
-use crate::progress::Progress;
+use crate::prompts;
 use crate::report::{print, visible};
-use crate::run_file::{RunFile, default_out};
-use crate::search::show;
-use crate::signals::Signals;
 
 /// Compare prompts that a person would think equal, untrained and after P-tuning from each
 ///
 /// Scores each prompt alone on the test rows (else dev, else training rows), with --edits also small edits of each: a function
-/// word dropped, swapped or inserted, the mark at the end, letters. With --tune, P-tuning starts from each: pseudo
+/// word dropped, swapped or inserted, the mark at the end, letters. The prompts are those of --prompts, else those of
+/// sensitivity.prompts, else the run file's own. With --tune, P-tuning starts from each: pseudo
 /// tokens around its words, with the keys of [train]. Writes sensitivity.json and a page for any browser.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    file: RunFile,
-    /// The directory to write; with --tune, runs in it are gone on with [default: runs/, with the run file's directory and name]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// The prompts: a template a line, or JSON lines with "template" [default: sensitivity.prompts, else the run file's own]
-    #[arg(long, value_name = "FILE")]
-    prompts: Option<PathBuf>,
+    asked: prompts::Asking,
     /// Compare small edits of each prompt too (sensitivity.edits)
     #[arg(long)]
     edits: bool,
-    /// P-tune from each prompt: as many trainings as there are prompts
+    /// P-tune from each prompt: as many trainings as there are prompts; those in the directory are gone on with
     #[arg(long)]
     tune: bool,
-    /// Print one JSON object on standard output and nothing else there
-    #[arg(long)]
-    json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -48,27 +36,15 @@ Examples:
   ptune sensitivity run.toml --prompts prompts.txt --tune --out runs/sensitivity";
 
 pub(crate) fn run(arguments: &Arguments, threads: Option<usize>) -> Result<ExitCode> {
-    let file = &arguments.file;
-    file.refuse_directory()?;
-    let mut set = file.set.clone();
-    if arguments.edits {
-        set.push(("sensitivity.edits".into(), "true".into()));
-    }
-    let config = file.read_with(&set)?;
-    let out = arguments.out.clone().unwrap_or_else(|| default_out(&file.run, false));
+    let Arguments { asked: arguments, edits, tune } = arguments;
+    let (config, out) = arguments.read(edits.then(|| ("sensitivity.edits".into(), "true".into())))?;
     let device = Device::processor(threads.or(config.threads));
-    let signals = Signals::listen().context("cannot listen to Ctrl-C")?;
-    let mut progress = Progress::new();
-    let wanted = Wanted { prompts: arguments.prompts.as_deref(), tune: arguments.tune, stop: Some(signals.stop()) };
-    let found = sensitivity(&config, &file.run, &out, &device, wanted, &mut |event| {
-        if let Event::Evaluating { .. } | Event::Step { .. } = event {
-            signals.wait_for_the_run();
-        }
-        show(&mut progress, event);
-    });
-    progress.clear();
+    let found = arguments.watch(|file, stop, observe| {
+        let wanted = Wanted { prompts: arguments.prompts.as_deref(), tune: *tune, stop: Some(stop) };
+        sensitivity(&config, file, &out, &device, wanted, observe)
+    })?;
     let found = match found {
-        Err(Error::Stopped { .. }) if arguments.tune => {
+        Err(Error::Stopped { .. }) if *tune => {
             bail!("stopped and saved; the same command with --out {} goes on", out.display())
         }
         found => found?,

@@ -25,23 +25,23 @@ const LONG: [&str; 8] = [
 const ENDLESS: [&str; 8] =
     ["train", "run.toml", "--set", "train.steps=900000000", "--set", "train.save_every=1", "--out", "out"];
 
-fn start(scene: &Scene, arguments: &[&str]) -> Child {
+pub(crate) fn start(scene: &Scene, arguments: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ptune"));
     command.args(arguments).current_dir(scene.path("")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// What the child said on standard error, and how it ended.
-fn end(child: Child) -> (ExitStatus, String) {
+pub(crate) fn end(child: Child) -> (ExitStatus, String) {
     let output = child.wait_with_output().unwrap();
     (output.status, String::from_utf8(output.stderr).unwrap())
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
 }
 
 /// Waits until a file is there.
-fn wait_for(path: &Path) {
+pub(crate) fn wait_for(path: &Path) {
     for _ in 0..60_000 {
         if path.exists() {
             return;
@@ -62,7 +62,7 @@ fn results(scene: &Scene, out: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// After any kill: the adapter, if there is one yet, answers; every line of the log is whole.
-fn nothing_is_damaged(scene: &Scene, out: &str) {
+pub(crate) fn nothing_is_damaged(scene: &Scene, out: &str) {
     if scene.path(out).join("adapter/adapter.toml").exists() {
         scene.run(&["eval", &format!("{out}/adapter"), "--data", "test.jsonl"]).done();
     }

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use discrete::{Discrete, MOST_PROMPTS, WeightedPrompt};
 pub(crate) use tuned::HEAD_FILE;
-pub use tuned::Tuned;
+pub use tuned::{Tuned, Weight};
 
 use crate::error::{Error, Result};
 use crate::method::Injection;

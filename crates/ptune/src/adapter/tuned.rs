@@ -45,6 +45,54 @@ pub struct Tuned {
     lora: Option<Lora>,
 }
 
+/// A tensor for a file of trained weights, f32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weight {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its numbers, row-major.
+    pub numbers: Vec<f32>,
+}
+
+/// What a file of trained weights is written from, tensor by tensor.
+trait Stored {
+    fn name(&self) -> &str;
+    fn shape(&self) -> &[usize];
+    /// Its numbers, perhaps put into `room`.
+    fn numbers<'a>(&'a self, room: &'a mut Vec<f32>) -> &'a [f32];
+}
+
+impl Stored for Weight {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn numbers<'a>(&'a self, _: &'a mut Vec<f32>) -> &'a [f32] {
+        &self.numbers
+    }
+}
+
+impl Stored for TrainedTensor<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn numbers<'a>(&'a self, room: &'a mut Vec<f32>) -> &'a [f32] {
+        self.read_into(room);
+        room
+    }
+}
+
 impl Tuned {
     /// Writes what is trained of `model` or the additions to it, and the classifier on it, beside the adapter in
     /// `directory`, where they wait for [`super::Adapter::save`].
@@ -57,18 +105,6 @@ impl Tuned {
         classifier: Option<&Classifier>,
         additions: Option<&Additions>,
     ) -> Result<Tuned> {
-        files::create_directory(directory)?;
-        if let Some(older) = tuned_of(directory) {
-            older.settle(directory)?;
-        }
-        let stage = |name: &str, tensors: Vec<TrainedTensor<'_>>| -> Result<Option<String>> {
-            if tensors.is_empty() {
-                return Ok(None);
-            }
-            let (staged, sha256) = stage(&next(&directory.join(name)), &tensors)?;
-            staged.commit()?;
-            Ok(Some(sha256))
-        };
         let head = match classifier {
             Some(classifier) => TrainedTensor::of_parameters(classifier.parameters()),
             None => model.trained_tensors(Group::Head),
@@ -77,8 +113,31 @@ impl Tuned {
             Some(additions) => TrainedTensor::of_parameters(additions.parameters()),
             None => model.trained_tensors(Group::Backbone),
         };
-        let (backbone, head) = (stage(BACKBONE_FILE, backbone)?, stage(HEAD_FILE, head)?);
-        Ok(Tuned { backbone, head, lora: additions.map(|additions| additions.lora().clone()) })
+        Self::write_tensors(directory, &backbone, &head, additions.map(|additions| additions.lora().clone()))
+    }
+
+    /// The same of weights that no model holds, sorted by name: `backbone` the matrices of `lora`, `head` a classifier.
+    ///
+    /// # Errors
+    /// As [`Tuned::write`].
+    pub fn write_weights(directory: &Path, backbone: &[Weight], head: &[Weight], lora: Option<Lora>) -> Result<Tuned> {
+        Self::write_tensors(directory, backbone, head, lora)
+    }
+
+    fn write_tensors<T: Stored>(directory: &Path, backbone: &[T], head: &[T], lora: Option<Lora>) -> Result<Tuned> {
+        files::create_directory(directory)?;
+        if let Some(older) = tuned_of(directory) {
+            older.settle(directory)?;
+        }
+        let stage = |name: &str, tensors: &[T]| -> Result<Option<String>> {
+            if tensors.is_empty() {
+                return Ok(None);
+            }
+            let (staged, sha256) = stage(&next(&directory.join(name)), tensors)?;
+            staged.commit()?;
+            Ok(Some(sha256))
+        };
+        Ok(Tuned { backbone: stage(BACKBONE_FILE, backbone)?, head: stage(HEAD_FILE, head)?, lora })
     }
 
     /// Whether there is none.
@@ -188,7 +247,7 @@ impl Tuned {
 }
 
 /// Writes tensors under a temporary name; the file's SHA-256.
-fn stage(path: &Path, tensors: &[TrainedTensor<'_>]) -> Result<(StagedFile, String)> {
+fn stage<T: Stored>(path: &Path, tensors: &[T]) -> Result<(StagedFile, String)> {
     let header = header(tensors);
     let mut hash = Sha256::new();
     let staged = StagedFile::write_with(path, |file| {
@@ -201,8 +260,7 @@ fn stage(path: &Path, tensors: &[TrainedTensor<'_>]) -> Result<(StagedFile, Stri
         put(header.as_bytes())?;
         let (mut numbers, mut bytes) = (Vec::new(), Vec::with_capacity(PIECE_BYTES));
         for tensor in tensors {
-            tensor.read_into(&mut numbers);
-            for piece in numbers.chunks(PIECE_BYTES / 4) {
+            for piece in tensor.numbers(&mut numbers).chunks(PIECE_BYTES / 4) {
                 bytes.clear();
                 bytes.extend(piece.iter().flat_map(|number: &f32| number.to_le_bytes()));
                 put(&bytes)?;
@@ -214,15 +272,15 @@ fn stage(path: &Path, tensors: &[TrainedTensor<'_>]) -> Result<(StagedFile, Stri
 }
 
 /// The safetensors header, padded with spaces to whole words as the format's own writer does.
-fn header(tensors: &[TrainedTensor<'_>]) -> String {
+fn header<T: Stored>(tensors: &[T]) -> String {
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!({"format": "pt"}));
     let mut end = 0;
     for tensor in tensors {
         let start = end;
-        end += 4 * tensor.shape.iter().product::<usize>();
-        let about = json!({"dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end]});
-        header.insert(tensor.name.into(), about);
+        end += 4 * tensor.shape().iter().product::<usize>();
+        let about = json!({"dtype": "F32", "shape": tensor.shape(), "data_offsets": [start, end]});
+        header.insert(tensor.name().into(), about);
     }
     let mut text = Value::Object(header).to_string();
     text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));

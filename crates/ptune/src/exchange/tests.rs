@@ -11,9 +11,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::adapter::peft::PeftMethod;
+use crate::adapter::{Adapter, Description, Matrix, Tuned};
+use crate::checkpoint::ModelDirectory;
 use crate::data::Example;
 use crate::predict::{Prediction, Predictor};
+use crate::tensor::Device;
 use crate::train::config::{DataConfig, TaskConfig};
+use crate::train::{describe, describe_base};
 
 /// The logits here and there differ by about 1e-6.
 const LIMIT: f64 = 1e-5;
@@ -70,6 +75,8 @@ fn assert_close(found: &[Vec<f64>], expected: &[Vec<f64>], what: &str) {
     assert!(found.len() == expected.len() && worst < LIMIT, "{what}: {worst}");
 }
 
+mod lora;
+
 #[test]
 fn what_peft_saved_answers_here_as_there() {
     let methods = ["prompt_tuning", "p_tuning_mlp", "p_tuning_lstm", "cpt", "multitask"];
@@ -83,7 +90,7 @@ fn what_peft_saved_answers_here_as_there() {
         for (number, expected) in tasks.iter().enumerate() {
             let out = TempDir::new().unwrap();
             let done = import(&peft, template, (tasks.len() > 1).then_some(number), out.path()).unwrap();
-            assert_eq!((done.tokens, done.template.as_str()), (4, template), "{name}");
+            assert_eq!((done.size, done.template.as_str()), (PeftSize::Tokens(4), template), "{name}");
             let expected: Vec<_> = expected.iter().cloned().map(centred).collect();
             assert_close(&scores(out.path(), &answers["texts"]), &expected, &format!("{name}, task {number}"));
         }
@@ -185,7 +192,7 @@ fn rows_that_are_shared_by_name_come_once_for_each_place() {
     let shared = TempDir::new().unwrap();
     loaded.save(shared.path()).unwrap();
     let (out, again) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    assert_eq!(export(shared.path(), None, out.path()).unwrap().tokens, 6);
+    assert_eq!(export(shared.path(), None, out.path()).unwrap().size, PeftSize::Tokens(6));
     import_peft(out.path(), None, TaskFrom::Beside, None, again.path()).unwrap();
     assert_eq!(Adapter::load(again.path()).unwrap().prompt, loaded.prompt);
     // Somebody else's prompt has no rows in common.

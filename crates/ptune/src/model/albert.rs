@@ -46,6 +46,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     embeddings.projection = Some(LinearSpec::plain("albert.encoder.embedding_hidden_mapping_in".into(), hidden, width));
     Ok(ModelSpec {
         family: "albert",
+        base_model_prefix: "albert",
         causal: false,
         enclosed: true,
         begins: false,

@@ -26,6 +26,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     let [dense, norm] = ["dense", "LayerNorm"].map(|name| format!("{HEAD}.transform.{name}"));
     Ok(ModelSpec {
         family: "bert",
+        base_model_prefix: "bert",
         causal: false,
         enclosed: true,
         begins: false,

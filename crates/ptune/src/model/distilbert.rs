@@ -36,6 +36,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     let layers = 0..config.usize_in("n_layers", 1..=MOST_LAYERS)?;
     Ok(ModelSpec {
         family: "distilbert",
+        base_model_prefix: "distilbert",
         causal: false,
         enclosed: true,
         begins: false,

@@ -35,6 +35,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
         (width != hidden).then(|| LinearSpec::plain("electra.embeddings_project".into(), hidden, width));
     Ok(ModelSpec {
         family: "electra",
+        base_model_prefix: "electra",
         causal: false,
         enclosed: true,
         begins: false,

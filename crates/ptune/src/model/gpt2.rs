@@ -33,6 +33,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     let decoder = causal_decoder(directory, true, &["lm_head.weight"], "GPT2LMHeadModel")?;
     Ok(ModelSpec {
         family: "gpt2",
+        base_model_prefix: "transformer",
         causal: true,
         enclosed: false,
         begins: false,

@@ -39,6 +39,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     let decoder = causal_decoder(directory, false, &["embed_out.weight", "lm_head.weight"], "GPTNeoXForCausalLM")?;
     Ok(ModelSpec {
         family: "gpt_neox",
+        base_model_prefix: "gpt_neox",
         causal: true,
         enclosed: false,
         begins: true,

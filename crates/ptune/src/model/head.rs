@@ -94,7 +94,7 @@ impl Head {
         words: &Table,
         parameters: &[Parameter],
     ) -> Columns {
-        let decoder = self.decoder.as_ref().unwrap_or(words).value(parameters);
+        let decoder = self.decoder_table(words, parameters);
         let bias = self.decoder_bias.as_ref().map(|bias| bias.value(parameters));
         let count = ids.map_or(decoder.rows(), <[u32]>::len);
         let decoder = match ids {
@@ -117,6 +117,18 @@ impl Head {
         let (normed, norm) = part.norm.forward_narrow(device, &device.activation(&dense, part.activation));
         let logits = device.linear(&normed, columns.packed());
         (logits, HeadSaved { transform: Some((dense, norm)), inputs: keep.then_some((h, Some(normed))) })
+    }
+
+    /// `h [targets, hidden] -> t [targets, decoder's width]`, what the decoder reads.
+    pub(super) fn decoder_rows(&self, device: &Device, h: Tensor) -> Tensor {
+        let Some(part) = &self.transform else { return h };
+        let dense = part.dense.forward(device, &h);
+        part.norm.forward(device, &device.activation(&dense, part.activation), None).0.exact
+    }
+
+    /// The decoder's rows `[vocabulary, decoder's width]`; `words` is the word table.
+    pub(super) fn decoder_table<'a>(&'a self, words: &'a Table, parameters: &'a [Parameter]) -> &'a Tensor {
+        self.decoder.as_ref().unwrap_or(words).value(parameters)
     }
 
     /// `d_logits -> d_h`, and the gradients of trained weights, that of the decoder overwritten: also where it is the
@@ -188,7 +200,7 @@ impl Head {
         words: &Table,
         parameters: &[Parameter],
     ) {
-        let decoder = self.decoder.as_ref().unwrap_or(words).value(parameters);
+        let decoder = self.decoder_table(words, parameters);
         let bias = self.decoder_bias.as_ref().map(|bias| bias.value(parameters));
         match (&mut columns.decoder, &columns.ids) {
             (Some(packed), Some(ids)) => device.repack_linear_rows(packed, decoder, bias, ids),

@@ -96,6 +96,7 @@ fn spec(directory: &ModelDirectory, kin: &Kin) -> Result<ModelSpec> {
     let decoder = causal_decoder(directory, false, &["lm_head.weight"], kin.class)?;
     Ok(ModelSpec {
         family: kin.family,
+        base_model_prefix: "model",
         causal: true,
         enclosed: false,
         begins: true,

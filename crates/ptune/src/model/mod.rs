@@ -201,6 +201,25 @@ impl Model {
         Columns::of_rows(self.spec.hidden)
     }
 
+    /// What the decoder reads of a batch, `[answer rows, decoder's width]`, in f32: a word's logit is the product of such a
+    /// row with that of the word in the [decoder's table](Model::decoder_table), plus its bias.
+    ///
+    /// # Panics
+    /// A model [without its head](Model::without_head).
+    pub fn decoder_rows(&self, layout: &Layout, inject: &Inject<'_>) -> Tensor {
+        let head = self.head.as_ref().expect("a model with its head");
+        head.decoder_rows(&self.device, self.logits(layout, inject, &self.row_columns()))
+    }
+
+    /// The rows of the decoder `[vocabulary, decoder's width]`: often the word table.
+    ///
+    /// # Panics
+    /// A model [without its head](Model::without_head).
+    pub fn decoder_table(&self) -> &Tensor {
+        let head = self.head.as_ref().expect("a model with its head");
+        head.decoder_table(&self.embedding.words, &self.parameters)
+    }
+
     /// The logits `[answer rows, columns]` of a batch.
     pub fn forward(&self, layout: &Layout, inject: &Inject<'_>, columns: &Columns) -> (Tensor, ModelSaved) {
         let mut blocks = Vec::with_capacity(self.spec.layers.len());

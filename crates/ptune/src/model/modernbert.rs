@@ -38,6 +38,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     let block = |(i, window): (usize, &Option<u32>)| block(config, &shape, *window, rotary(window), i);
     Ok(ModelSpec {
         family: "modernbert",
+        base_model_prefix: "model",
         causal: false,
         enclosed: true,
         begins: false,

@@ -43,6 +43,7 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
     let decoder = causal_decoder(directory, true, &["lm_head.weight"], "OPTForCausalLM")?;
     Ok(ModelSpec {
         family: "opt",
+        base_model_prefix: "model",
         causal: true,
         enclosed: false,
         begins: true,

@@ -36,6 +36,7 @@ pub(super) fn spec(directory: &ModelDirectory, family: &'static str, class: &str
     let layers = 0..config.usize_in("num_hidden_layers", 1..=MOST_LAYERS)?;
     Ok(ModelSpec {
         family,
+        base_model_prefix: "roberta",
         causal: false,
         enclosed: true,
         begins: false,

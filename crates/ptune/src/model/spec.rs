@@ -11,6 +11,9 @@ use ptune_kernels::{Activation, NormKind};
 pub struct ModelSpec {
     /// The family, as `model_type` has it: `bert`.
     pub family: &'static str,
+    /// What transformers' classes with a head have before the names of the model's own modules, as checkpoints mostly do:
+    /// `bert`.
+    pub base_model_prefix: &'static str,
     /// Whether a row sees only what stands before it: the answer is then predicted from the row before it.
     pub causal: bool,
     /// Whether a text stands between the tokenizer's class token and its separator, as `[CLS]` and `[SEP]`.

@@ -22,11 +22,8 @@ pub(super) fn allowed<'a>(
     rows: impl Iterator<Item = &'a Labelled>,
 ) -> Vec<bool> {
     let tokenizer = &task.tokenizer;
-    let special = tokenizer.special().roles().map(|(_, id)| id);
-    let may = |id: u32| {
-        let text = tokenizer.token(id);
-        !special.contains(&Some(id)) && is_readable(&text) && !(config.exclude_capitals && begins_with_capital(&text))
-    };
+    let may =
+        |id: u32| is_word(tokenizer, id) && !(config.exclude_capitals && begins_with_capital(&tokenizer.token(id)));
     let known = tokenizer.vocab_size() as u32;
     let mut allowed: Vec<bool> = (0..vocabulary as u32).map(|id| id < known && may(id)).collect();
     if config.exclude_answers {
@@ -39,6 +36,11 @@ pub(super) fn allowed<'a>(
         answers.into_iter().for_each(|id| allowed[id as usize] = false);
     }
     allowed
+}
+
+/// Whether a token is a word or a part of one, for people: not special, and readable.
+pub(super) fn is_word(tokenizer: &Tokenizer, id: u32) -> bool {
+    !tokenizer.special().roles().iter().any(|(_, special)| *special == Some(id)) && is_readable(&tokenizer.token(id))
 }
 
 /// Whether a token is a text: not a part of a character, no control character, no name in brackets such as `[unused7]`.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `triggers.rs` | the search for tokens: gradient, candidates, comparison |
 //! | `candidates.rs` | which tokens may stand in a prompt, and which of them promise most |
+//! | `label_words.rs` | before it, where they are asked for: words for the labels |
 //! | `prompts.rs` | a file of prompts: the best, or several that answer together |
 //! | `weights.rs` | their weights, learned |
 //!
@@ -12,6 +13,7 @@
 //! every new best, so that an interrupted search keeps what it has found. It is not resumed: it is repeated.
 
 mod candidates;
+mod label_words;
 mod prompts;
 mod triggers;
 mod weights;
@@ -28,7 +30,7 @@ use crate::method::Injection;
 use crate::model::{Columns, Gradients, Inject, Model};
 use crate::prompt::Template;
 use crate::tensor::Device;
-use crate::train::config::{BackboneMode, HeadKind, RunConfig};
+use crate::train::config::{BackboneConfig, BackboneMode, HeadKind, RunConfig, TrainConfig};
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::Metrics;
 use crate::train::prepare::{Data, Prepared};
@@ -43,6 +45,8 @@ pub struct Found {
     pub summary: Summary,
     /// The prompt in words: a text of its tokens, or the template.
     pub words: String,
+    /// The label words that were found; none where none were looked for.
+    pub labels: Vec<(String, Vec<String>)>,
     /// The tokens that were found, one by one; none of prompts from a file.
     pub tokens: Vec<String>,
     /// The prompts that answer, with their weights, the heaviest first; of found tokens none.
@@ -61,7 +65,8 @@ pub struct Tried {
 }
 
 /// Looks for a discrete prompt for the task of a run file and writes the run directory `out`, which must not hold a run yet:
-/// for the tokens of the template's `[P*n]`, or among the prompts of `search.prompts`. When `stop` becomes true, the
+/// for the tokens of the template's `[P*n]`, or among the prompts of `search.prompts`; with `search.label_words` first for
+/// the words of its labels, and perhaps for nothing else. When `stop` becomes true, the
 /// search ends at its next step.
 ///
 /// # Errors
@@ -90,15 +95,17 @@ fn begin<'a>(
     stop: Option<&'a AtomicBool>,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Search<'a>, Option<Vec<Template>>, resume::Lock)> {
-    refuse_training(config, file)?;
+    refuse_other_tasks(config, file)?;
     if out.join("run.toml").exists() || out.join("adapter").exists() {
         let message = "holds a run already; give another directory with --out, or remove this one";
         return Err(Error::file(out, message));
     }
-    let Prepared { directory, config, spec, task, data, .. } = Prepared::read(config, file, observe)?;
-    if config.search.prompts.is_none() && !task.template.has_pseudo_tokens() {
-        let message = "has no [P*n], the places whose tokens a search finds; write '{text} [P*5] [MASK] .', or choose \
-                       among prompts with search.prompts";
+    let config = of_the_model_as_it_is(config, observe);
+    let Prepared { directory, config, spec, task, data, .. } = Prepared::read(&config, file, observe)?;
+    let searches = config.search.prompts.is_some() || config.search.label_words.is_some();
+    if !searches && !task.template.has_pseudo_tokens() {
+        let message = "has no [P*n], the places whose tokens a search finds; write '{text} [P*5] [MASK] .', choose \
+                       among prompts with search.prompts, or look for label words with search.label_words";
         return Err(Error::key(file, "task.template", message));
     }
     let base = describe_base(&directory, &spec)?;
@@ -107,6 +114,7 @@ fn begin<'a>(
     let identity = Identity::new(&config, &device, &base.fingerprint, &data, &task)?;
     let listed = match &config.search.prompts {
         Some(prompts) => Some(prompts::read(prompts, &task, observe)?),
+        None if !task.template.has_pseudo_tokens() => Some(vec![task.template.clone()]),
         None => None,
     };
     let gradients = if listed.is_some() { Gradients::None } else { Gradients::Inputs };
@@ -115,8 +123,8 @@ fn begin<'a>(
     let columns = model.columns(task.head.columns(true), gradients == Gradients::Inputs);
 
     let lock = resume::Lock::take(out)?;
-    files::write_atomically(&out.join("run.toml"), identity.config().as_bytes())?;
-    let search = Search {
+    let label_words = config.search.label_words;
+    let mut search = Search {
         progress: Progress::default(),
         since: Instant::now(),
         out: out.into(),
@@ -130,18 +138,43 @@ fn begin<'a>(
         columns,
         stop,
     };
+    if let Some(count) = label_words {
+        search.find_label_words(count, file, &directory, gradients == Gradients::Inputs, observe)?;
+    }
+    files::write_atomically(&out.join("run.toml"), search.identity.config().as_bytes())?;
     Ok((search, listed, lock))
 }
 
-/// A search changes tokens alone: refuses a run file that asks for more.
-fn refuse_training(config: &RunConfig, file: &Path) -> Result<()> {
-    if config.backbone.mode != BackboneMode::Frozen {
-        let message = "a search changes tokens and no weights; remove the key, or use 'ptune train'";
-        return Err(Error::key(file, "backbone.mode", message));
+/// A search needs a gradient down to its tokens and changes no weight, as it takes no step of an optimiser. So where the run
+/// file trains the model, or low-rank additions, which start from nothing, that is told and left out, as `[train]` is.
+fn of_the_model_as_it_is(config: &RunConfig, observe: &mut dyn FnMut(Event<'_>)) -> RunConfig {
+    let mode = config.backbone.mode;
+    if mode == BackboneMode::Frozen {
+        return config.clone();
     }
+    let mode = if mode.is_full() { "full" } else { "lora" };
+    observe(Event::Note(&format!(
+        "backbone.mode = \"{mode}\" is for 'ptune train': a search changes no weights, and asks the model as it is"
+    )));
+    let (backbone_learning_rate, backbone_weight_decay, head_learning_rate) = (None, None, None);
+    let train = config.train.clone();
+    RunConfig {
+        backbone: BackboneConfig::default(),
+        train: TrainConfig { backbone_learning_rate, backbone_weight_decay, head_learning_rate, ..train },
+        ..config.clone()
+    }
+}
+
+/// Refuses a run file whose answers no discrete prompt gives.
+fn refuse_other_tasks(config: &RunConfig, file: &Path) -> Result<()> {
     if config.head() == HeadKind::Classifier {
         let message = "a classifier is trained, and a search trains nothing; give a verbalizer, or use 'ptune train'";
         return Err(Error::key(file, "task.head", message));
+    }
+    if config.search.label_words.is_some() && config.head() != HeadKind::Verbalizer {
+        let message =
+            "are words of labels, and this task names none; give them in [task.verbalizer], each with any word";
+        return Err(Error::key(file, "search.label_words", message));
     }
     if config.is_text() {
         let message = "a search asks for labels or for one word; remove the key, or use 'ptune train'";
@@ -197,6 +230,12 @@ impl Search<'_> {
             observe(Event::Evaluating { done, total });
             self.check_stop()
         })
+    }
+
+    /// The label words that were looked for.
+    fn labels(&self) -> Vec<(String, Vec<String>)> {
+        let asked = self.config.search.label_words.is_some();
+        if asked { self.config.task.verbalizer.clone() } else { Vec::new() }
     }
 
     /// The words of an adapter for `task`, which has a prompt without vectors.

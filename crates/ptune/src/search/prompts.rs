@@ -103,7 +103,8 @@ pub(super) fn search(
     search.keep(description)?;
     let tried = ranked.into_iter().map(|(template, metrics)| Tried { template: template.source().into(), metrics });
     let (words, tried) = (shown[0].template.clone(), tried.collect());
-    Ok(Found { summary: search.finish(test, trained)?, words, tokens: Vec::new(), prompts: shown, tried })
+    let labels = search.labels();
+    Ok(Found { summary: search.finish(test, trained)?, words, labels, tokens: Vec::new(), prompts: shown, tried })
 }
 
 fn weighted(template: &Template, weight: f64) -> WeightedPrompt {

@@ -145,6 +145,30 @@ fn a_search_repeats_bit_for_bit_with_any_threads_and_its_adapter_answers_as_it_d
     assert_eq!(found.summary.dev, found.summary.test);
 }
 
+/// A run file that trains the model, or low-rank additions to it, serves a search as well: the same bytes as without.
+#[test]
+fn a_search_asks_the_model_as_it_is_whatever_a_training_would_change() {
+    let (directory, file, config) = scene("mlp_probing", &[]);
+    let (frozen, _) = found(&directory, &file, &config, 1);
+    for mode in ["lora", "full"] {
+        let (directory, file, config) = scene("mlp_probing", &[("backbone.mode", mode)]);
+        let (out, mut notes) = (directory.path().join("out"), Vec::new());
+        let observe = &mut |event: Event<'_>| {
+            if let Event::Note(note) = event {
+                notes.push(note.to_owned());
+            }
+        };
+        search(&config, &file, &out, &Device::processor(Some(1)), None, observe).unwrap();
+        assert!(notes.iter().any(|note| note.contains(mode) && note.contains("the model as it is")), "{notes:?}");
+        for name in ["metrics.jsonl", "adapter/adapter.toml"] {
+            assert_eq!(fs::read_to_string(out.join(name)).unwrap(), fs::read_to_string(frozen.join(name)).unwrap());
+        }
+        assert_eq!(fs::read_dir(out.join("adapter")).unwrap().count(), 1, "no weights beside it");
+        let written = RunConfig::read(&out.join("run.toml"), &[]).unwrap();
+        assert_eq!(written.backbone, BackboneConfig::default());
+    }
+}
+
 #[test]
 fn too_few_steps_leave_no_prompt_with_masks() {
     let (directory, file, config) = scene("mlp_probing", &[("search.steps", "2")]);
@@ -210,7 +234,7 @@ fn prompts_answer_together_as_the_weighted_sum_of_each() {
 fn wrong_requests_say_what_to_do() {
     for (key, value, part) in [
         ("task.template", "{subject} is in [MASK] .", "has no [P*n]"),
-        ("backbone.mode", "full", "a search changes tokens and no weights"),
+        ("search.label_words", "2", "names none; give them in [task.verbalizer]"),
         ("prompt.prefix_tokens", "3", "a prefix has no tokens"),
         ("search.prompts", "nowhere.txt", "nowhere.txt"),
     ] {

@@ -71,26 +71,19 @@ pub(super) fn search(mut search: Search<'_>, observe: &mut dyn FnMut(Event<'_>))
     let tokenizer = &search.task.tokenizer;
     let words = in_words(&search.task, tokenizer, &tokens);
     let tokens = tokens.iter().map(|id| tokenizer.token(*id)).collect();
-    Ok(Found { summary: search.finish(test, 0)?, words, tokens, prompts: Vec::new(), tried: Vec::new() })
+    let labels = search.labels();
+    Ok(Found { summary: search.finish(test, 0)?, words, labels, tokens, prompts: Vec::new(), tried: Vec::new() })
 }
 
 impl Triggers {
     fn new(search: &Search<'_>) -> Result<Triggers> {
-        let Search { task, data, model, config, .. } = search;
-        let rows = data.train.examples.iter().chain(data.dev.iter().flat_map(|dev| &dev.examples));
-        let allowed = allowed(task, model.word_table().rows(), &config.search, rows);
-        let words: Vec<u32> = (0..allowed.len() as u32).filter(|id| allowed[*id as usize]).collect();
-        if words.is_empty() {
-            return Err(Error::request("no token of this model may stand in a prompt; see search.exclude_answers"));
-        }
-        let mut rng = Rng::new(config.seed, Purpose::PromptInitialisation);
-        let mask = task.tokenizer.mask_id().filter(|_| !model.spec().causal);
-        let initial = task.encoder()?.initial_words()?;
-        let first = |word: &Option<u32>| word.or(mask).unwrap_or_else(|| words[rng.below(words.len())]);
+        let Search { data, config, .. } = search;
+        let (allowed, words) = search.allowed()?;
+        let (tokens, open) = search.first_tokens(&words)?;
         let batch_size = config.search.batch_size;
         Ok(Triggers {
-            open: initial.iter().map(|word| word.is_none() && mask.is_some()).collect(),
-            tokens: initial.iter().map(first).collect(),
+            open,
+            tokens,
             order: Order::new(data.train.examples.len(), batch_size, config.data.shuffle.then_some(config.seed)),
             allowed,
             kept: None,
@@ -112,6 +105,29 @@ impl Triggers {
 }
 
 impl Search<'_> {
+    /// For each token whether it may stand in the prompt, and those that may.
+    pub(super) fn allowed(&self) -> Result<(Vec<bool>, Vec<u32>)> {
+        let Search { task, data, model, config, .. } = self;
+        let rows = data.train.examples.iter().chain(data.dev.iter().flat_map(|dev| &dev.examples));
+        let allowed = allowed(task, model.word_table().rows(), &config.search, rows);
+        let words: Vec<u32> = (0..allowed.len() as u32).filter(|id| allowed[*id as usize]).collect();
+        if words.is_empty() {
+            return Err(Error::request("no token of this model may stand in a prompt; see search.exclude_answers"));
+        }
+        Ok((allowed, words))
+    }
+
+    /// The tokens that places start from, and which of them are masks: those of the template, else the mask, in a causal
+    /// model one of `words`.
+    pub(super) fn first_tokens(&self, words: &[u32]) -> Result<(Vec<u32>, Vec<bool>)> {
+        let mut rng = Rng::new(self.config.seed, Purpose::PromptInitialisation);
+        let mask = self.task.tokenizer.mask_id().filter(|_| !self.model.spec().causal);
+        let initial = self.task.encoder()?.initial_words()?;
+        let first = |word: &Option<u32>| word.or(mask).unwrap_or_else(|| words[rng.below(words.len())]);
+        let open = initial.iter().map(|word| word.is_none() && mask.is_some()).collect();
+        Ok((initial.iter().map(first).collect(), open))
+    }
+
     /// One step: the loss of its first batch, the examples it has seen, and whether it has changed a token.
     fn step(&mut self, triggers: &mut Triggers, step: usize) -> Result<(f64, usize, bool)> {
         let first = triggers.order.next_batch().to_vec();

@@ -51,7 +51,8 @@ fn gradient(scores: &[Vec<f32>], gold: &[usize], answers: usize, weights: &[f64]
     d_weights
 }
 
-fn softmax(x: &[f64]) -> Vec<f64> {
+/// Of scores of any size.
+pub(super) fn softmax(x: &[f64]) -> Vec<f64> {
     let highest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let exponentials: Vec<f64> = x.iter().map(|x| (x - highest).exp()).collect();
     let sum: f64 = exponentials.iter().sum();

@@ -70,6 +70,32 @@ fn prompts_are_scored_as_they_are_and_trained_from() {
     assert_eq!(serde_json::to_string(&again).unwrap(), serde_json::to_string(&found).unwrap());
 }
 
+/// With low-rank additions: as written the prompts are asked of the model alone, and each training adds its own.
+#[test]
+fn low_rank_additions_are_trained_from_each_prompt() {
+    let (directory, file) = scene();
+    let device = Device::processor(Some(1));
+    let prompts = ("sensitivity.prompts", "['{subject} is in [MASK] .', 'of {subject} [MASK]']");
+    let lora =
+        [prompts, ("backbone.mode", "lora"), ("backbone.lora_rank", "2"), ("train.backbone_learning_rate", "0.05")];
+    let (frozen, lora) = (config(&file, &[prompts]), config(&file, &lora));
+    let wanted = Wanted { tune: true, ..Wanted::default() };
+    let out = directory.path().join("lora");
+    let found = sensitivity(&lora, &file, &out, &device, wanted, &mut |_| {}).unwrap();
+    let alone = sensitivity(&frozen, &file, &directory.path().join("frozen"), &device, wanted, &mut |_| {}).unwrap();
+    let untrained = |found: &Sensitivity| found.prompts.iter().map(|prompt| prompt.untrained).collect::<Vec<_>>();
+    assert_eq!(untrained(&found), untrained(&alone));
+    let mut matrices = Vec::new();
+    for (i, prompt) in found.prompts.iter().enumerate() {
+        let adapter = out.join(format!("prompt-{}", i + 1)).join("adapter");
+        matrices.push(fs::read(adapter.join("backbone.safetensors")).expect("low-rank additions"));
+        let predictor = Predictor::open(&adapter, None, &device, &mut |_, _| {}).unwrap();
+        let evaluated = predictor.evaluate(&directory.path().join("train.jsonl"), &mut |_, _| {}).unwrap();
+        assert_eq!(evaluated.metrics.get("p_at_1"), prompt.tuned);
+    }
+    assert_ne!(matrices[0], matrices[1]);
+}
+
 #[test]
 fn without_prompts_it_is_the_template_and_its_edits() {
     let (directory, file) = scene();

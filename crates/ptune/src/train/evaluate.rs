@@ -161,7 +161,7 @@ fn added_up<'s>(scores: &'s [f32], weights: &[f32]) -> Cow<'s, [f32]> {
 }
 
 /// Ranges of consecutive examples with up to [`PACKED_ROWS`] and [`PACKED_ANSWERS`] together, at least one example each.
-fn packs(examples: &[&Encoded]) -> Vec<Range<usize>> {
+pub(crate) fn packs(examples: &[&Encoded]) -> Vec<Range<usize>> {
     let mut packs = Vec::new();
     let (mut start, mut rows, mut answers) = (0, 0, 0);
     for (i, example) in examples.iter().enumerate() {

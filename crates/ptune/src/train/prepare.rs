@@ -56,7 +56,7 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    fn read(config: &RunConfig, task: &Task, observe: &mut dyn FnMut(Event<'_>)) -> Result<Data> {
+    pub(crate) fn read(config: &RunConfig, task: &Task, observe: &mut dyn FnMut(Event<'_>)) -> Result<Data> {
         let mut read = |file: &PathBuf| -> Result<Dataset> {
             let data = task.dataset(file)?;
             if data.dropped > 0 {

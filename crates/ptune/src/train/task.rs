@@ -194,6 +194,11 @@ impl Task {
         self
     }
 
+    /// The same question with one answer row, whatever rows the label words need.
+    pub(crate) fn with_one_answer(self, causal: bool) -> Task {
+        Task { answer: AnswerForm::one_token(causal), ..self }
+    }
+
     /// What the answers of prompts that answer together are multiplied by; empty for one prompt alone.
     pub fn weights(&self) -> &[f32] {
         &self.weights

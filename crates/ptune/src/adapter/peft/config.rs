@@ -79,7 +79,13 @@ impl PeftConfig {
         self.number(key)?.ok_or_else(|| self.error(key, "is missing; a whole number was expected"))
     }
 
-    fn optional<'a, T>(
+    /// All keys.
+    pub(super) fn keys(&self) -> &Map<String, Value> {
+        &self.keys
+    }
+
+    /// A value of some kind.
+    pub(super) fn optional<'a, T>(
         &'a self,
         key: &str,
         expected: &str,

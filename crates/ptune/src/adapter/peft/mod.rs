@@ -11,13 +11,18 @@
 //! | `PROMPT_TUNING`, `P_TUNING`, `CPT` | `prompt_embeddings` | `[p, d]`: the rows that stand before the text |
 //! | `MULTITASK_PROMPT_TUNING` | the same, `prefix_task_cols [tasks, p, ranks]`, `prefix_task_rows [tasks, ranks, d]` | task t: `prompt_embeddings * (cols[t] rows[t])`, element by element |
 //! | `PREFIX_TUNING`, `CARTRIDGE` | `prompt_embeddings` | `[p, layers * 2 * d_kv]`: of each token K0, V0, K1, V1, ... |
+//! | `LORA` | `base_model.model.<module>.lora_A.weight`, `.lora_B.weight` | `[r, inputs]`, `[outputs, r]`, also of a `Conv1D` |
 //!
 //! PEFT saves what its prompt encoder computes, never the encoder; so do we, and the files mean the same to both. It puts
 //! all virtual tokens before the text and has no task type for a masked model, so what it cannot say is refused
-//! (`front.rs`). Pickled weights (`adapter_model.bin`) are never read: they can run code.
+//! (`front.rs`); `LORA` changes modules wherever they are, and so does it in a masked model (`modules.rs`). Pickled weights (`adapter_model.bin`) are never read: they can run code.
 
 mod config;
 mod front;
+mod lora_config;
+mod lora_read;
+mod lora_write;
+mod modules;
 mod prefix;
 mod read;
 mod sibling;
@@ -26,6 +31,15 @@ mod write;
 pub use front::{front_rows, refuse_masked};
 pub use read::{PeftAdapter, PeftTrained};
 pub use write::{Exported, PeftMethod};
+
+/// How large an adapter of PEFT is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeftSize {
+    /// Virtual tokens, of a prompt or a prefix.
+    Tokens(usize),
+    /// The rank of low-rank additions.
+    Rank(usize),
+}
 
 const CONFIG_FILE: &str = "adapter_config.json";
 const TENSORS_FILE: &str = "adapter_model.safetensors";

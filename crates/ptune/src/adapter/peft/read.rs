@@ -6,10 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use super::config::PeftConfig;
-use super::{OUR_FILE, PROMPT_TENSOR, sibling};
-use crate::adapter::{Description, Matrix};
+use super::lora_config::LoraConfig;
+use super::{OUR_FILE, PROMPT_TENSOR, PeftSize, lora_read, sibling};
+use crate::adapter::{Description, Matrix, Weight};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
+use crate::model::Lora;
 use crate::model::spec::ModelSpec;
 use crate::prompt::encoder::EncoderKind;
 
@@ -35,10 +37,23 @@ pub enum PeftTrained {
     Prompt(Matrix, EncoderKind),
     /// Keys and values for every block, `[virtual tokens, ModelSpec::past_width]`.
     Prefix(Matrix),
+    /// Low-rank additions to the model's layers, and their matrices by the names that an adapter's files have.
+    Lora(Lora, Vec<Weight>),
+}
+
+impl PeftTrained {
+    /// How large it is, in the method's terms.
+    pub fn size(&self) -> PeftSize {
+        match self {
+            PeftTrained::Prompt(rows, _) | PeftTrained::Prefix(rows) => PeftSize::Tokens(rows.rows),
+            PeftTrained::Lora(lora, _) => PeftSize::Rank(lora.rank),
+        }
+    }
 }
 
 const PROMPTS: [&str; 4] = ["PROMPT_TUNING", "P_TUNING", "CPT", "MULTITASK_PROMPT_TUNING"];
 const PREFIXES: [&str; 2] = ["PREFIX_TUNING", "CARTRIDGE"];
+const LORA: &str = "LORA";
 
 impl PeftAdapter {
     /// Opens a directory that PEFT's `save_pretrained` wrote. Tensors are read when asked for.
@@ -51,13 +66,13 @@ impl PeftAdapter {
         let Some(peft_type) = config.text("peft_type")?.map(str::to_owned) else {
             return Err(config.error("peft_type", "is missing; PEFT itself cannot load an adapter without it"));
         };
-        let mut known = PROMPTS.iter().chain(&PREFIXES);
-        if !known.any(|known| *known == peft_type) {
-            let known = [&PROMPTS[..], &PREFIXES].concat().join(", ");
+        let known = [&PROMPTS[..], &PREFIXES, &[LORA]].concat();
+        if !known.contains(&peft_type.as_str()) {
+            let known = known.join(", ");
             let message = format!("'{peft_type}' is not implemented; implemented: {known}");
             return Err(config.error("peft_type", message));
         }
-        check_task_type(&config)?;
+        check_task_type(&config, peft_type == LORA)?;
         let tensors = Weights::open_file(&config.tensors()?)?;
         Ok(PeftAdapter { directory: directory.into(), config, peft_type, tensors })
     }
@@ -75,34 +90,40 @@ impl PeftAdapter {
         sibling::read(&self.directory.join(OUR_FILE))
     }
 
-    /// Virtual tokens, as the tensor has them.
+    /// Virtual tokens of a prefix, as the tensor has them; `None` of what is none.
     ///
     /// # Errors
     /// A tensor that is missing or of no sensible size, or a config that says something else.
-    pub fn tokens(&self) -> Result<usize> {
-        Ok(self.shape()?.0)
+    pub fn prefix_tokens(&self) -> Result<Option<usize>> {
+        if self.is_prefix() { Ok(Some(self.shape()?.0)) } else { Ok(None) }
     }
 
     /// Whether it is keys and values in every block instead of rows before the text.
-    pub fn is_prefix(&self) -> bool {
+    fn is_prefix(&self) -> bool {
         PREFIXES.contains(&self.peft_type.as_str())
     }
 
-    /// What it adds to a causal model; of an adapter for several tasks that of one.
+    /// What it adds to a model; of an adapter for several tasks that of one.
     ///
     /// # Errors
     /// Sizes that disagree with one another or with
     /// the model; values that are not finite; several tasks and none chosen.
     pub fn read(&self, spec: &ModelSpec, task: Option<usize>) -> Result<PeftTrained> {
+        let several = self.peft_type == "MULTITASK_PROMPT_TUNING";
+        if let Some(task) = task.filter(|_| !several) {
+            let message = format!("{} has one task; --task {task} was asked for", self.peft_type);
+            return Err(self.config.error("peft_type", message));
+        }
+        if self.peft_type == LORA {
+            let (lora, weights) = lora_read::read(&LoraConfig::read(&self.config)?, &self.tensors, &[], spec)?;
+            return Ok(PeftTrained::Lora(lora, weights));
+        }
         let (rows, width) = self.shape()?;
         self.check_model(spec, width)?;
         let mut values = Vec::new();
         self.tensors.read_into(PROMPT_TENSOR, &[rows, width], &mut values)?;
-        if self.peft_type == "MULTITASK_PROMPT_TUNING" {
+        if several {
             self.specialise(&mut values, rows, width, task)?;
-        } else if let Some(task) = task {
-            let message = format!("{} has one task; --task {task} was asked for", self.peft_type);
-            return Err(self.config.error("peft_type", message));
         }
         let matrix = Matrix { values, rows, width };
         Ok(if self.is_prefix() { PeftTrained::Prefix(matrix) } else { PeftTrained::Prompt(matrix, self.encoder()?) })
@@ -194,10 +215,12 @@ impl PeftAdapter {
 }
 
 /// What the model is asked in PEFT; a prompt stands before a causal model's text or means nothing here.
-fn check_task_type(config: &PeftConfig) -> Result<()> {
+fn check_task_type(config: &PeftConfig, is_lora: bool) -> Result<()> {
     let wrong = |message: &str| Err(config.error("task_type", message));
     match config.text("task_type")? {
         Some("CAUSAL_LM") => Ok(()),
+        // These choose the class around the model, and additions to its modules mean the same in any.
+        None | Some("FEATURE_EXTRACTION") if is_lora => Ok(()),
         None => wrong(
             "is missing: PEFT loads such an adapter and then runs the model without its prompt, in training too, so \
              there is nothing in it that was learnt",
