@@ -122,7 +122,7 @@ impl Head {
     /// `h [targets, hidden] -> t [targets, decoder's width]`, what the decoder reads.
     pub(super) fn decoder_rows(&self, device: &Device, h: Tensor) -> Tensor {
         let Some(part) = &self.transform else { return h };
-        let dense = part.dense.forward(device, &h);
+        let dense = part.dense.forward(device, &h, &LayerLora::default());
         part.norm.forward(device, &device.activation(&dense, part.activation), None).0.exact
     }
 

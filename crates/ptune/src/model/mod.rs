@@ -145,19 +145,6 @@ impl Model {
         self.embedding.words.value(&self.parameters)
     }
 
-    /// How many numbers the checkpoint's tensors hold.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// How many of them stay as they are.
-    pub fn frozen(&self) -> usize {
-        match self.gradients {
-            Gradients::Weights => self.count - self.parameters.iter().map(Parameter::count).sum::<usize>(),
-            Gradients::None | Gradients::Inputs => self.count,
-        }
-    }
-
     /// What is trained: nothing of a frozen model.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
