@@ -9,7 +9,8 @@ autoprompt CB RTE         the same of the words of superglue_runs.py, with its l
 labels CB RTE             the same with label words that are searched first
 lpaqa P36 P176 P17        given prompts: the best, the mean of the best ten and of all, learned weights, the weights of the files
 
-A PART is written kind:task, as in autoprompt:P36. Sizes of a search are fixed beforehand (STEPS, below). Seconds are those of the processor,
+A PART is written kind:task, as in autoprompt:P36. Changes are the prompts that were evaluated on dev: the first with a token in each place, then
+one a token that was changed. Sizes of a search are fixed beforehand (STEPS, below). Seconds are those of the processor,
 user and system, of all threads; memory is the largest of the process. A run that is in OUT_DIR is not repeated. Needs no PyTorch.
 """
 

@@ -296,7 +296,7 @@ CASES = {
         examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("soup", "나쁘네", "부정"), ("영화", "최고!", "긍정"))),
     "mistral_embedding": dict(
         about="Mistral, bare embedding, a window of 7 on all layers, shorter than most rows, yarn",
-        family="mistral", coarse=True, seed=63, tokenizer="json", encoder="embedding", max_tokens=48, target="label",
+        family="mistral", coarse=True, seed=63, tokenizer="json", encoder="embedding", max_tokens=48, target="label", full=full("adam"),
         shape=llama_shape(sliding_window=7, rope=dict(
             rope_type="yarn", rope_theta=50.0, factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, beta_slow=1.0), hidden=16),
         optimizer=optimizer("adam", lr=2e-2), verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]},
@@ -304,9 +304,24 @@ CASES = {
     "qwen2_embedding": dict(
         about="Qwen2, bare embedding, biases of queries, keys and values, a tied head, a window of 6 from the second layer on; text first",
         family="qwen2", coarse=True, seed=64, tokenizer="json", encoder="embedding", max_tokens=48, target="label",
+        full=full("adamw_hf", clip_norm=1.0),
         shape=llama_shape(hidden=16, layers=3, use_sliding_window=True, sliding_window=6, max_window_layers=1, tie_word_embeddings=True),
         optimizer=optimizer("adam", lr=2e-2), verbalizer={"0": ["yes"], "1": ["no"], "2": ["maybe"]},
         template="{premise|shorten} [P*1] {hypothesis|no_punct} ? [P*2] [MASK]", examples=UNEVEN),
+    "qwen2_mlp": dict(
+        about="Qwen2, MLP, Korean, an untied head, a window of 5 on the first layer, heads wider than their share, yarn with all its options",
+        family="qwen2", coarse=True, seed=70, tokenizer="merges", encoder="mlp", max_tokens=None, target="감정", optimizer=optimizer(),
+        shape=llama_shape(head_dim=6, use_sliding_window=True, sliding_window=5, layer_types=["sliding_attention", "full_attention"], rope=dict(
+            rope_type="yarn", rope_theta=200.0, factor=3.0, original_max_position_embeddings=20, beta_fast=5.0, beta_slow=0.5,
+            attention_factor=1.3, truncate=False)),
+        template="{이름}의 맛은 [P*2] {글} 정말 [MASK]", verbalizer={"긍정": ["최고", "good"], "부정": ["최악", "bad"]},
+        examples=rows("이름 글 감정", ("커피", "국물이 너무 좋다", "긍정"), ("soup", "나쁘네", "부정"), ("영화", "최고!", "긍정"))),
+    "mistral_mlp": dict(
+        about="Mistral, MLP, a tied head, one key head wider than its share, no window (null), llama3's scaling",
+        family="mistral", coarse=True, seed=71, tokenizer="merges", encoder="mlp", max_tokens=None, target="object", optimizer=optimizer(),
+        shape=llama_shape(kv=1, heads=2, head_dim=8, sliding_window=None, tie_word_embeddings=True, rope=dict(
+            rope_type="llama3", rope_theta=100.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)),
+        template="{subject} 영화 is in [P*3] [MASK]", examples=FACTS, verbalizer=None),
     "qwen3_embedding": dict(
         about="Qwen3, bare embedding, a norm over each head, heads wider than their share, a window of 9 on the first layer, biases, an untied "
               "head",

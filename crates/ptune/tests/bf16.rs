@@ -30,7 +30,20 @@ fn tiny_model() -> PathBuf {
 }
 
 /// Golden cases with a small model of random weights of a family; the gates are wider, for a width of 16 averages less.
-const FAMILIES: [&str; 6] = ["roberta_lstm", "albert_lstm", "electra_mlp", "distilbert_mlp", "xlmr_lstm", "opt_lstm"];
+const FAMILIES: [&str; 12] = [
+    "roberta_lstm",
+    "albert_lstm",
+    "electra_mlp",
+    "distilbert_mlp",
+    "xlmr_lstm",
+    "opt_lstm",
+    "llama_mlp",
+    "mistral_embedding",
+    "qwen2_embedding",
+    "qwen3_embedding",
+    "neox_embedding",
+    "modernbert_embedding",
+];
 const SMALL_ERROR: f64 = 0.06;
 const SMALL_COSINE: f64 = 2e-3;
 

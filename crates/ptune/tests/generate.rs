@@ -110,14 +110,22 @@ fn greedy_texts_are_those_of_transformers() {
     assert!(texts[0].text != texts[1].text && texts[0].text != texts[2].text, "all are alike");
 }
 
-/// With several blocks; where the template is shared, where it has text first, and where rows have no pseudo tokens.
+/// With several blocks, rotary positions, windows that end within what is kept; where the template is shared, where it has text
+/// first, and where rows have no pseudo tokens.
 #[test]
 fn kept_keys_and_values_give_the_texts_of_running_everything_again() {
     let templates =
         ["[P*3] {premise|shorten} [MASK]", "{premise|shorten} [P*3] the [MASK]", "It was {premise|shorten} [MASK]"];
-    for (model, template) in
-        ["gpt2_mlp", "gpt2_lstm", "gpt2_embedding"].into_iter().flat_map(|m| templates.map(|t| (m, t)))
-    {
+    let models = [
+        "gpt2_mlp",
+        "gpt2_lstm",
+        "gpt2_embedding",
+        "neox_embedding",
+        "mistral_embedding",
+        "qwen2_embedding",
+        "qwen3_embedding",
+    ];
+    for (model, template) in models.into_iter().flat_map(|m| templates.map(|t| (m, t))) {
         let scene = Scene::new(model, Some(template), 1);
         // More than the positions that are left.
         for (i, text) in scene.write(&[0, 1, 2, 3], &greedy(60)).iter().enumerate() {

@@ -320,11 +320,13 @@ fn check_case(case: &Case) {
 #[test]
 fn embedding_shared() {
     check("embedding_shared");
+    check_full("embedding_shared");
 }
 
 #[test]
 fn gpt2_embedding() {
     check("gpt2_embedding");
+    check_full("gpt2_embedding");
 }
 
 #[test]
@@ -335,11 +337,13 @@ fn gpt2_long_words() {
 #[test]
 fn gpt2_lstm() {
     check("gpt2_lstm");
+    check_full("gpt2_lstm");
 }
 
 #[test]
 fn gpt2_mlp() {
     check("gpt2_mlp");
+    check_full("gpt2_mlp");
 }
 
 #[test]
@@ -360,6 +364,7 @@ fn long_words_korean() {
 #[test]
 fn lstm_one_row() {
     check("lstm_one_row");
+    check_full("lstm_one_row");
 }
 
 #[test]
@@ -380,21 +385,25 @@ fn mlp_probing() {
 #[test]
 fn mlp_words() {
     check("mlp_words");
+    check_full("mlp_words");
 }
 
 #[test]
 fn roberta_embedding() {
     check("roberta_embedding");
+    check_full("roberta_embedding");
 }
 
 #[test]
 fn roberta_lstm() {
     check("roberta_lstm");
+    check_full("roberta_lstm");
 }
 
 #[test]
 fn roberta_mlp() {
     check("roberta_mlp");
+    check_full("roberta_mlp");
 }
 
 #[test]
@@ -413,53 +422,9 @@ fn superglue_lstm() {
 }
 
 #[test]
-fn embedding_shared_full() {
-    check_full("embedding_shared");
-}
-
-#[test]
-fn mlp_words_full() {
-    check_full("mlp_words");
-}
-
-#[test]
-fn lstm_one_row_full() {
-    check_full("lstm_one_row");
-}
-
-#[test]
-fn gpt2_embedding_full() {
-    check_full("gpt2_embedding");
-}
-
-#[test]
-fn gpt2_lstm_full() {
-    check_full("gpt2_lstm");
-}
-
-#[test]
-fn gpt2_mlp_full() {
-    check_full("gpt2_mlp");
-}
-
-#[test]
-fn roberta_embedding_full() {
-    check_full("roberta_embedding");
-}
-
-#[test]
-fn roberta_lstm_full() {
-    check_full("roberta_lstm");
-}
-
-#[test]
-fn roberta_mlp_full() {
-    check_full("roberta_mlp");
-}
-
-#[test]
 fn llama_mlp() {
     check("llama_mlp");
+    check_full("llama_mlp");
 }
 
 #[test]
@@ -470,21 +435,35 @@ fn llama_embedding() {
 #[test]
 fn mistral_embedding() {
     check("mistral_embedding");
+    check_full("mistral_embedding");
 }
 
 #[test]
 fn qwen2_embedding() {
     check("qwen2_embedding");
+    check_full("qwen2_embedding");
+}
+
+#[test]
+fn mistral_mlp() {
+    check("mistral_mlp");
+}
+
+#[test]
+fn qwen2_mlp() {
+    check("qwen2_mlp");
 }
 
 #[test]
 fn qwen3_embedding() {
     check("qwen3_embedding");
+    check_full("qwen3_embedding");
 }
 
 #[test]
 fn neox_embedding() {
     check("neox_embedding");
+    check_full("neox_embedding");
 }
 
 #[test]
@@ -495,35 +474,12 @@ fn neox_mlp() {
 #[test]
 fn modernbert_embedding() {
     check("modernbert_embedding");
+    check_full("modernbert_embedding");
 }
 
 #[test]
 fn modernbert_mlp() {
     check("modernbert_mlp");
-}
-
-#[test]
-fn llama_mlp_full() {
-    check_full("llama_mlp");
-}
-
-#[test]
-fn qwen3_embedding_full() {
-    check_full("qwen3_embedding");
-}
-
-#[test]
-fn neox_embedding_full() {
-    check_full("neox_embedding");
-}
-
-#[test]
-fn modernbert_embedding_full() {
-    check_full("modernbert_embedding");
-}
-
-#[test]
-fn modernbert_mlp_full() {
     check_full("modernbert_mlp");
 }
 

@@ -36,11 +36,15 @@ const PREMISES: [(&str, &str); 5] = [
     ("soup", "it was good and fine"),
 ];
 
-fn model_directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2_long_words/model")
+/// Golden cases; in the last three layers have windows, shorter than most rows, that end within what is shared or kept.
+const MODELS: [&str; 5] = [GPT2, "neox_embedding", "mistral_embedding", "qwen2_embedding", "qwen3_embedding"];
+const GPT2: &str = "gpt2_long_words";
+
+fn model_directory(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case).join("model")
 }
 
-/// A task on the small GPT-2, its rows, and a prompt.
+/// A task on a small model, its rows, and a prompt.
 struct Scene {
     device: Device,
     model: Model,
@@ -51,9 +55,9 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(template: &str, labels: &[(&str, &[&str])], threads: usize) -> Scene {
+    fn new(case: &str, template: &str, labels: &[(&str, &[&str])], threads: usize) -> Scene {
         let device = Device::processor(Some(threads));
-        let directory = ModelDirectory::open(&model_directory()).unwrap();
+        let directory = ModelDirectory::open(&model_directory(case)).unwrap();
         let tokenizer = Tokenizer::open(directory.path()).unwrap();
         let template = Template::parse(template).unwrap();
         let owned =
@@ -61,7 +65,12 @@ impl Scene {
         let labels: Vec<(String, Vec<String>)> = labels.iter().map(owned).collect();
         let glue = template.answer_glue();
         let head = Head::Verbalizer(Verbalizer::new(Path::new("x"), &labels, &tokenizer, glue, true).unwrap());
-        let form = RowForm { max_tokens: 48, start: vec![], end: vec![], answer: head.answer_form(true) };
+        let form = RowForm {
+            max_tokens: 48,
+            start: tokenizer.beginning().to_vec(),
+            end: vec![],
+            answer: head.answer_form(true),
+        };
         let encoder = Encoder::new(&template, &tokenizer, form).unwrap();
         let encode = |(premise, hypothesis): &(&str, &str)| {
             let object = serde_json::json!({"premise": premise, "hypothesis": hypothesis}).to_string();
@@ -116,12 +125,12 @@ fn assert_close(what: &str, got: &[f32], want: &[f32]) {
 
 #[test]
 fn loss_and_gradient_are_those_of_rows_of_their_own() {
-    for template in TEMPLATES {
+    for (case, template) in MODELS.into_iter().flat_map(|case| TEMPLATES.map(|template| (case, template))) {
         for labels in [&ONE_TOKEN[..], &SEVERAL_TOKENS] {
-            let mut scene = Scene::new(template, labels, 2);
+            let mut scene = Scene::new(case, template, labels, 2);
             let want = scene.step(&scene.apart(), None);
             let compare = |how: &str, got: (Vec<f32>, f64, Vec<f32>)| {
-                let what = format!("{template}, {} labels, {how}", labels.len());
+                let what = format!("{case}, {template}, {} labels, {how}", labels.len());
                 assert_close(&format!("{what}: logits"), &got.0, &want.0);
                 assert!((got.1 - want.1).abs() <= 1e-5 * want.1, "{what}: loss {} of {}", got.1, want.1);
                 assert_close(&format!("{what}: gradient"), &got.2, &want.2);
@@ -138,14 +147,14 @@ fn loss_and_gradient_are_those_of_rows_of_their_own() {
 #[test]
 fn no_row_is_computed_twice() {
     for labels in [&ONE_TOKEN[..], &SEVERAL_TOKENS] {
-        let scene = Scene::new(IN_FRONT, labels, 1);
+        let scene = Scene::new(GPT2, IN_FRONT, labels, 1);
         let rest: usize = scene.rows.iter().map(|row| row.tokens.len() - 3).sum();
         assert_eq!((pack(&scene.rows).rows(), scene.apart().rows()), (3 + rest, 5 * 3 + rest));
-        let scene = Scene::new(BETWEEN_WORDS, labels, 1);
+        let scene = Scene::new(GPT2, BETWEEN_WORDS, labels, 1);
         let leading = scene.rows[0].tokens.iter().rposition(|token| *token == Token::Pseudo(2)).unwrap() + 1;
         assert!(leading >= 5, "two words and three pseudo tokens");
         assert_eq!(pack(&scene.rows).rows(), scene.apart().rows() - 4 * leading);
-        let scene = Scene::new(TEXT_FIRST, labels, 1);
+        let scene = Scene::new(GPT2, TEXT_FIRST, labels, 1);
         let answers: usize = scene.rows[0].answers.len() - 1;
         assert_eq!(scene.behind().0.rows(), 5 * (3 + answers));
     }
@@ -153,17 +162,19 @@ fn no_row_is_computed_twice() {
 
 #[test]
 fn bits_depend_neither_on_neighbours_nor_on_threads() {
-    for template in TEMPLATES {
-        let mut scene = Scene::new(template, &SEVERAL_TOKENS, 1);
+    for (case, template) in
+        [GPT2, "mistral_embedding"].into_iter().flat_map(|case| TEMPLATES.map(|template| (case, template)))
+    {
+        let mut scene = Scene::new(case, template, &SEVERAL_TOKENS, 1);
         let together = scene.step(&pack(&scene.rows), None);
         let columns = together.0.len() / scene.rows.len();
         for (i, want) in together.0.chunks_exact(columns).enumerate() {
             let (alone, ..) = scene.step(&pack(&scene.rows[i..=i]), None);
-            assert_eq!(alone, want, "{template}: example {i} alone");
+            assert_eq!(alone, want, "{case}, {template}: example {i} alone");
         }
         for threads in 2..=4 {
-            let mut scene = Scene::new(template, &SEVERAL_TOKENS, threads);
-            assert!(scene.step(&pack(&scene.rows), None) == together, "{template}: {threads} threads");
+            let mut scene = Scene::new(case, template, &SEVERAL_TOKENS, threads);
+            assert!(scene.step(&pack(&scene.rows), None) == together, "{case}, {template}: {threads} threads");
         }
     }
 }
@@ -194,8 +205,15 @@ fn run(directory: &Path, name: &str, overrides: &[(&str, &str)], stop: Option<us
         .into()
 }
 
+/// A run of each kind of model: kept or run again, resumed, with windows and begin tokens.
 #[test]
 fn kept_or_run_again_a_run_gives_the_same_bytes() {
+    for case in [GPT2, "mistral_embedding"] {
+        kept_or_run_again(case);
+    }
+}
+
+fn kept_or_run_again(case: &str) {
     let directory = tempfile::tempdir().unwrap();
     let rows = PREMISES.iter().enumerate().map(|(i, (premise, hypothesis))| {
         serde_json::json!({"premise": premise, "hypothesis": hypothesis, "label": (i % 2).to_string()}).to_string()
@@ -204,14 +222,14 @@ fn kept_or_run_again_a_run_gives_the_same_bytes() {
     let run_file = format!(
         "model = {:?}\n[data]\ntrain = \"rows.jsonl\"\ndev = \"rows.jsonl\"\nmax_tokens = 48\n[task]\ntemplate = {:?}\n\
          [task.verbalizer]\n0 = [\"yes\"]\n1 = [\"no\"]\n[train]\nsteps = 8\nbatch_size = 2\n",
-        model_directory(),
+        model_directory(case),
         SEVERAL_PLACES
     );
     fs::write(directory.path().join("run.toml"), run_file).unwrap();
     let run = |name: &str, overrides: &[(&str, &str)], stop| run(directory.path(), name, overrides, stop);
     let kept = run("kept", &[], None);
-    assert!(run("again", &[("train.keep_mb", "0")], None) == kept, "nothing kept");
-    assert!(run("stopped", &[], Some(4)) == kept, "resumed");
+    assert!(run("again", &[("train.keep_mb", "0")], None) == kept, "{case}: nothing kept");
+    assert!(run("stopped", &[], Some(4)) == kept, "{case}: resumed");
     // Switched off by dropout, and then the same as ever.
     let dropped = run("dropout", &[("backbone.dropout", "0.1")], None);
     assert!(

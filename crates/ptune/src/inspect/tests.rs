@@ -51,15 +51,28 @@ fn a_model_by_its_parts() {
     assert!(facts.files["model.safetensors"] > 4 * parts.total as u64);
 }
 
-/// The smallest golden model of every further family: all of its tensors are of use, and the parts are complete.
+/// A golden model of every further family: all of its tensors are of use, and the parts are complete. A block's numbers by
+/// hand: those of BERT's shapes, or attention with key heads of their own, a gated MLP, and norms of one row each.
 #[test]
 fn every_family_by_its_parts() {
-    for (name, family, kind) in [
-        ("albert_lstm", "albert", "Unigram"),
-        ("electra_mlp", "electra", "WordPiece"),
-        ("distilbert_mlp", "distilbert", "WordPiece"),
-        ("xlmr_lstm", "xlm-roberta", "Unigram"),
-        ("opt_lstm", "opt", "byte-level BPE"),
+    let plain = |d: usize, inner: usize| 4 * (d * d + d) + 2 * d * inner + inner + d + 4 * d;
+    // Query and output, key and value, their biases, three matrices of the MLP, two norms.
+    let gated = |d: usize, inner: usize, q: usize, kv: usize, more: usize| {
+        2 * d * q + 2 * d * kv + 3 * d * inner + 2 * d + more
+    };
+    for (name, family, kind, block) in [
+        ("albert_lstm", "albert", "Unigram", plain(16, 24)),
+        ("electra_mlp", "electra", "WordPiece", plain(16, 24)),
+        ("distilbert_mlp", "distilbert", "WordPiece", plain(16, 24)),
+        ("xlmr_lstm", "xlm-roberta", "Unigram", plain(16, 24)),
+        ("opt_lstm", "opt", "byte-level BPE", plain(16, 24)),
+        ("neox_embedding", "gpt_neox", "byte-level BPE", plain(16, 20)),
+        // Biases everywhere.
+        ("llama_mlp", "llama", "byte-level BPE", gated(12, 20, 24, 12, 24 + 2 * 12 + 12 + 2 * 20 + 12)),
+        ("mistral_embedding", "mistral", "byte-level BPE", gated(16, 20, 16, 8, 0)),
+        ("qwen2_embedding", "qwen2", "byte-level BPE", gated(16, 20, 16, 8, 16 + 2 * 8)),
+        // Biases of the attention, and a norm of heads of 10 for queries and one for keys.
+        ("qwen3_embedding", "qwen3", "byte-level BPE", gated(12, 20, 40, 20, 40 + 2 * 20 + 12 + 2 * 10)),
     ] {
         let facts = model(&golden(name));
         assert!(facts.usable, "{name}: {:?}", facts.reason);
@@ -67,13 +80,21 @@ fn every_family_by_its_parts() {
         let (shape, parts) = (facts.shape.unwrap(), facts.parameters.unwrap());
         assert_eq!(parts.unused, 0, "{name}");
         assert_eq!(parts.embeddings + parts.blocks + parts.head, parts.total, "{name}");
-        assert!(parts.embeddings > shape.vocabulary * shape.embedding_width && parts.head > 0, "{name}");
-        let (d, inner) = (shape.width, shape.inner);
-        let block = 4 * (d * d + d) + 2 * d * inner + inner + d + 4 * d;
+        assert!(parts.embeddings >= shape.vocabulary * shape.embedding_width && parts.head > 0, "{name}");
         assert_eq!(parts.blocks, shape.own_blocks * block, "{name}");
     }
     let shape = model(&golden("albert_lstm")).shape.unwrap();
     assert_eq!((shape.width, shape.embedding_width, shape.blocks, shape.own_blocks), (16, 8, 8, 4));
+    // ModernBERT's first block has no norm in front of its attention.
+    let facts = model(&golden("modernbert_embedding"));
+    let (shape, parts) = (facts.shape.unwrap(), facts.parameters.unwrap());
+    let (d, inner) = (shape.width, shape.inner);
+    assert_eq!(parts.blocks, shape.blocks * (4 * d * d + 3 * d * inner + 2 * d) - d);
+    assert_eq!((facts.usable, facts.family.as_deref(), parts.unused), (true, Some("modernbert"), 0));
+    assert_eq!(
+        (parts.embeddings, parts.embeddings + parts.blocks + parts.head),
+        ((shape.vocabulary + 1) * d, parts.total)
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `triggers.rs` | the search for tokens: gradient, candidates, comparison |
 //! | `candidates.rs` | which tokens may stand in a prompt, and which of them promise most |
+//! | `compared.rs` | a batch with several of them, what comes before the place computed once |
 //! | `label_words.rs` | before it, where they are asked for: words for the labels |
 //! | `prompts.rs` | a file of prompts: the best, or several that answer together |
 //! | `weights.rs` | their weights, learned |
@@ -13,6 +14,7 @@
 //! every new best, so that an interrupted search keeps what it has found. It is not resumed: it is repeated.
 
 mod candidates;
+mod compared;
 mod label_words;
 mod prompts;
 mod triggers;

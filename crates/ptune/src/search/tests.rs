@@ -100,11 +100,20 @@ fn the_most_promising_are_those_of_a_sort() {
     }
 }
 
-/// Candidates compared together have the losses of each alone, so that a pass may take any number of them.
+/// Candidates compared together have the losses of each alone, so that a pass may take any number of them; and those of a
+/// whole forward and backward of the one prompt, which shares nothing.
 #[test]
 fn losses_do_not_depend_on_the_other_candidates() {
-    for (model, template) in [("mlp_probing", "{subject} [P*2] [MASK] ."), ("gpt2_lstm", "[P*2] {subject} ? [MASK]")] {
-        let (directory, file, config) = scene(model, &[("task.template", template)]);
+    let long = ("task.verbalizer", "{yes = ['yes', 'yes yes no'], no = ['no no']}");
+    for (model, template, shares, words) in [
+        ("mlp_probing", "{subject} [P*2] [MASK] .", [false, false], None),
+        ("gpt2_lstm", "[P*2] {subject} ? [MASK]", [false, false], None),
+        ("gpt2_lstm", "{subject} [P*2] ? [MASK]", [true, true], None),
+        ("gpt2_lstm", "{subject} [P*1 @b] and [P*1 @a] [P*1 @b] [MASK]", [true, true], None),
+        ("gpt2_lstm", "[P*1] {subject} [P*1] [MASK]", [false, true], Some(long)),
+    ] {
+        let set: Vec<_> = [("task.template", template)].into_iter().chain(words).collect();
+        let (directory, file, config) = scene(model, &set);
         let rows = FACTS.replace("paris", "yes").replace("rome", "no").replace("oslo", "yes").replace("great", "no");
         let rows = if model == "gpt2_lstm" { rows } else { FACTS.into() };
         for name in ["train.jsonl", "dev.jsonl"] {
@@ -112,12 +121,27 @@ fn losses_do_not_depend_on_the_other_candidates() {
         }
         let out = directory.path().join("out");
         let device = Device::processor(Some(2));
-        let (search, ..) = begin(&config, &file, &out, &device, None, &mut |_| {}).unwrap();
-        let prompts = [vec![20, 21], vec![22, 21], vec![20, 9]];
-        let together = search.losses(&prompts, &[0, 2, 3]);
-        let alone = prompts.map(|prompt| search.losses(&[prompt], &[0, 2, 3])[0]);
-        assert_eq!(together, alone, "{model}");
-        assert_ne!(alone[0], alone[1]);
+        let (mut search, ..) = begin(&config, &file, &out, &device, None, &mut |_| {}).unwrap();
+        for (place, shares) in shares.into_iter().enumerate() {
+            let prompts: Vec<Vec<u32>> = [20, 23, 9]
+                .map(|token| {
+                    let mut prompt = vec![21, 22];
+                    prompt[place] = token;
+                    prompt
+                })
+                .into();
+            let examples: Vec<_> = [0, 2, 3].map(|row: usize| &search.data.train.examples[row].encoded).into();
+            let causal = model == "gpt2_lstm";
+            assert_eq!(causal && compared::shared_rows(&examples, place) > 0, shares, "{template} {place}");
+            let together = search.losses(&prompts, place, &[0, 2, 3]);
+            for (prompt, together) in prompts.iter().zip(&together) {
+                let alone = search.losses(std::slice::from_ref(prompt), place, &[0, 2, 3])[0];
+                assert_eq!(*together, alone, "{template} {place}");
+                let whole = search.gradient(prompt, &[0, 2, 3]).0;
+                assert!((together - whole).abs() < 1e-5 * whole, "{template} {place}: {together} and {whole}");
+            }
+            assert_ne!(together[0], together[1], "{template} {place}");
+        }
     }
 }
 

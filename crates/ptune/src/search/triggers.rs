@@ -19,6 +19,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::candidates::{allowed, changes, in_words, most_promising};
+use super::compared::{shared_rows, side_by_side};
 use super::{Error, Event, Found, Inject, Injection, Result, Search};
 use crate::data::{Encoded, pack};
 use crate::ops::{Layout, Part};
@@ -26,9 +27,9 @@ use crate::rng::{Purpose, Rng};
 use crate::tensor::Tensor;
 use crate::train::Order;
 
-/// Rows and answer rows computed together, as evaluation has them: further candidates wait for the next pass.
+/// Rows computed together, as evaluation has them, and numbers of their logits: further candidates wait for the next pass.
 const PACKED_ROWS: usize = 1024;
-const PACKED_ANSWERS: usize = 128;
+const PACKED_LOGITS: usize = 1 << 25;
 
 /// A prompt under way.
 struct Triggers {
@@ -143,7 +144,7 @@ impl Search<'_> {
         let second = triggers.order.next_batch().to_vec();
         let mut prompts = vec![triggers.tokens.clone()];
         prompts.extend(candidates.iter().map(|token| triggers.with(place, *token)));
-        let losses = self.losses(&prompts, &second);
+        let losses = self.losses(&prompts, place, &second);
         // Of equal losses the first: the prompt as it is, or the candidate that promised most.
         let others = losses.iter().enumerate().skip(usize::from(triggers.open[place]));
         let best = others.min_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(best, _)| best);
@@ -171,17 +172,26 @@ impl Search<'_> {
         (loss.mean, gradients.prompt_embeds.expect("prompt rows were injected"))
     }
 
-    /// The mean loss of some training rows with each of these prompts: as many at once as a pass takes.
-    pub(super) fn losses(&self, prompts: &[Vec<u32>], rows: &[usize]) -> Vec<f64> {
+    /// The mean loss of some training rows with each of these prompts, which differ in this place alone: as many at once as
+    /// a pass takes, or as are no more rows than those that they have in common.
+    pub(super) fn losses(&self, prompts: &[Vec<u32>], place: usize, rows: &[usize]) -> Vec<f64> {
+        let examples: Vec<&Encoded> = rows.iter().map(|row| &self.data.train.examples[*row].encoded).collect();
         let (batch, targets) = self.batch(rows);
-        let at_once = (PACKED_ROWS / batch.rows()).min(PACKED_ANSWERS / batch.targets.len()).max(1);
+        let shared = if self.model.spec().causal { shared_rows(&examples, place) } else { 0 };
+        let by_logits = PACKED_LOGITS / (batch.targets.len() * self.columns.count());
+        let at_once = (PACKED_ROWS.max(shared) / (batch.rows() - shared)).min(by_logits).max(1);
         let mut losses = Vec::with_capacity(prompts.len());
         for prompts in prompts.chunks(at_once) {
             let all: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
             let vectors = self.vectors(&all);
-            let layout = Layout::join(all.iter().map(|tokens| (batch.clone(), [tokens.len(), 0])));
             let inject = Inject { prompt_embeds: Some(&vectors), ..Inject::default() };
-            let logits = self.model.logits(&layout, &inject, &self.columns);
+            let logits = if shared > 0 {
+                let (layout, answers) = side_by_side(&examples, place, all[0].len(), all.len());
+                self.device.gather_rows(&self.model.logits(&layout, &inject, &self.columns), &answers)
+            } else {
+                let layout = Layout::join(all.iter().map(|tokens| (batch.clone(), [tokens.len(), 0])));
+                self.model.logits(&layout, &inject, &self.columns)
+            };
             let parts = Part::stacked(all.iter().map(|_| batch.targets.len()), logits.columns());
             let logits = self.device.split(logits, &parts);
             losses.extend(logits.iter().map(|logits| self.task.head.loss(&self.device, logits, &targets).mean));
