@@ -7,7 +7,7 @@ use anyhow::Result;
 use ptune::adapter::peft::{PeftMethod, PeftSize};
 use ptune::exchange::{TaskFrom, export_peft, import_peft};
 use ptune::train::RunConfig;
-use ptune::train::config::{DataConfig, TaskConfig};
+use ptune::train::config::{DataConfig, HeadKind, TaskConfig};
 use ptune::{Device, Error};
 use serde_json::json;
 
@@ -93,7 +93,7 @@ struct Export {
 
 /// Make an adapter of a directory that PEFT wrote
 ///
-/// PEFT keeps no template and no label words: they come from a run file, from --template and --label, or from the
+/// PEFT keeps no template, no labels and no words for them: they come from a run file, from --template and --label, or from the
 /// ptune.json that 'export' wrote. The template's pseudo tokens must be as many as the virtual tokens, before the text; for a
 /// prefix and for LoRA it has none.
 #[derive(clap::Args)]
@@ -109,8 +109,9 @@ struct Import {
     /// The template, as in --template '[P*8] {text} It was [MASK]'
     #[arg(long, value_name = "TEXT", requires = "model")]
     template: Option<String>,
-    /// A label and its words; without labels any word is an answer. May be repeated
-    #[arg(long = "label", value_name = "NAME=WORD,WORD", requires = "template", value_parser = label)]
+    /// A label and its words, or its name alone where there is a classifier; without labels any word is an answer. May be
+    /// repeated, in the order of the classes
+    #[arg(long = "label", value_name = "NAME[=WORD,WORD]", requires = "template", value_parser = label)]
     labels: Vec<(String, Vec<String>)>,
     /// The field with the gold label or answer [default: label]
     #[arg(long, value_name = "FIELD", requires = "template")]
@@ -195,10 +196,14 @@ fn sized(size: PeftSize) -> (&'static str, usize, String) {
 
 /// The arguments as a run file that trains nothing.
 fn task_of_arguments(arguments: &Import, template: &str) -> Result<RunConfig, Error> {
+    let classifier = !arguments.labels.is_empty() && arguments.labels.iter().all(|(_, words)| words.is_empty());
+    let names = || arguments.labels.iter().map(|(name, _)| name.clone()).collect();
     let task = TaskConfig {
         template: template.to_owned(),
         target: arguments.target.clone().unwrap_or_else(|| "label".into()),
-        verbalizer: arguments.labels.clone(),
+        head: classifier.then_some(HeadKind::Classifier),
+        labels: classifier.then(names),
+        verbalizer: if classifier { Vec::new() } else { arguments.labels.clone() },
         ..TaskConfig::default()
     };
     // A run file names its rows; of an import nobody reads them.
@@ -211,6 +216,7 @@ fn label(text: &str) -> std::result::Result<(String, Vec<String>), String> {
         Some((name, words)) if !name.is_empty() && !words.is_empty() => {
             Ok((name.to_owned(), words.split(',').map(str::to_owned).collect()))
         }
-        _ => Err("write NAME=WORD,WORD, as in --label positive=good,great".into()),
+        None if !text.is_empty() => Ok((text.to_owned(), Vec::new())),
+        _ => Err("write NAME=WORD,WORD, as in --label positive=good,great, or NAME alone for a classifier".into()),
     }
 }

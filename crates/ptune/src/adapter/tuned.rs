@@ -150,6 +150,11 @@ impl Tuned {
         self.backbone.is_some() && self.lora.is_none()
     }
 
+    /// Whether weights of the base, or additions to them, are among them.
+    pub fn has_backbone(&self) -> bool {
+        self.backbone.is_some()
+    }
+
     /// What the low-rank matrices are added to, where there are any.
     pub fn lora(&self) -> Option<&Lora> {
         self.lora.as_ref()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{PeftExport, check_start};
 use crate::adapter::Adapter;
-use crate::adapter::peft::{Exported, PeftMethod, front_rows};
+use crate::adapter::peft::{Exported, PeftMethod, Source, front_rows};
 use crate::checkpoint::{ModelDirectory, hub};
 use crate::model::spec::ModelSpec;
 use crate::model::{Gradients, Model};
@@ -34,19 +34,20 @@ pub fn export_peft(
     let spec = ModelSpec::read(&directory)?;
     let task = task_of(&loaded, adapter, &directory, &spec)?;
     let method = method.unwrap_or_else(|| PeftMethod::of(&loaded));
+    let source = Source { adapter: &loaded, directory: adapter, template: &task.template, spec: &spec };
     let exported = match method {
-        PeftMethod::Lora => Exported::lora(&loaded, adapter, &spec)?,
-        PeftMethod::PrefixTuning if loaded.prefix.rows > 0 => Exported::prefix(&loaded, &task.template, &spec)?,
+        PeftMethod::Lora => Exported::lora(&source)?,
+        PeftMethod::PrefixTuning if loaded.prefix.rows > 0 => Exported::prefix(&source)?,
         PeftMethod::PrefixTuning => {
             check_start(&task, &spec)?;
             front_rows(&task.template, &spec)?; // before the model is loaded
             let device = device.with_precision(Precision::F32);
             let model = Model::load(&directory, &[], &device, Gradients::None, progress)?;
-            Exported::prompt_as_prefix(&loaded, &task.template, &model, &device)?
+            Exported::prompt_as_prefix(&source, &model, &device)?
         }
         PeftMethod::PromptTuning | PeftMethod::PTuning => {
             check_start(&task, &spec)?;
-            Exported::prompt(&loaded, &task.template, &spec, method)?
+            Exported::prompt(&source, method)?
         }
     };
     exported.write(out)?;

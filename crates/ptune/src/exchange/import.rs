@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{PeftImport, TaskFrom, check_start};
-use crate::adapter::peft::{PeftAdapter, PeftTrained, front_rows, refuse_masked};
+use crate::adapter::peft::{PeftAdapter, PeftHead, PeftTrained, front_rows, refuse_prefix};
 use crate::adapter::{Adapter, Description, Matrix, Tuned};
 use crate::checkpoint::{ModelDirectory, hub};
+use crate::method::Head;
 use crate::model::spec::ModelSpec;
 use crate::predict::find_base;
 use crate::prompt::encoder::{EncoderKind, Shapes};
@@ -39,7 +40,12 @@ pub fn import_peft(
     let spec = ModelSpec::read(&directory)?;
     let prefix_tokens = opened.prefix_tokens()?;
     let (task, description) = described(peft, from, beside, prefix_tokens, &directory, &spec)?;
-    let trained = opened.read(&spec, number)?;
+    if opened.is_prompt() {
+        check_start(&task, &spec)?;
+        front_rows(&task.template, &spec)?;
+    }
+    let (trained, head) = opened.read(&directory, &spec, number)?;
+    check_head(&task, head.as_ref())?;
     let empty = Adapter {
         description: Description { prefix_tokens, encoder: None, shapes: None, ..description },
         prompt: Vec::new(),
@@ -52,7 +58,7 @@ pub fn import_peft(
     let (adapter, backbone) = match trained {
         PeftTrained::Prompt(prompt, encoder) => (with_prompt(empty, &prompt, encoder, &task, &spec)?, None),
         PeftTrained::Prefix(prefix) => {
-            refuse_masked(&spec)?;
+            refuse_prefix(&spec, head.is_some())?;
             refuse_pseudo(&task, "it is a prefix, keys and values in every block")?;
             (Adapter { prefix, ..empty }, None)
         }
@@ -62,13 +68,34 @@ pub fn import_peft(
         }
     };
     files::create_new_directory(out)?;
-    let tuned = match backbone {
-        Some((lora, weights)) => Tuned::write_weights(out, &weights, &[], Some(lora))?,
-        None => Tuned::default(),
-    };
+    let (lora, backbone) = backbone.unzip();
+    let (backbone, head) = (backbone.unwrap_or_default(), head.map_or(Vec::new(), |head| head.weights));
+    let tuned = Tuned::write_weights(out, &backbone, &head, lora)?;
     let adapter = Adapter { tuned, ..adapter };
     adapter.save(out)?;
     Ok(PeftImport { method: opened.peft_type().to_owned(), size, template: adapter.description.template })
+}
+
+/// Whether a classifier answers the task exactly when PEFT's files have one, and for as many labels.
+fn check_head(task: &Task, head: Option<&PeftHead>) -> Result<()> {
+    let asked = match &task.head {
+        Head::Classifier(labels) => Some(labels.len()),
+        _ => None,
+    };
+    let message = match (asked, head.map(|head| head.labels)) {
+        (asked, has) if asked == has => return Ok(()),
+        (Some(asked), Some(has)) => {
+            format!("its classifier has {has} labels, the task {asked}; name as many, in their order")
+        }
+        (None, Some(has)) => format!(
+            "it has a classifier of {has} labels: name them in their order, with task.head = \"classifier\" and task.labels, or \
+             with --label NAME each, and write the template without [MASK]"
+        ),
+        (_, None) => {
+            "it has no classifier, so its answers are words: the task needs [MASK] and words for its labels".into()
+        }
+    };
+    Err(Error::request(message))
 }
 
 /// Refuses a template whose pseudo tokens would need rows that the adapter does not have.
@@ -91,7 +118,6 @@ fn with_prompt(
     task: &Task,
     spec: &ModelSpec,
 ) -> Result<Adapter> {
-    check_start(task, spec)?;
     let rows = rows_of(prompt, task, spec)?;
     if task.max_tokens() <= prompt.rows {
         let (most, tokens) = (task.max_tokens(), prompt.rows);

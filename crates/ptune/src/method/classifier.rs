@@ -52,7 +52,8 @@ impl Classifier {
         let mut classifier = Self::empty(device, spec, width, labels);
         let weights = classifier.parameters.iter_mut().filter(|parameter| parameter.decays);
         weights.flat_map(|weight| weight.value.data_mut()).for_each(|x| *x = rng.normal() * DEVIATION);
-        if let Some(pooler) = spec.dense.as_ref().and_then(|dense| dense.pooler.as_ref()) {
+        let pooler = spec.dense.as_ref().filter(|dense| dense.pooler).and_then(|dense| dense.name);
+        if let Some(pooler) = pooler {
             for (part, parameter) in ["weight", "bias"].iter().zip(&mut classifier.parameters) {
                 let name = format!("{pooler}.{part}");
                 if checkpoint.contains(&name) {

@@ -62,6 +62,6 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder,
             decoder_bias: Some(decoder_bias),
         },
-        classifier: ClassifierSpec::first_token(Activation::Tanh, Some("albert.pooler".into())),
+        classifier: ClassifierSpec::pooled(Activation::Tanh, "albert.pooler").without_past(),
     })
 }

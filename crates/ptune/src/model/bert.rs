@@ -42,6 +42,6 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder,
             decoder_bias: Some(decoder_bias),
         },
-        classifier: ClassifierSpec::first_token(Activation::Tanh, Some("bert.pooler.dense".into())),
+        classifier: ClassifierSpec::pooled(Activation::Tanh, "bert.pooler.dense"),
     })
 }

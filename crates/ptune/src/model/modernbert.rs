@@ -66,7 +66,12 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder: (!tied).then(|| "decoder.weight".into()),
             decoder_bias: config.bool_or("decoder_bias", true)?.then(|| "decoder.bias".into()),
         },
-        classifier: ClassifierSpec::first_token(activation_named(config, "classifier_activation")?, None),
+        classifier: ClassifierSpec::first_token(
+            activation_named(config, "classifier_activation")?,
+            None, // there a norm follows the activation
+            "classifier",
+        )
+        .without_past(),
     })
 }
 

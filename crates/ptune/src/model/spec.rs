@@ -41,13 +41,17 @@ pub struct ModelSpec {
 }
 
 /// A classifier as the family's `ForSequenceClassification` has it: `out(activation(dense(h)))` on the first token, or
-/// `out(h)` on the last one.
+/// `out(h)` on the last one. Names are those of the class.
 #[derive(Clone, Debug)]
 pub struct ClassifierSpec {
     /// What stands in front of the last layer, if anything.
     pub dense: Option<ClassifierDense>,
     /// Whether the last layer has a bias.
     pub bias: bool,
+    /// The last layer's name.
+    pub out: &'static str,
+    /// Whether the class takes keys and values of rows before the text.
+    pub takes_past: bool,
 }
 
 /// The layer `hidden -> hidden` in front of a classifier's last one.
@@ -55,19 +59,33 @@ pub struct ClassifierSpec {
 pub struct ClassifierDense {
     /// Behind it.
     pub activation: Activation,
-    /// The layer of the checkpoint that it starts from, where the checkpoint has it: a pooler.
-    pub pooler: Option<String>,
+    /// Its name; `None` where the class has something else in its place.
+    pub name: Option<&'static str>,
+    /// Whether it is a pooler, which is part of the model and which checkpoints may have: then it starts from that.
+    pub pooler: bool,
 }
 
 impl ClassifierSpec {
-    /// On the first token, a layer and an activation before the last layer.
-    pub fn first_token(activation: Activation, pooler: Option<String>) -> Self {
-        ClassifierSpec { dense: Some(ClassifierDense { activation, pooler }), bias: true }
+    /// On the first token, the model's pooler and an activation before the last layer.
+    pub fn pooled(activation: Activation, pooler: &'static str) -> Self {
+        let dense = ClassifierDense { activation, name: Some(pooler), pooler: true };
+        ClassifierSpec { dense: Some(dense), bias: true, out: "classifier", takes_past: true }
+    }
+
+    /// On the first token, a layer of its own and an activation before the last layer.
+    pub fn first_token(activation: Activation, dense: Option<&'static str>, out: &'static str) -> Self {
+        let dense = ClassifierDense { activation, name: dense, pooler: false };
+        ClassifierSpec { dense: Some(dense), bias: true, out, takes_past: true }
     }
 
     /// On the last token, one layer without a bias.
     pub fn last_token() -> Self {
-        ClassifierSpec { dense: None, bias: false }
+        ClassifierSpec { dense: None, bias: false, out: "score", takes_past: true }
+    }
+
+    /// The same of a class that takes no keys and values.
+    pub fn without_past(self) -> Self {
+        ClassifierSpec { takes_past: false, ..self }
     }
 }
 

@@ -66,7 +66,7 @@ impl AnswerForm {
 
     /// Whether the answer stands behind all that is read, where nothing else can stand.
     pub fn is_causal(&self) -> bool {
-        !matches!(self, AnswerForm::Masks(_))
+        matches!(self, AnswerForm::Continuations(_) | AnswerForm::Text { .. })
     }
 
     /// The most rows that one answer takes; they count as tokens of the row.

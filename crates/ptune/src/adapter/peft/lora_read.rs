@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 
+use super::WRAPPED;
 use super::lora_config::LoraConfig;
 use super::modules::{Module, bare, modules};
 use crate::adapter::Weight;
@@ -20,7 +21,6 @@ use crate::error::{Error, Result};
 use crate::model::spec::{BlockSpec, LinearSpec, ModelSpec};
 use crate::model::{Lora, Projection};
 
-const WRAPPED: &str = "base_model.model.";
 /// No addition has more rows; and no tensor of one more numbers.
 const LARGEST_RANK: usize = 1024;
 
@@ -127,6 +127,41 @@ fn named<'a>(
     Ok(found.into_iter().filter(|(_, is_a)| *is_a).map(|(named, _)| named).collect())
 }
 
+/// Adds an addition that does not stand in a block to the weight that it is an addition to.
+pub(super) fn product(
+    config: &LoraConfig<'_>,
+    tensors: &Weights,
+    names: &[String; 2],
+    path: &str,
+    weight: &mut Weight,
+) -> Result<()> {
+    let [a_name, b_name] = names;
+    let rank = rank_of(tensors, a_name)?;
+    let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    tensors.read_into(a_name, &[rank, inputs], &mut a)?;
+    tensors.read_into(b_name, &[outputs, rank], &mut b)?;
+    let scale = config.scale(config.alpha(path, rank)?, rank);
+    for (row, b) in weight.numbers.chunks_exact_mut(inputs).zip(b.chunks_exact(rank)) {
+        for (i, number) in row.iter_mut().enumerate() {
+            let more: f64 = b.iter().enumerate().map(|(r, b)| f64::from(*b) * f64::from(a[r * inputs + i])).sum();
+            *number = (f64::from(*number) + scale * more) as f32;
+        }
+    }
+    Ok(())
+}
+
+/// The rows of an A.
+fn rank_of(tensors: &Weights, name: &str) -> Result<usize> {
+    match tensors.shape(name).and_then(|shape| shape.first()).copied() {
+        Some(rank @ 1..=LARGEST_RANK) => Ok(rank),
+        rank => {
+            let message = format!("has {} rows; a rank is from 1 to {LARGEST_RANK}", rank.unwrap_or(0));
+            Err(Error::tensor(tensors.file(), name, message))
+        }
+    }
+}
+
 /// Why a tensor that is neither A nor B is not read.
 fn refused(name: &str) -> String {
     let reasons = [
@@ -153,11 +188,7 @@ fn of_module<'a>(
     let Named { module, stem } = named;
     let [a_name, b_name] = ["lora_A", "lora_B"].map(|matrix| format!("{stem}.{matrix}.weight"));
     let (inputs, outputs) = (module.inputs(), module.outputs());
-    let rank = tensors.shape(&a_name).and_then(|shape| shape.first()).copied().unwrap_or(0);
-    if rank == 0 || rank > LARGEST_RANK {
-        let message = format!("has {rank} rows; a rank is from 1 to {LARGEST_RANK}");
-        return Err(Error::tensor(tensors.file(), &a_name, message));
-    }
+    let rank = rank_of(tensors, &a_name)?;
     let (mut a, mut b) = (Vec::new(), Vec::new());
     tensors.read_into(&a_name, &[rank, inputs], &mut a)?;
     tensors.read_into(&b_name, &[outputs, rank], &mut b)?;

@@ -12,6 +12,7 @@
 //! | `MULTITASK_PROMPT_TUNING` | the same, `prefix_task_cols [tasks, p, ranks]`, `prefix_task_rows [tasks, ranks, d]` | task t: `prompt_embeddings * (cols[t] rows[t])`, element by element |
 //! | `PREFIX_TUNING`, `CARTRIDGE` | `prompt_embeddings` | `[p, layers * 2 * d_kv]`: of each token K0, V0, K1, V1, ... |
 //! | `LORA` | `base_model.model.<module>.lora_A.weight`, `.lora_B.weight` | `[r, inputs]`, `[outputs, r]`, also of a `Conv1D` |
+//! | any with `SEQ_CLS` | the layers of a classifier besides (`heads.rs`) | |
 //!
 //! PEFT saves what its prompt encoder computes, never the encoder; so do we, and the files mean the same to both. It puts
 //! all virtual tokens before the text and has no task type for a masked model, so what it cannot say is refused
@@ -19,6 +20,8 @@
 
 mod config;
 mod front;
+mod heads;
+mod keys;
 mod lora_config;
 mod lora_read;
 mod lora_write;
@@ -28,9 +31,10 @@ mod read;
 mod sibling;
 mod write;
 
-pub use front::{front_rows, refuse_masked};
+pub use front::{front_rows, refuse_prefix};
+pub use heads::PeftHead;
 pub use read::{PeftAdapter, PeftTrained};
-pub use write::{Exported, PeftMethod};
+pub use write::{Exported, PeftMethod, Source};
 
 /// How large an adapter of PEFT is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,3 +50,5 @@ const TENSORS_FILE: &str = "adapter_model.safetensors";
 const PICKLED_FILE: &str = "adapter_model.bin";
 const OUR_FILE: &str = "ptune.json";
 const PROMPT_TENSOR: &str = "prompt_embeddings";
+/// What stands before the names of modules in a LoRA; of a prompt, which leaves the model as it is, `base_model.`.
+const WRAPPED: &str = "base_model.model.";

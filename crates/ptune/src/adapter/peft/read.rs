@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::config::PeftConfig;
 use super::lora_config::LoraConfig;
-use super::{OUR_FILE, PROMPT_TENSOR, PeftSize, lora_read, sibling};
+use super::{OUR_FILE, PROMPT_TENSOR, PeftHead, PeftSize, WRAPPED, heads, lora_read, sibling};
 use crate::adapter::{Description, Matrix, Weight};
-use crate::checkpoint::Weights;
+use crate::checkpoint::{ModelDirectory, Weights};
 use crate::error::{Error, Result};
 use crate::model::Lora;
 use crate::model::spec::ModelSpec;
@@ -98,35 +98,65 @@ impl PeftAdapter {
         if self.is_prefix() { Ok(Some(self.shape()?.0)) } else { Ok(None) }
     }
 
+    /// Whether it is rows before the text.
+    pub fn is_prompt(&self) -> bool {
+        PROMPTS.contains(&self.peft_type.as_str())
+    }
+
     /// Whether it is keys and values in every block instead of rows before the text.
     fn is_prefix(&self) -> bool {
         PREFIXES.contains(&self.peft_type.as_str())
     }
 
-    /// What it adds to a model; of an adapter for several tasks that of one.
+    /// What it adds to a model, `base`; of an adapter for several tasks that of one. And the classifier on it, if it has one.
     ///
     /// # Errors
-    /// Sizes that disagree with one another or with
-    /// the model; values that are not finite; several tasks and none chosen.
-    pub fn read(&self, spec: &ModelSpec, task: Option<usize>) -> Result<PeftTrained> {
-        let several = self.peft_type == "MULTITASK_PROMPT_TUNING";
-        if let Some(task) = task.filter(|_| !several) {
+    /// Sizes that disagree with one another or with the model; values that are not finite; several tasks and none chosen; a
+    /// classifier that is not whole.
+    pub fn read(
+        &self,
+        base: &ModelDirectory,
+        spec: &ModelSpec,
+        task: Option<usize>,
+    ) -> Result<(PeftTrained, Option<PeftHead>)> {
+        if let Some(task) = task.filter(|_| !self.has_tasks()) {
             let message = format!("{} has one task; --task {task} was asked for", self.peft_type);
             return Err(self.config.error("peft_type", message));
         }
-        if self.peft_type == LORA {
-            let (lora, weights) = lora_read::read(&LoraConfig::read(&self.config)?, &self.tensors, &[], spec)?;
-            return Ok(PeftTrained::Lora(lora, weights));
+        let lora = if self.peft_type == LORA { Some(LoraConfig::read(&self.config)?) } else { None };
+        let prefix = if lora.is_some() { WRAPPED } else { "base_model." };
+        let head = heads::read(&self.tensors, lora.as_ref(), base.weights(), spec, prefix)?;
+        if head.is_none() && self.config.text("task_type")? == Some("SEQ_CLS") {
+            let name = format!("{prefix}{}.weight", spec.classifier.out);
+            let message = "is missing: with SEQ_CLS the classifier of this model has it";
+            return Err(Error::tensor(self.tensors.file(), &name, message));
         }
+        let (head, known) = head.unzip();
+        let trained = match lora {
+            Some(lora) => {
+                let (lora, weights) = lora_read::read(&lora, &self.tensors, &known.unwrap_or_default(), spec)?;
+                PeftTrained::Lora(lora, weights)
+            }
+            None => self.rows(spec, task)?,
+        };
+        Ok((trained, head))
+    }
+
+    /// What has virtual tokens.
+    fn rows(&self, spec: &ModelSpec, task: Option<usize>) -> Result<PeftTrained> {
         let (rows, width) = self.shape()?;
         self.check_model(spec, width)?;
         let mut values = Vec::new();
         self.tensors.read_into(PROMPT_TENSOR, &[rows, width], &mut values)?;
-        if several {
+        if self.has_tasks() {
             self.specialise(&mut values, rows, width, task)?;
         }
         let matrix = Matrix { values, rows, width };
         Ok(if self.is_prefix() { PeftTrained::Prefix(matrix) } else { PeftTrained::Prompt(matrix, self.encoder()?) })
+    }
+
+    fn has_tasks(&self) -> bool {
+        self.peft_type == "MULTITASK_PROMPT_TUNING"
     }
 
     /// Rows and width of the tensor, where the config says the same or nothing.
@@ -214,25 +244,21 @@ impl PeftAdapter {
     }
 }
 
-/// What the model is asked in PEFT; a prompt stands before a causal model's text or means nothing here.
+/// What the model is asked in PEFT.
 fn check_task_type(config: &PeftConfig, is_lora: bool) -> Result<()> {
     let wrong = |message: &str| Err(config.error("task_type", message));
     match config.text("task_type")? {
-        Some("CAUSAL_LM") => Ok(()),
+        Some("CAUSAL_LM" | "SEQ_CLS") => Ok(()),
         // These choose the class around the model, and additions to its modules mean the same in any.
         None | Some("FEATURE_EXTRACTION") if is_lora => Ok(()),
         None => wrong(
             "is missing: PEFT loads such an adapter and then runs the model without its prompt, in training too, so \
              there is nothing in it that was learnt",
         ),
-        Some("SEQ_CLS") => wrong(
-            "SEQ_CLS: a classifier that reads the first virtual token in the place of [CLS]; ptune puts no prompt \
-             before [CLS]",
-        ),
         Some("SEQ_2_SEQ_LM") => wrong("SEQ_2_SEQ_LM: ptune has no encoder-decoder models"),
         Some("QUESTION_ANS") => wrong(
             "QUESTION_ANS: ptune finds no spans; and PEFT trains on spans that are off by the length of the prompt",
         ),
-        Some(other) => wrong(&format!("'{other}': ptune reads CAUSAL_LM")),
+        Some(other) => wrong(&format!("'{other}': ptune reads CAUSAL_LM and SEQ_CLS")),
     }
 }

@@ -1,21 +1,17 @@
 //! An adapter as PEFT's two files, and ours beside them.
-//!
-//! The config has the portable keys and no other: `peft_version`, `init_weights`, `tokenizer_kwargs`, or any key of ours, would
-//! be a TypeError in PEFT 0.7 to 0.13, and of a prompt `modules_to_save` too. A prompt always has its `task_type`: without it
-//! PEFT runs the model without the prompt. `prompt_tuning_init` is never `TEXT`, which asks for a tokenizer at load. Keys are
-//! sorted, as PEFT's own writer has them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError};
-use serde_json::{Value, json};
 
-use super::front::{front_rows, refuse_masked};
+use super::front::{front_rows, refuse_prefix};
+use super::keys::{Keys, of_lora, of_prefix, of_prompt};
 use super::prefix::{behind_prefix, prefix_of_prompt};
-use super::{CONFIG_FILE, OUR_FILE, PROMPT_TENSOR, PeftSize, TENSORS_FILE, lora_write, sibling};
-use crate::adapter::{Adapter, Base, Description, Matrix, Weight};
+use super::{CONFIG_FILE, OUR_FILE, PROMPT_TENSOR, PeftSize, TENSORS_FILE, WRAPPED, heads, sibling};
+use crate::adapter::{Adapter, Description, Matrix, Weight};
+use crate::checkpoint::Weights;
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
 use crate::model::Model;
@@ -58,43 +54,86 @@ impl PeftMethod {
     }
 }
 
+/// What is written from.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The adapter.
+    pub adapter: &'a Adapter,
+    /// Where it is.
+    pub directory: &'a Path,
+    /// Its template, as its model sees it.
+    pub template: &'a Template,
+    /// Its model.
+    pub spec: &'a ModelSpec,
+}
+
+impl Source<'_> {
+    /// Whether a classifier reads the model's rows.
+    pub(super) fn is_classifier(&self) -> bool {
+        self.adapter.description.head.is_some()
+    }
+
+    /// The classifier's tensors behind `prefix`; none of another head.
+    fn head(&self, files: &[Weights], prefix: &str) -> Result<Vec<Weight>> {
+        if !self.is_classifier() {
+            return Ok(Vec::new());
+        }
+        heads::write(files, self.spec, self.adapter.description.labels.len(), prefix)
+    }
+}
+
 /// An adapter in PEFT's terms, ready to be written.
 #[derive(Debug)]
 pub struct Exported {
-    config: BTreeMap<&'static str, Value>,
+    keys: Keys,
     tensors: Vec<Weight>,
     size: PeftSize,
     description: Description,
 }
 
 impl Exported {
-    /// A prompt before the text, as its rows. `template` is the adapter's as its model sees it.
+    /// A prompt before the text, as its rows.
     ///
     /// # Errors
     /// What PEFT cannot express: [`front_rows`]; a prefix beside the prompt; trained weights.
-    pub fn prompt(adapter: &Adapter, template: &Template, spec: &ModelSpec, method: PeftMethod) -> Result<Exported> {
-        let rows = front_prompt(adapter, template, spec)?;
-        let mut config = of_prompt(adapter, spec, method, rows.rows);
-        if method == PeftMethod::PTuning {
-            // What the encoder was is lost with it; these keys matter to nobody who loads its output.
-            config.insert("encoder_dropout", json!(0.0));
-            config.insert("encoder_hidden_size", json!(rows.width));
-            config.insert("encoder_num_layers", json!(2));
-            let lstm = adapter.description.encoder.as_deref() == Some("lstm");
-            config.insert("encoder_reparameterization_type", json!(if lstm { "LSTM" } else { "MLP" }));
-        } else {
-            config.insert("prompt_tuning_init", json!("RANDOM"));
-            config.insert("prompt_tuning_init_text", Value::Null);
-            config.insert("tokenizer_name_or_path", Value::Null);
-        }
-        Ok(Self::of_rows(config, rows, adapter.description.clone()))
+    pub fn prompt(source: &Source<'_>, method: PeftMethod) -> Result<Exported> {
+        let rows = front_prompt(source)?;
+        let keys = of_prompt(source, method, rows.rows, rows.width);
+        Self::of_rows(source, keys, rows, source.adapter.description.clone())
     }
 
-    /// Low-rank additions to the layers of a model, which `directory` holds.
+    /// A prompt before the text, as what it makes of keys and values: exact.
+    ///
+    /// # Errors
+    /// As [`Exported::prompt`].
+    pub fn prompt_as_prefix(source: &Source<'_>, model: &Model, device: &Device) -> Result<Exported> {
+        let prompt = front_prompt(source)?;
+        let description = behind_prefix(&source.adapter.description, source.template, prompt.rows);
+        let prefix = prefix_of_prompt(model, device, &prompt);
+        Self::of_rows(source, of_prefix(source, prefix.rows), prefix, description)
+    }
+
+    /// A trained prefix.
+    ///
+    /// # Errors
+    /// A masked model, unless under a classifier that takes a prefix; pseudo tokens beside the prefix; trained weights.
+    pub fn prefix(source: &Source<'_>) -> Result<Exported> {
+        let Source { adapter, template, spec, .. } = source;
+        refuse_trained(adapter)?;
+        refuse_prefix(spec, source.is_classifier())?;
+        if template.has_pseudo_tokens() {
+            return Err(prompt_and_prefix());
+        }
+        let keys = of_prefix(source, adapter.prefix.rows);
+        Self::of_rows(source, keys, adapter.prefix.clone(), adapter.description.clone())
+    }
+
+    /// Low-rank additions to the layers of a model.
     ///
     /// # Errors
     /// None; a prompt or a prefix beside them; matrices that are damaged or of another model.
-    pub fn lora(adapter: &Adapter, directory: &Path, spec: &ModelSpec) -> Result<Exported> {
+    pub fn lora(source: &Source<'_>) -> Result<Exported> {
+        let Source { adapter, directory, spec, .. } = *source;
         let Some(lora) = adapter.tuned.lora() else {
             return Err(Error::request("it has no low-rank additions (backbone.mode = \"lora\"), so it is no LORA"));
         };
@@ -104,60 +143,17 @@ impl Exported {
         adapter.tuned.check(directory, spec)?;
         let files = adapter.tuned.open(directory)?;
         let matrices = files.first().ok_or_else(|| Error::file(directory, "has no backbone.safetensors"))?;
-        let (mut config, tensors) = lora_write::write(lora, matrices, spec)?;
-        // A task type chooses the class that wraps the model; there is none for a masked model, and LORA needs none.
-        let task_type = if spec.causal { json!("CAUSAL_LM") } else { Value::Null };
-        config.extend(common(&adapter.description, PeftMethod::Lora, task_type));
+        let (keys, mut tensors) = of_lora(source, lora, matrices)?;
+        tensors.extend(source.head(&files, WRAPPED)?);
         let size = PeftSize::Rank(lora.rank);
-        Ok(Exported { config, tensors, size, description: adapter.description.clone() })
+        Ok(Exported { keys, tensors, size, description: adapter.description.clone() })
     }
 
-    fn of_rows(config: BTreeMap<&'static str, Value>, rows: Matrix, description: Description) -> Exported {
+    fn of_rows(source: &Source<'_>, keys: Keys, rows: Matrix, description: Description) -> Result<Exported> {
         let Matrix { values, rows, width } = rows;
-        let tensor = Weight { name: PROMPT_TENSOR.into(), shape: vec![rows, width], numbers: values };
-        Exported { config, tensors: vec![tensor], size: PeftSize::Tokens(rows), description }
-    }
-
-    /// A prompt before the text, as what it makes of keys and values: exact.
-    ///
-    /// # Errors
-    /// As [`Exported::prompt`].
-    pub fn prompt_as_prefix(
-        adapter: &Adapter,
-        template: &Template,
-        model: &Model,
-        device: &Device,
-    ) -> Result<Exported> {
-        let prompt = front_prompt(adapter, template, model.spec())?;
-        let description = behind_prefix(&adapter.description, template, prompt.rows);
-        Ok(Self::keys_values(adapter, model.spec(), prefix_of_prompt(model, device, &prompt), description))
-    }
-
-    /// A trained prefix.
-    ///
-    /// # Errors
-    /// A masked model; pseudo tokens beside the prefix; trained weights.
-    pub fn prefix(adapter: &Adapter, template: &Template, spec: &ModelSpec) -> Result<Exported> {
-        refuse_tuned(adapter)?;
-        refuse_masked(spec)?;
-        if template.has_pseudo_tokens() {
-            let message = "it has a prefix and pseudo tokens; an adapter of PEFT is one or the other";
-            return Err(Error::request(message));
-        }
-        Ok(Self::keys_values(adapter, spec, adapter.prefix.clone(), adapter.description.clone()))
-    }
-
-    fn keys_values(adapter: &Adapter, spec: &ModelSpec, prefix: Matrix, description: Description) -> Exported {
-        let mut config = of_prompt(adapter, spec, PeftMethod::PrefixTuning, prefix.rows);
-        let (heads, width) = spec.blocks.first().map_or((0, 0), |block| {
-            let attention = &block.attention;
-            (attention.kv_heads, attention.kv_heads * attention.head_dim)
-        });
-        config.insert("num_attention_heads", json!(heads));
-        config.insert("token_dim", json!(width));
-        config.insert("encoder_hidden_size", json!(width));
-        config.insert("prefix_projection", json!(false));
-        Self::of_rows(config, prefix, description)
+        let mut tensors = vec![Weight { name: PROMPT_TENSOR.into(), shape: vec![rows, width], numbers: values }];
+        tensors.extend(source.head(&source.adapter.tuned.open(source.directory)?, "base_model.")?);
+        Ok(Exported { keys, tensors, size: PeftSize::Tokens(rows), description })
     }
 
     /// How large it is, in the method's terms.
@@ -181,7 +177,7 @@ impl Exported {
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         let tensors = views.and_then(|views| safetensors::serialize(views, Some(metadata)));
         let tensors = tensors.map_err(|wrong| failed(wrong.to_string()))?;
-        let config = serde_json::to_string_pretty(&self.config).map_err(|wrong| failed(wrong.to_string()))?;
+        let config = serde_json::to_string_pretty(&self.keys).map_err(|wrong| failed(wrong.to_string()))?;
 
         files::create_new_directory(directory)?;
         let parts: [(&str, Vec<u8>); 3] = [
@@ -196,12 +192,12 @@ impl Exported {
 }
 
 /// The rows in the order of the virtual tokens.
-fn front_prompt(adapter: &Adapter, template: &Template, spec: &ModelSpec) -> Result<Matrix> {
-    refuse_tuned(adapter)?;
+fn front_prompt(source: &Source<'_>) -> Result<Matrix> {
+    let Source { adapter, template, spec, .. } = *source;
+    refuse_trained(adapter)?;
     let order = front_rows(template, spec)?;
     if adapter.prefix.rows > 0 {
-        let message = "it has a prefix and pseudo tokens; an adapter of PEFT is one or the other";
-        return Err(Error::request(message));
+        return Err(prompt_and_prefix());
     }
     if adapter.rows == 0 {
         let message = "its pseudo tokens are tokens of the vocabulary (ptune search): nothing was trained that PEFT could load; \
@@ -213,12 +209,17 @@ fn front_prompt(adapter: &Adapter, template: &Template, spec: &ModelSpec) -> Res
     Ok(Matrix { values: order.into_iter().flat_map(row).copied().collect(), rows, width: adapter.width })
 }
 
-fn refuse_tuned(adapter: &Adapter) -> Result<()> {
-    if adapter.tuned.is_empty() {
-        return Ok(());
-    }
+fn prompt_and_prefix() -> Error {
+    Error::request("it has a prefix and pseudo tokens; an adapter of PEFT is one or the other")
+}
+
+/// Refuses weights of the model; a classifier is none of it.
+fn refuse_trained(adapter: &Adapter) -> Result<()> {
     if adapter.tuned.lora().is_some() {
         return Err(two_at_once());
+    }
+    if !adapter.tuned.has_backbone() {
+        return Ok(());
     }
     let message = "its model was trained along (backbone.mode = \"full\"): PEFT's prompt files hold no weights, and without \
                    them the prompt means something else. 'ptune adapter merge' writes the trained model, with the prompt as an \
@@ -231,35 +232,4 @@ fn two_at_once() -> Error {
                    time. 'ptune adapter merge' puts the additions into a copy of the model, with the prompt as an adapter of \
                    its own";
     Error::request(message)
-}
-
-/// The keys of every method.
-fn common(description: &Description, method: PeftMethod, task_type: Value) -> [(&'static str, Value); 6] {
-    [
-        ("auto_mapping", Value::Null),
-        ("base_model_name_or_path", json!(base_name(&description.base))),
-        ("inference_mode", json!(true)),
-        ("peft_type", json!(method.name())),
-        ("revision", Value::Null),
-        ("task_type", task_type),
-    ]
-}
-
-/// The keys of every prompt method.
-fn of_prompt(adapter: &Adapter, spec: &ModelSpec, method: PeftMethod, tokens: usize) -> BTreeMap<&'static str, Value> {
-    let heads = spec.blocks.first().map_or(0, |block| block.attention.heads);
-    let mut config = BTreeMap::from([
-        ("num_attention_heads", json!(heads)),
-        ("num_layers", json!(spec.layers.len())),
-        ("num_transformer_submodules", json!(1)),
-        ("num_virtual_tokens", json!(tokens)),
-        ("token_dim", json!(adapter.width)),
-    ]);
-    config.extend(common(&adapter.description, method, json!("CAUSAL_LM")));
-    config
-}
-
-/// The base as PEFT names it: a model of the hub by its name, any other by its path.
-fn base_name(base: &Base) -> &str {
-    base.name.split_once('@').map_or(base.path.as_str(), |(name, _)| name)
 }

@@ -71,6 +71,19 @@ fn a_model_without_the_token_gets_a_caret() {
     assert_eq!(message, "this model's tokenizer has no separator token\n  [MASK] [SEP] x\n         ^");
 }
 
+/// `[CLS] text [SEP]`, as transformers' tokenizers make it for a classifier.
+#[test]
+fn the_row_of_a_classifier_ends_with_the_separator() {
+    let tokenizer = fixture("wordpiece-uncased");
+    let template = Template::parse_whole("{text|shorten}").unwrap();
+    let form = |max_tokens| RowForm { answer: AnswerForm::First, ..masked(max_tokens, &[2], &[3]) };
+    let whole = Encoder::new(&template, &tokenizer, form(9)).unwrap().encode(&example("the film was good")).unwrap();
+    let ids = |row: &Encoded| (row.tokens.len(), row.tokens.first().cloned(), row.tokens.last().cloned());
+    assert_eq!((ids(&whole), whole.answers), ((6, Some(Token::Id(2)), Some(Token::Id(3))), vec![0]));
+    let cut = Encoder::new(&template, &tokenizer, form(4)).unwrap().encode(&example("the film was good")).unwrap();
+    assert_eq!(ids(&cut), (4, Some(Token::Id(2)), Some(Token::Id(3))));
+}
+
 #[test]
 fn a_causal_row_ends_before_its_answer() {
     let tokenizer = fixture("byte-level");

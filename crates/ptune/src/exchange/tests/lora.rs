@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
-
 use super::*;
-use crate::checkpoint::Weights;
 
 /// Name, model, template.
 const CASES: [(&str, &str, &str); 3] = [
@@ -23,28 +19,6 @@ fn imported((name, model, template): (&str, &str, &str)) -> TempDir {
     let out = TempDir::new().unwrap();
     import_over(model, &golden("peft").join(name), template, out.path()).unwrap();
     out
-}
-
-fn read_tensors(peft: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
-    let weights = Weights::open_file(&peft.join("adapter_model.safetensors")).unwrap();
-    let read = |name: &str| {
-        let (shape, mut numbers) = (weights.shape(name).unwrap().to_vec(), Vec::new());
-        weights.read_into(name, &shape, &mut numbers).unwrap();
-        (name.to_owned(), (shape, numbers))
-    };
-    weights.names().map(read).collect()
-}
-
-/// Changes the tensors of a copy of a fixture.
-fn with_tensors(peft: &TempDir, change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<f32>)>)) {
-    let mut tensors = read_tensors(peft.path());
-    change(&mut tensors);
-    let bytes = |(name, (shape, numbers)): (&String, &(Vec<usize>, Vec<f32>))| {
-        (name.clone(), shape.clone(), numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
-    };
-    let bytes: Vec<_> = tensors.iter().map(bytes).collect();
-    let views = bytes.iter().map(|(n, shape, bytes)| (n, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
-    fs::write(peft.path().join("adapter_model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
 #[track_caller]
@@ -120,7 +94,7 @@ fn exports_have_the_keys_that_every_version_knows() {
     let factor = config["lora_alpha"].as_f64().unwrap() / 9f64.sqrt();
     let other = config["alpha_pattern"]["mlp.c_proj"].as_f64().unwrap() / 3f64.sqrt();
     assert!((factor - 5.0 / 3f64.sqrt()).abs() < 1e-12 && (other - factor).abs() < 1e-12, "{config}");
-    let tensors = read_tensors(out.path());
+    let tensors = read_tensors(&tensors_of(out.path()));
     // The checkpoint leaves `transformer.` out, which PEFT would not find: it ignores tensors that it has no place for.
     let shape = |matrix: &str| &tensors[&format!("base_model.model.transformer.h.0.attn.c_attn.{matrix}.weight")].0;
     assert_eq!((shape("lora_A"), shape("lora_B")), (&vec![9, 24], &vec![72, 9]));
@@ -132,7 +106,7 @@ fn modules_whose_names_end_alike_are_named_whole() {
     let directory = ModelDirectory::open(&golden("mlp_words/model")).unwrap();
     let down = ModelSpec::read(&directory).unwrap().blocks[0].mlp.down.clone();
     let peft = changed("lora_bert", |_| {});
-    with_tensors(&peft, |tensors| {
+    change_tensors(&tensors_of(peft.path()), |tensors| {
         let matrix = |name: &str, shape: [usize; 2]| {
             let name = format!("base_model.model.bert.encoder.layer.1.output.dense.{name}.weight");
             (name, (shape.to_vec(), vec![0.5; shape[0] * shape[1]]))
@@ -187,7 +161,7 @@ fn tensors_without_a_place_are_errors() {
     const QUERY: &str = "base_model.model.bert.encoder.layer.0.attention.self.query";
     let moved = |to: &str| {
         let peft = changed("lora_bert", |_| {});
-        with_tensors(&peft, |tensors| {
+        change_tensors(&tensors_of(peft.path()), |tensors| {
             let tensor = tensors.remove(&format!("{QUERY}.lora_B.weight")).unwrap();
             if !to.is_empty() {
                 tensors.insert(to.into(), tensor);
@@ -210,7 +184,7 @@ fn tensors_without_a_place_are_errors() {
     assert!(refused.is_request(), "{refused}");
     // A model without a head has no prefix in its names.
     let bare = changed("lora_bert", |_| {});
-    with_tensors(&bare, |tensors| {
+    change_tensors(&tensors_of(bare.path()), |tensors| {
         let renamed = std::mem::take(tensors).into_iter().map(|(name, tensor)| (name.replace(".bert.", "."), tensor));
         tensors.extend(renamed);
     });
