@@ -14,7 +14,7 @@ from peft import PrefixTuningConfig, get_peft_model
 from peft.tuners.prefix_tuning.model import PrefixEncoder
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.cache_utils import DynamicCache
 
 from prefix import GOLDEN, STEPS, texts
@@ -22,10 +22,12 @@ from prefix import GOLDEN, STEPS, texts
 # Name, golden case with the model, labels, prefix rows, whether the model is trained too.
 CASES = [("bert_prefix", "lstm_verbalizer", 3, 4, False), ("bert_full", "mlp_words", 2, 0, True),
          ("roberta_probe", "roberta_lstm", 4, 0, False), ("gpt2_prefix", "gpt2_lstm", 3, 5, False),
-         ("gpt2_full", "gpt2_mlp", 2, 0, True)]
+         ("gpt2_full", "gpt2_mlp", 2, 0, True),
+         # The first token, without biases; the mean of all rows, with them.
+         ("modernbert_probe", "modernbert_embedding", 3, 0, False), ("modernbert_full", "modernbert_mlp", 3, 0, True)]
 # The classifier's parameters in transformers, and ours.
 NAMES = {"bert": {"bert.pooler.dense": "dense", "classifier": ""}, "roberta": {"classifier.dense": "dense", "classifier.out_proj": ""},
-         "gpt2": {"score": ""}}
+         "gpt2": {"score": ""}, "modernbert": {"head.dense": "dense", "head.norm": "norm", "classifier": ""}}
 
 
 def head_parameters(model, family):
@@ -56,7 +58,10 @@ def scores(model, family, encoder, peft, ids):
 def case(name, golden, labels, rows, full):
     torch.manual_seed(len(name) + labels)
     family = name.split("_")[0]
-    model = AutoModelForSequenceClassification.from_pretrained(GOLDEN / golden / "model", num_labels=labels, attn_implementation="eager").eval()
+    c = AutoConfig.from_pretrained(GOLDEN / golden / "model", num_labels=labels)
+    if family == "modernbert":
+        c.pad_token_id = None  # its default is beyond this vocabulary
+    model = AutoModelForSequenceClassification.from_pretrained(GOLDEN / golden / "model", config=c, attn_implementation="eager").eval()
     model.requires_grad_(full)
     head = head_parameters(model, family)
     for parameter in head.values():

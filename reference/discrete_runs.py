@@ -7,9 +7,10 @@ holds CB and RTE (train.jsonl and dev32.jsonl of 32 rows, val.jsonl, which is th
 autoprompt P36 P176 P17   tokens by gradient: {sub_label} [P*5] [MASK] . , three seeds
 autoprompt CB RTE         the same of the words of superglue_runs.py, with its label words
 labels CB RTE             the same with label words that are searched first
+words CB RTE              label words alone, around the hand-written words of superglue_runs.py: one or three a label, of the likeliest or of all
 lpaqa P36 P176 P17        given prompts: the best, the mean of the best ten and of all, learned weights, the weights of the files
 
-A PART is written kind:task, as in autoprompt:P36. Changes are the prompts that were evaluated on dev: the first with a token in each place, then
+A PART is written kind:task, as in autoprompt:P36, or kind:task:steps for a search of another length. Changes are the prompts that were evaluated on dev: the first with a token in each place, then
 one a token that was changed. Sizes of a search are fixed beforehand (STEPS, below). Seconds are those of the processor,
 user and system, of all threads; memory is the largest of the process. A run that is in OUT_DIR is not repeated. Needs no PyTorch.
 """
@@ -17,9 +18,11 @@ user and system, of all threads; memory is the largest of the process. A run tha
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
+import tomllib
 
 SEEDS = [0, 1, 2]
 RELATIONS = ["P36", "P176", "P17"]
@@ -31,6 +34,7 @@ TASKS = {
 STEPS = {"lama": (100, 32, 10), "CB": (50, 16, 10), "RTE": (50, 16, 10)}
 TRIGGERS = "{sub_label} [P*5] [MASK] ."
 ENTAILMENT = "[P*3] {hypothesis|no_punct} ? [P*3] [MASK] , [P*3] {premise|shorten}"
+MANUAL = "{hypothesis|no_punct} ? [MASK] , {premise|shorten}"
 TOP = 10
 
 RUN = """
@@ -55,22 +59,24 @@ def main():
     ptune, model, lama, prompts, fewglue, out = (pathlib.Path(p).resolve() for p in sys.argv[1:7])
     out.mkdir(parents=True, exist_ok=True)
     parts = [part.split(":") for part in sys.argv[7:]] or (
-        [("autoprompt", task) for task in RELATIONS + list(TASKS)] + [("labels", task) for task in TASKS] + [("lpaqa", r) for r in RELATIONS])
-    for kind, task in parts:
+        [("autoprompt", task) for task in RELATIONS + list(TASKS)] + [(kind, task) for kind in ("labels", "words") for task in TASKS] + [("lpaqa", r) for r in RELATIONS])
+    for kind, task, *steps in parts:
         if kind == "lpaqa":
             ensembles(task)
+        elif kind == "words":
+            label_words(task)
         else:
-            searches(kind, task)
+            searches(kind, task, *steps)
 
 
-def searches(kind, task):
+def searches(kind, task, steps=None):
     """A row for each seed, and their mean."""
     metric = "accuracy" if task in TASKS else "p_at_1"
     print(f"\n{kind} {task}: {metric} of the prompt found\n\n| seed | dev | test | changes | processor s | MB | labels | prompt |\n|---|---|---|---|---|---|---|---|")
     found = []
     for seed in SEEDS:
-        place = out / f"{kind}-{task}-{seed}"
-        sets = [f"seed={seed}"] + (["search.label_words=1"] if kind == "labels" else [])
+        place = out / "-".join([kind, task, *([steps] if steps else []), str(seed)])
+        sets = [f"seed={seed}"] + (["search.label_words=1"] if kind == "labels" else []) + ([f"search.steps={steps}"] if steps else [])
         run = search(place, task, sets, [])
         lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
         changed = len({line["prompt"] for line in lines if "prompt" in line})
@@ -80,6 +86,17 @@ def searches(kind, task):
     tests = [100 * run["test"][metric] for run in found]
     majority = 100 * found[0]["test"]["majority"]
     print(f"\nmean {statistics.mean(tests):.1f} ± {statistics.stdev(tests):.1f}, majority {majority:.1f}", flush=True)
+
+
+def label_words(task):
+    """The hand-written template alone, with words for the labels."""
+    print(f"\nwords {task}: accuracy\n\n| words a label | among | dev | test | processor s | MB | words |\n|---|---|---|---|---|---|---|")
+    for count in (1, 3):
+        for pool in (100, 0):
+            sets = [f"search.label_words={count}", f"search.label_pool={pool}"]
+            run = search(out / f"words-{task}-{count}-{pool}", task, sets, [], MANUAL)
+            labels = ", ".join(f"{one['label']}: {' '.join(one['words'])}" for one in run["labels"])
+            print(f"| {count} | {pool or 'all'} | {100 * run['dev']['accuracy']:.1f} | {100 * run['test']['accuracy']:.1f} | {run['cpu']:.0f} | {run['mb']:.0f} | {labels} |", flush=True)
 
 
 def ensembles(relation):
@@ -125,42 +142,38 @@ def given(relation):
 
 def weighted(place, relation, file):
     """The mean of all prompts again, with the weights of the file in the place of equal ones: an adapter that is edited."""
-    given = {one["template"]: one["weight"] for one in map(json.loads, file.read_text().splitlines())}
-    given = {template.replace("[X]", "{sub_label}").replace("[Y]", "[MASK]"): weight for template, weight in given.items()}
+    given = {asked(one["template"]): one["weight"] for one in map(json.loads, file.read_text().splitlines())}
     text = (place / "adapter" / "adapter.toml").read_text()
-    head, *blocks = text.split("[[task.discrete.prompts]]")
-    kept, whole = [], 0.0
-    for block in blocks:
-        line = next(line for line in block.splitlines() if line.startswith("template"))
-        template = line.split(" = ", 1)[1][1:-1]
-        kept.append((block, given.get(template, 0.0)))
-        whole += kept[-1][1]
+    weights = [given[one["template"]] for one in tomllib.loads(text)["task"]["discrete"]["prompts"]]
+    shares = iter([weight / sum(weights) for weight in weights])
     copy = place.with_name(place.name + "-given") / "adapter"
     copy.mkdir(parents=True, exist_ok=True)
     for one in (place / "adapter").iterdir():
         (copy / one.name).write_bytes(one.read_bytes())
-    old = lambda block: next(line for line in block.splitlines() if line.startswith("weight"))
-    blocks = [block.replace(old(block), f"weight = {weight / whole!r}") for block, weight in kept if weight > 0]
-    (copy / "adapter.toml").write_text(head + "".join("[[task.discrete.prompts]]" + block for block in blocks))
+    (copy / "adapter.toml").write_text(re.sub("(?m)^weight = .*$", lambda _: f"weight = {next(shares)!r}", text))
     run = measured([ptune, "eval", copy, "--data", lama / relation / "test.jsonl", "--json"])
-    return {"test": run.get("metrics", run), "prompts": blocks, "cpu": run["cpu"], "mb": run["mb"]}
+    return {"test": run["metrics"], "prompts": weights, "cpu": run["cpu"], "mb": run["mb"]}
 
 
-def search(place, task, sets, more):
+def asked(template):
+    """A published template as the run file has it."""
+    return template.replace("[X]", "{sub_label}").replace("[Y]", "[MASK]").strip()
+
+
+def search(place, task, sets, more, template=None):
     """One search, or what it once came to."""
     kept = place.with_suffix(".json")
     if kept.exists():
         return json.loads(kept.read_text())
     if task in TASKS:
-        directory, names, template = fewglue / task, ("train", "dev32", "val"), ENTAILMENT
+        directory, names, template = fewglue / task, ("train", "dev32", "val"), template or ENTAILMENT
         about = "[task.verbalizer]\n" + "\n".join(f"{label} = {json.dumps(words)}" for label, words in TASKS[task].items())
     else:
-        directory, names, template = lama / task, ("train", "dev", "test"), TRIGGERS
+        directory, names, template = lama / task, ("train", "dev", "test"), "{sub_label} [MASK] ." if more else TRIGGERS
         about = f'target = "obj_label"\nvocabulary = {json.dumps(str(lama / "29k-vocab.json"))}\nvocabulary_key = "bert-base-cased"'
     steps, batch, candidates = STEPS.get(task, STEPS["lama"])
     data = {part: json.dumps(str(directory / f"{name}.jsonl")) for part, name in zip(("train", "dev", "test"), names)}
     file = place.with_suffix(".toml")
-    template = "{sub_label} [MASK] ." if more else template
     file.write_text(RUN.format(model=json.dumps(str(model)), template=json.dumps(template), task=about, steps=steps, batch=batch, candidates=candidates, **data))
     subprocess.run(["rm", "-rf", str(place)], check=True)  # of a run that was interrupted
     command = [ptune, "search", file, "--out", place, "--json", *more]

@@ -353,6 +353,6 @@ CASES = {
         family="modernbert", coarse=True, seed=69, tokenizer="json", encoder="mlp", max_tokens=None, target="object", full=full("adam"),
         shape=modernbert_shape(layers=2, local_attention=4, layer_types=["sliding_attention", "full_attention"], attention_bias=True,
                                mlp_bias=True, norm_bias=True, classifier_bias=True, decoder_bias=False, tie_word_embeddings=False,
-                               hidden_activation="silu", classifier_activation="tanh"),
+                               hidden_activation="silu", classifier_activation="tanh", classifier_pooling="mean"),
         optimizer=optimizer(), template="{subject} 영화 is in [P*3] [MASK] .", examples=FACTS, verbalizer=None),
 }

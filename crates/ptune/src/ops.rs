@@ -27,6 +27,7 @@ mod loss;
 mod low_rank;
 mod norm;
 mod parts;
+mod pooling;
 mod rotary;
 mod weights;
 

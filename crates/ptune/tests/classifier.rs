@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ptune::checkpoint::{ModelDirectory, Weights};
 use ptune::data::{Encoded, Token, pack};
 use ptune::method::{Classifier, Head, Prompt, Trained};
+use ptune::model::spec::Pooling;
 use ptune::model::{Gradients, Model};
 use ptune::parameter::{Group, Parameter};
 use ptune::predict::{Prediction, Predictor};
@@ -101,7 +102,11 @@ fn check(name: &str) {
     let row = |ids: &Value| {
         let tokens: Vec<Token> = numbers(ids).into_iter().map(|id| Token::Id(id as u32)).collect();
         let answer = if causal { tokens.len() - 1 } else { 0 };
-        Encoded::row(tokens, answer)
+        let row = Encoded::row(tokens, answer);
+        match model.spec().classifier.pooling {
+            Pooling::Mean => Encoded { answers: (0..row.tokens.len()).collect(), ..row },
+            Pooling::First | Pooling::Last => row,
+        }
     };
     let rows: Vec<Encoded> = case.json["ids"].as_array().unwrap().iter().map(row).collect();
     let gold: Vec<u32> = numbers(&case.json["gold"]).into_iter().map(|label| label as u32).collect();
@@ -110,7 +115,8 @@ fn check(name: &str) {
     let trained = case.trained(&device, &model, &directory);
     let injection = trained.prompt.forward(&device, &model);
     let h = model.logits(&layout, &injection.inject(), &model.row_columns());
-    let scores = trained.classifier.as_ref().unwrap().forward(&device, h).0;
+    let classifier = trained.classifier.as_ref().unwrap();
+    let scores = classifier.forward(&device, h, classifier.groups(&layout)).0;
     assert_close(&format!("{name}: scores"), scores.read(), &case.tensor("scores"));
 
     let head = Head::Classifier((0..case.number("labels")).map(|i| i.to_string()).collect());
@@ -167,6 +173,16 @@ fn gpt2_behind_a_prefix() {
 #[test]
 fn gpt2_trained_too() {
     check("gpt2_full");
+}
+
+#[test]
+fn a_probe_of_modernberts_first_token() {
+    check("modernbert_probe");
+}
+
+#[test]
+fn modernbert_trained_under_a_mean() {
+    check("modernbert_full");
 }
 
 #[test]
@@ -235,6 +251,48 @@ fn every_combination_learns_and_its_adapter_repeats_the_metrics_of_the_run() {
             panic!("a classifier answers with a label")
         };
         assert_eq!(probabilities.iter().map(|(label, _)| label.as_str()).collect::<Vec<_>>(), ["positive", "negative"]);
+    }
+}
+
+/// The golden ModernBERT whose classifier reads the mean of a text's rows: uneven texts, behind a prefix and without, together
+/// and alone.
+#[test]
+fn a_classifier_of_means_repeats_the_metrics_of_its_run_and_a_text_answers_alone_as_in_company() {
+    let texts = ["the good film", "she hated it and he loved it, the soup was fine", "rain", "a bad bad city"];
+    let rows = texts
+        .iter()
+        .enumerate()
+        .map(|(i, text)| serde_json::json!({"text": text, "label": if i % 2 == 0 { "a" } else { "b" }}).to_string());
+    for (prompt, threads) in [("prefix_tokens = 3", 1), ("encoder = \"mlp\"", 2)] {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, out) = (directory.path().join("run.toml"), directory.path().join("out"));
+        std::fs::write(directory.path().join("rows.jsonl"), rows.clone().collect::<Vec<_>>().join("\n")).unwrap();
+        let pseudo = if prompt.starts_with("prefix") { "" } else { "[P*2] " };
+        let run_file = format!(
+            "model = {:?}\n[data]\ntrain = \"rows.jsonl\"\ndev = \"rows.jsonl\"\ntest = \"rows.jsonl\"\n[task]\n\
+             template = \"{pseudo}{{text}}\"\nhead = \"classifier\"\nlabels = [\"a\", \"b\"]\n[prompt]\n{prompt}\n\
+             [train]\nsteps = 40\nbatch_size = 3\nlearning_rate = 0.02\n",
+            golden().join("modernbert_mlp/model"),
+        );
+        std::fs::write(&file, run_file).unwrap();
+        let device = Device::processor(Some(threads));
+        let config = RunConfig::read(&file, &[]).unwrap();
+        let test = train::run(&config, &file, &out, &device, &mut |_| {}).unwrap().test.unwrap();
+        assert_eq!(test.get("accuracy"), Some(1.0), "{prompt}: it did not learn four rows: {test:?}");
+        let predictor = Predictor::open(&out.join("adapter"), None, &device, &mut |_, _| {}).unwrap();
+        let again = predictor.evaluate(&directory.path().join("rows.jsonl"), &mut |_, _| {}).unwrap();
+        assert_eq!(again.metrics, test, "{prompt}");
+        let example = |text: &&str| ptune::data::Example::from_fields([("text".to_string(), (*text).to_owned())]);
+        let label = |prediction: ptune::Result<Prediction>| match prediction.unwrap() {
+            Prediction::Label { probabilities, .. } => probabilities,
+            _ => panic!("a classifier answers with a label"),
+        };
+        let examples: Vec<_> = texts.iter().map(example).collect();
+        let together: Vec<_> = predictor.predict(&examples, 1).into_iter().map(label).collect();
+        for (example, together) in examples.iter().zip(together) {
+            let alone = predictor.predict(std::slice::from_ref(example), 1).remove(0);
+            assert_eq!(label(alone), together, "{prompt}");
+        }
     }
 }
 

@@ -41,7 +41,7 @@ fn read(directory: &Path) -> Result<ModelSpec> {
 #[test]
 fn what_is_not_implemented_is_refused_by_its_key() {
     let rope = |kind: &str| json!({"rope_type": kind, "rope_theta": 10000.0, "factor": 2.0});
-    let cases: [(&str, &str, Value, &str); 15] = [
+    let cases: [(&str, &str, Value, &str); 16] = [
         ("llama_mlp", "rope_parameters", rope("dynamic"), "rope_parameters.rope_type: the rotary scaling 'dynamic'"),
         ("llama_mlp", "rope_parameters", rope("longrope"), "rope_parameters.rope_type: the rotary scaling 'longrope'"),
         ("llama_mlp", "rope_parameters", json!({"rope_type": "linear"}), "rope_parameters.factor: is missing"),
@@ -55,6 +55,7 @@ fn what_is_not_implemented_is_refused_by_its_key() {
         ("qwen2_embedding", "layer_types", json!(["full_attention"]), "layer_types: names 1 layers"),
         ("qwen3_embedding", "layer_types", json!(["full_attention", "chunked"]), "layer_types: 'chunked' is not"),
         ("neox_embedding", "num_attention_heads", json!(5), "num_attention_heads: 5 heads do not divide"),
+        ("modernbert_embedding", "classifier_pooling", json!("max"), "classifier_pooling: 'max' is not implemented"),
         ("modernbert_embedding", "norm_eps", json!(3), "norm_eps: 3 should be a small number"),
         ("modernbert_embedding", "layer_types", json!(vec!["linear_attention"; 4]), "layer_types: 'linear_attention'"),
     ];
@@ -86,6 +87,30 @@ fn older_files_say_the_same_of_rotary_positions() {
             config["rope_scaling"] = json!(scaling);
         });
         assert_eq!(rotary(old.path()), rotary(&model_directory(case)), "{case}");
+    }
+}
+
+/// Every kind with each of its options; `reference/rotary.py` wrote the numbers. transformers forms them in f32.
+#[test]
+fn scaled_rotary_positions_are_those_of_transformers() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rotary.json");
+    let cases: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let cases = cases.as_array().unwrap();
+    assert_eq!(cases.len(), 10);
+    for case in cases {
+        let changed = edited("llama_mlp", |config| {
+            config["head_dim"] = json!(32);
+            config["max_position_embeddings"] = json!(4096);
+            config["rope_parameters"] = case["rope_parameters"].clone();
+        });
+        let RotarySpec { frequencies, factor } = rotary(changed.path());
+        let want = case["frequencies"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32);
+        assert_eq!(frequencies.len(), want.len());
+        for (found, want) in
+            frequencies.iter().chain([&factor]).zip(want.chain([case["factor"].as_f64().unwrap() as f32]))
+        {
+            assert!((found / want - 1.0).abs() < 2e-6, "{}: {found}, transformers {want}", case["rope_parameters"]);
+        }
     }
 }
 

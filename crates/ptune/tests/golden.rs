@@ -90,7 +90,7 @@ fn encode(case: &Case, template: &Template, tokenizer: &Tokenizer, spec: &ModelS
     let around = |token: Option<u32>| if spec.enclosed { vec![token.expect("a special token")] } else { Vec::new() };
     let start = if spec.begins { tokenizer.beginning().to_vec() } else { around(special.cls) };
     let end = around(special.sep);
-    let form = RowForm { max_tokens, start, end, answer: head.answer_form(spec.causal) };
+    let form = RowForm { max_tokens, start, end, answer: head.answer_form(spec) };
     let encoder = Encoder::new(template, tokenizer, form).expect("a template that encodes");
     let file: Arc<Path> = Path::new("case.json").into();
     let examples = case.json["examples"].as_array().expect("examples");

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ptune::checkpoint::{ModelDirectory, Tokenizer};
 use ptune::data::{Beginning, Encoded, Encoder, Example, RowForm, Token, pack, pack_from};
 use ptune::method::Head;
+use ptune::model::spec::ModelSpec;
 use ptune::model::{Gradients, Inject, Model, Past};
 use ptune::ops::Layout;
 use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
@@ -69,7 +70,7 @@ impl Scene {
             max_tokens: 48,
             start: tokenizer.beginning().to_vec(),
             end: vec![],
-            answer: head.answer_form(true),
+            answer: head.answer_form(&ModelSpec::read(&directory).unwrap()),
         };
         let encoder = Encoder::new(&template, &tokenizer, form).unwrap();
         let encode = |(premise, hypothesis): &(&str, &str)| {

@@ -165,13 +165,14 @@ impl<'a> Encoder<'a> {
                     encoded.push([before.clone(), vec![self.mask; count], behind.clone()].concat(), None);
                 }
             }
-            AnswerForm::First => {
+            AnswerForm::First | AnswerForm::Every => {
                 let row = [before, self.end.clone()].concat();
                 if row.is_empty() {
                     return Err(example.error("this row has no token, so there is no first one to read"));
                 }
+                let answers = if self.answer == AnswerForm::First { 1 } else { row.len() };
                 encoded.push(row, None);
-                encoded.answers.push(0);
+                encoded.answers.extend(0..answers);
             }
             AnswerForm::Continuations(words) => {
                 let last = last_before_answer(&before, example)?;
@@ -249,7 +250,7 @@ impl<'a> Encoder<'a> {
                     before = Glue::JOINED;
                     match self.answer {
                         AnswerForm::Masks(_) => vec![self.mask; self.answer.longest()],
-                        AnswerForm::First | AnswerForm::Continuations(_) | AnswerForm::Text { .. } => Vec::new(),
+                        _ => Vec::new(),
                     }
                 }
                 PieceKind::Sep | PieceKind::Cls => {
@@ -308,7 +309,7 @@ impl<'a> Encoder<'a> {
 
     fn shorten(&self, segments: &mut [Segment], example: &Example) -> Result<()> {
         let behind = match &self.answer {
-            AnswerForm::Masks(_) | AnswerForm::First => self.end.len(),
+            AnswerForm::Masks(_) | AnswerForm::First | AnswerForm::Every => self.end.len(),
             AnswerForm::Continuations(_) | AnswerForm::Text { .. } => self.answer.longest(),
         };
         let around = self.start.len() + behind;

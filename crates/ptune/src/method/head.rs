@@ -9,6 +9,7 @@
 //! transformers and PEFT take of labels that are not -100): a long answer weighs more than a short one. Of a
 //! classifier (`classifier.rs`) the scores of the labels come as they are.
 
+use crate::model::spec::{ModelSpec, Pooling};
 use crate::model::{Columns, Model};
 use crate::ops::LogProbabilitiesSaved;
 use crate::prompt::{AnswerForm, Verbalizer, Vocabulary};
@@ -47,11 +48,15 @@ pub struct Loss {
 
 impl Head {
     /// The rows that an example has for its answer.
-    pub fn answer_form(&self, causal: bool) -> AnswerForm {
+    pub fn answer_form(&self, spec: &ModelSpec) -> AnswerForm {
         match self {
             Head::Verbalizer(verbalizer) => verbalizer.form().clone(),
-            Head::Classifier(_) if !causal => AnswerForm::First,
-            Head::Vocabulary { .. } | Head::Classifier(_) => AnswerForm::one_token(causal),
+            Head::Classifier(_) => match spec.classifier.pooling {
+                Pooling::First => AnswerForm::First,
+                Pooling::Last => AnswerForm::one_token(true),
+                Pooling::Mean => AnswerForm::Every,
+            },
+            Head::Vocabulary { .. } => AnswerForm::one_token(spec.causal),
             Head::Text { longest, .. } => AnswerForm::Text { longest: *longest },
         }
     }

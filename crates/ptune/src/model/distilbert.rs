@@ -52,6 +52,6 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder: (!tied).then(|| "vocab_projector.weight".into()),
             decoder_bias: Some("vocab_projector.bias".into()),
         },
-        classifier: ClassifierSpec::first_token(Activation::Relu, Some("pre_classifier"), "classifier").without_past(),
+        classifier: ClassifierSpec::first_token(Activation::Relu, "pre_classifier", "classifier").without_past(),
     })
 }

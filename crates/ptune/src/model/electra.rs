@@ -51,6 +51,6 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder: (!tied).then(|| "generator_lm_head.weight".into()),
             decoder_bias: Some("generator_lm_head.bias".into()),
         },
-        classifier: ClassifierSpec::first_token(Activation::Gelu, Some("classifier.dense"), "classifier.out_proj"),
+        classifier: ClassifierSpec::first_token(Activation::Gelu, "classifier.dense", "classifier.out_proj"),
     })
 }

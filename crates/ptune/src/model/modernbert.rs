@@ -9,8 +9,8 @@ use super::config::{MOST_LAYERS, activation_named, epsilon, heads_of};
 use super::encoder::require_head;
 use super::rotary::Rope;
 use super::spec::{
-    AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec, ModelSpec, NormSpec,
-    RotarySpec, Stored, TransformSpec,
+    AttentionSpec, BlockSpec, ClassifierDense, ClassifierSpec, EmbeddingSpec, HeadSpec, Join, LinearSpec, MlpSpec,
+    ModelSpec, NormSpec, Pooling, RotarySpec, Stored, TransformSpec,
 };
 use crate::Result;
 use crate::checkpoint::{Config, ModelDirectory};
@@ -66,13 +66,28 @@ pub(super) fn spec(directory: &ModelDirectory) -> Result<ModelSpec> {
             decoder: (!tied).then(|| "decoder.weight".into()),
             decoder_bias: config.bool_or("decoder_bias", true)?.then(|| "decoder.bias".into()),
         },
-        classifier: ClassifierSpec::first_token(
-            activation_named(config, "classifier_activation")?,
-            None, // there a norm follows the activation
-            "classifier",
-        )
-        .without_past(),
+        classifier: classifier(config, &shape)?,
     })
+}
+
+/// The head's layers serve `ModernBertForSequenceClassification` too.
+fn classifier(config: &Config, shape: &Shape) -> Result<ClassifierSpec> {
+    let dense = ClassifierDense {
+        activation: activation_named(config, "classifier_activation")?,
+        name: "head.dense",
+        pooler: true,
+        bias: config.bool_or("classifier_bias", false)?,
+        norm: Some(shape.norm("head.norm".into())),
+    };
+    let pooling = match config.optional_str("classifier_pooling")?.unwrap_or("cls") {
+        "cls" => Pooling::First,
+        "mean" => Pooling::Mean,
+        other => {
+            let message = format!("'{other}' is not implemented; implemented: cls, mean");
+            return Err(config.error("classifier_pooling", message));
+        }
+    };
+    Ok(ClassifierSpec { pooling, dense: Some(dense), bias: true, out: "classifier", takes_past: false })
 }
 
 /// What all blocks have in common.

@@ -52,6 +52,6 @@ pub(super) fn spec(directory: &ModelDirectory, family: &'static str, class: &str
             decoder,
             decoder_bias: Some(decoder_bias),
         },
-        classifier: ClassifierSpec::first_token(Activation::Tanh, Some("classifier.dense"), "classifier.out_proj"),
+        classifier: ClassifierSpec::first_token(Activation::Tanh, "classifier.dense", "classifier.out_proj"),
     })
 }

@@ -40,10 +40,12 @@ pub struct ModelSpec {
     pub classifier: ClassifierSpec,
 }
 
-/// A classifier as the family's `ForSequenceClassification` has it: `out(activation(dense(h)))` on the first token, or
-/// `out(h)` on the last one. Names are those of the class.
+/// A classifier as the family's `ForSequenceClassification` has it: `out(norm(activation(dense(h))))`, or without norm, or
+/// `out(h)`, on some of a text's rows. Names are those of the class.
 #[derive(Clone, Debug)]
 pub struct ClassifierSpec {
+    /// Which rows of a text it reads.
+    pub pooling: Pooling,
     /// What stands in front of the last layer, if anything.
     pub dense: Option<ClassifierDense>,
     /// Whether the last layer has a bias.
@@ -54,33 +56,50 @@ pub struct ClassifierSpec {
     pub takes_past: bool,
 }
 
+/// The rows of a text that a classifier reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// The first one.
+    First,
+    /// The last one, which in a causal model is the only one that sees all.
+    Last,
+    /// The mean of all of them.
+    Mean,
+}
+
 /// The layer `hidden -> hidden` in front of a classifier's last one.
 #[derive(Clone, Debug)]
 pub struct ClassifierDense {
     /// Behind it.
     pub activation: Activation,
-    /// Its name; `None` where the class has something else in its place.
-    pub name: Option<&'static str>,
-    /// Whether it is a pooler, which is part of the model and which checkpoints may have: then it starts from that.
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it is a part of what checkpoints may have (a pooler, the layers of the language-model head): then it starts from
+    /// that.
     pub pooler: bool,
+    /// Whether it has a bias.
+    pub bias: bool,
+    /// Behind the activation; starts from the checkpoint's where that has it.
+    pub norm: Option<NormSpec>,
 }
 
 impl ClassifierSpec {
     /// On the first token, the model's pooler and an activation before the last layer.
     pub fn pooled(activation: Activation, pooler: &'static str) -> Self {
-        let dense = ClassifierDense { activation, name: Some(pooler), pooler: true };
-        ClassifierSpec { dense: Some(dense), bias: true, out: "classifier", takes_past: true }
+        let dense = ClassifierDense { activation, name: pooler, pooler: true, bias: true, norm: None };
+        let (pooling, out) = (Pooling::First, "classifier");
+        ClassifierSpec { pooling, dense: Some(dense), bias: true, out, takes_past: true }
     }
 
     /// On the first token, a layer of its own and an activation before the last layer.
-    pub fn first_token(activation: Activation, dense: Option<&'static str>, out: &'static str) -> Self {
-        let dense = ClassifierDense { activation, name: dense, pooler: false };
-        ClassifierSpec { dense: Some(dense), bias: true, out, takes_past: true }
+    pub fn first_token(activation: Activation, dense: &'static str, out: &'static str) -> Self {
+        let dense = ClassifierDense { activation, name: dense, pooler: false, bias: true, norm: None };
+        ClassifierSpec { pooling: Pooling::First, dense: Some(dense), bias: true, out, takes_past: true }
     }
 
     /// On the last token, one layer without a bias.
     pub fn last_token() -> Self {
-        ClassifierSpec { dense: None, bias: false, out: "score", takes_past: true }
+        ClassifierSpec { pooling: Pooling::Last, dense: None, bias: false, out: "score", takes_past: true }
     }
 
     /// The same of a class that takes no keys and values.

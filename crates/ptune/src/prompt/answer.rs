@@ -33,6 +33,8 @@ pub enum AnswerForm {
     /// A classifier of a model that sees both sides: the first row. (In a causal model it has the last row of an answer of
     /// one token.)
     First,
+    /// A classifier of the mean: every row.
+    Every,
     /// Causal: the last row of the prefix, and behind the prefix each of these continuations.
     Continuations(Vec<Vec<u32>>),
     /// Causal: the last row of the prefix, and behind it the example's own answer where it is known.
@@ -58,7 +60,7 @@ impl AnswerForm {
     pub fn rows(&self) -> usize {
         match self {
             AnswerForm::Masks(counts) => counts.iter().sum(),
-            AnswerForm::First => 1,
+            AnswerForm::First | AnswerForm::Every => 1, // Every: at least
             AnswerForm::Continuations(words) => 1 + words.iter().map(Vec::len).sum::<usize>(),
             AnswerForm::Text { .. } => 1,
         }
@@ -73,7 +75,7 @@ impl AnswerForm {
     pub fn longest(&self) -> usize {
         match self {
             AnswerForm::Masks(counts) => counts.last().copied().unwrap_or_default(),
-            AnswerForm::First => 0,
+            AnswerForm::First | AnswerForm::Every => 0,
             AnswerForm::Continuations(words) => words.iter().map(Vec::len).max().unwrap_or_default(),
             AnswerForm::Text { longest } => *longest,
         }

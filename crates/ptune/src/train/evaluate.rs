@@ -57,11 +57,13 @@ impl Scorer<'_> {
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
         let (inject, prefix) = (self.inject(), self.prompt.prefix_rows());
-        for range in packs(examples) {
+        // A classifier's rows are as narrow as the model's.
+        let most_answers = if self.classifier.is_some() { PACKED_ROWS } else { PACKED_ANSWERS };
+        for range in packs_of(examples, most_answers) {
             let layout = pack(examples[range.clone()].iter().copied()).behind(prefix);
             let logits = self.model.logits(&layout, &inject, self.columns);
             let scores = match self.classifier {
-                Some(classifier) => classifier.forward(self.device, logits).0,
+                Some(classifier) => classifier.forward(self.device, logits, classifier.groups(&layout)).0,
                 None => self.head.scores(self.device, &logits, self.column_ids),
             };
             let prompts = self.weights.len().max(1);
@@ -162,12 +164,16 @@ fn added_up<'s>(scores: &'s [f32], weights: &[f32]) -> Cow<'s, [f32]> {
 
 /// Ranges of consecutive examples with up to [`PACKED_ROWS`] and [`PACKED_ANSWERS`] together, at least one example each.
 pub(crate) fn packs(examples: &[&Encoded]) -> Vec<Range<usize>> {
+    packs_of(examples, PACKED_ANSWERS)
+}
+
+fn packs_of(examples: &[&Encoded], most_answers: usize) -> Vec<Range<usize>> {
     let mut packs = Vec::new();
     let (mut start, mut rows, mut answers) = (0, 0, 0);
     for (i, example) in examples.iter().enumerate() {
         // What examples begin with alike is packed once.
         let own = example.tokens.len() - example.leading;
-        let full = rows + own > PACKED_ROWS || answers + example.answers.len() > PACKED_ANSWERS;
+        let full = rows + own > PACKED_ROWS || answers + example.answers.len() > most_answers;
         if i > start && full {
             packs.push(start..i);
             (start, rows, answers) = (i, 0, 0);

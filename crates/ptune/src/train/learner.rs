@@ -74,9 +74,9 @@ impl Learner<'_> {
     }
 
     /// The loss on its part of the logits and their gradient; a classifier's gradients are written.
-    fn loss(&mut self, device: &Device, logits: Tensor, targets: &[u32]) -> Loss {
+    fn loss(&mut self, device: &Device, logits: Tensor, groups: Vec<usize>, targets: &[u32]) -> Loss {
         let Some(classifier) = &mut self.classifier else { return self.head.loss(device, &logits, targets) };
-        let (scores, saved) = classifier.forward(device, logits);
+        let (scores, saved) = classifier.forward(device, logits, groups);
         let loss = self.head.loss(device, &scores, targets);
         Loss { mean: loss.mean, d_logits: classifier.backward(device, &loss.d_logits, &saved) }
     }
@@ -148,6 +148,8 @@ pub(super) struct Joined {
     pub(super) rows: Vec<Range<usize>>,
     /// Which part of the logits is whose.
     pub(super) parts: Vec<Part>,
+    /// The rows of each example where a classifier reads their mean.
+    pub(super) groups: Vec<Vec<usize>>,
 }
 
 /// The batches as one. Their own layouts are used up.
@@ -159,9 +161,13 @@ pub(super) fn join(learners: &[&mut Learner<'_>], batches: &mut [Batch]) -> Join
     }
     let rows = Part::stacked(batches.iter().map(|batch| batch.layout.rows()), 0).into_iter().map(|part| part.rows);
     let rows = rows.collect();
+    let groups = learners.iter().zip(&*batches).map(|(learner, batch)| {
+        learner.classifier.as_ref().map_or_else(Vec::new, |classifier| classifier.groups(&batch.layout))
+    });
+    let groups = groups.collect();
     let layouts = batches.iter_mut().map(|batch| std::mem::take(&mut batch.layout));
     let own = learners.iter().map(|learner| [learner.prompt.rows(), learner.prompt.prefix_rows()]);
-    Joined { layout: Layout::join(layouts.zip(own)), rows, parts }
+    Joined { layout: Layout::join(layouts.zip(own)), rows, parts, groups }
 }
 
 /// The low-rank additions of those that have any, each to its own rows; `rows` are where those of each begin and end.
@@ -184,14 +190,15 @@ pub(super) fn take_gradients(learners: &mut [&mut Learner<'_>], gradients: Vec<V
 pub(super) fn losses(
     device: &Device,
     logits: Tensor,
-    parts: &[Part],
+    (parts, groups): (&[Part], Vec<Vec<usize>>),
     learners: &mut [&mut Learner<'_>],
     batches: &[Batch],
 ) -> Losses {
     let (rows, columns) = (logits.rows(), logits.columns());
     let (mut means, mut d_logits) = (Vec::new(), Vec::new());
-    for ((learner, batch), logits) in learners.iter_mut().zip(batches).zip(device.split(logits, parts)) {
-        let loss = learner.loss(device, logits, &batch.targets);
+    let logits = device.split(logits, parts).into_iter().zip(groups);
+    for ((learner, batch), (logits, groups)) in learners.iter_mut().zip(batches).zip(logits) {
+        let loss = learner.loss(device, logits, groups, &batch.targets);
         means.push(loss.mean);
         d_logits.push(loss.d_logits);
     }

@@ -147,10 +147,10 @@ impl<'a> Trainer<'a> {
         kept: Option<&Past>,
     ) -> Vec<f64> {
         let Trainer { model, columns, device } = self;
-        let Joined { layout, rows, parts } = join(learners, &mut batches);
+        let Joined { layout, rows, parts, groups } = join(learners, &mut batches);
         let prompts = StepPrompts::forward(device, model, learners.iter().map(|learner| &learner.prompt));
         let (logits, saved) = model.forward(&layout, &prompts.inject(kept, lora_rows(learners, &rows)), columns);
-        let losses = losses(device, logits, &parts, learners, &batches);
+        let losses = losses(device, logits, (&parts, groups), learners, &batches);
         let inject = prompts.inject(kept, lora_rows(learners, &rows));
         let mut gradients = model.backward(&losses.d_logits, &saved, &layout, &inject, columns);
         take_gradients(learners, std::mem::take(&mut gradients.lora));

@@ -130,7 +130,7 @@ impl Task {
         spec: &ModelSpec,
     ) -> Task {
         Task {
-            answer: head.answer_form(spec.causal),
+            answer: head.answer_form(spec),
             around: tokens_around(spec, &tokenizer),
             tokenizer: Arc::new(tokenizer),
             target: target.into(),

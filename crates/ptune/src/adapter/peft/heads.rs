@@ -48,14 +48,16 @@ struct Layer {
 fn layers(spec: &ModelSpec, labels: usize) -> Result<Vec<Layer>> {
     let mut layers = Vec::new();
     if let Some(dense) = &spec.classifier.dense {
-        let Some(theirs) = dense.name else {
+        if dense.norm.is_some() {
             let message = format!(
-                "transformers' classifier of this family ({}) has a layer that ptune's has not, so neither can hold the other",
+                "the classifier of this family ({}) has a norm between its layers and may read a mean of rows: its exchange \
+                 is not implemented",
                 spec.family
             );
             return Err(Error::request(message));
-        };
-        layers.push(Layer { ours: "classifier.dense", theirs, outputs: spec.hidden, bias: true, pooler: dense.pooler });
+        }
+        let (theirs, outputs) = (dense.name, spec.hidden);
+        layers.push(Layer { ours: "classifier.dense", theirs, outputs, bias: dense.bias, pooler: dense.pooler });
     }
     let (theirs, bias) = (spec.classifier.out, spec.classifier.bias);
     layers.push(Layer { ours: "classifier", theirs, outputs: labels, bias, pooler: false });
@@ -76,7 +78,7 @@ impl Layer {
 /// The modules that PEFT must be told to save: `None` where it does so of itself.
 pub(super) fn modules_to_save(spec: &ModelSpec) -> Option<Vec<&'static str>> {
     let dense = spec.classifier.dense.as_ref().filter(|dense| dense.pooler)?;
-    let name = dense.name?;
+    let name = dense.name;
     // From its end, for a module may stand in another.
     let pooler = name.split_once('.').map_or(name, |(_, inner)| inner);
     Some([SAVED.as_slice(), &[pooler]].concat())
