@@ -157,7 +157,7 @@ fn add(arguments: &Add, device: &Device) -> Result<ExitCode> {
     let Add { bundle, adapter, replace, data, model, .. } = arguments;
     let name = arguments.name.clone().unwrap_or_else(|| name_of(adapter));
     let rows = data.as_deref().map_or(Ok(Vec::new()), first_rows)?;
-    let golden = golden(&open(&mut None, adapter, model.as_deref(), device)?, &rows)?;
+    let golden = golden(&open(adapter, model.as_deref(), device)?, &rows)?;
     let rows = golden.len();
     Bundle::add(bundle, &name, adapter, golden, *replace)?;
     print(&visible(&format!("{}: {name}, with {rows} golden rows", bundle.display())))?;
@@ -179,11 +179,10 @@ fn first_rows(file: &Path) -> Result<Vec<Example>, Error> {
     Lines::new(std::io::BufReader::new(source), file).take(MOST_GOLDEN).collect()
 }
 
-/// An adapter over its model, which `former` may have.
-fn open(former: &mut Option<Predictor>, adapter: &Path, model: Option<&Path>, device: &Device) -> Result<Predictor> {
+fn open(adapter: &Path, model: Option<&Path>, device: &Device) -> Result<Predictor> {
     hub::fetch_base(adapter, model)?;
     let mut progress = Progress::new();
-    let predictor = Predictor::open_after(former, adapter, model, device, &mut |done, total| {
+    let predictor = Predictor::open(adapter, model, device, &mut |done, total| {
         progress.update("loading", done, total, "");
     });
     progress.clear();

@@ -1,35 +1,39 @@
 //! An adapter over its model: evaluate a file, answer examples, write texts.
 
-mod base;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use std::path::Path;
-
-use crate::adapter::Adapter;
-use crate::checkpoint::{ModelDirectory, hub};
+use crate::adapter::{Adapter, Base, Description};
+use crate::checkpoint::{ModelDirectory, Weights, hub};
 use crate::data::{Encoded, Encoder, Example};
 use crate::generate::{Writer, Writing, Written};
 use crate::method::{Classifier, Head, Injection};
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Model};
+use crate::model::{Additions, Columns, Model};
 use crate::tensor::{Device, Precision};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
 use crate::train::metrics::{Metrics, argmax};
 use crate::train::task::classifier_in;
 use crate::{Error, Result};
-use base::{ReadBase, read_base, task_over};
-pub(crate) use base::{find_base, task_of};
 
 /// A trained task, loaded with its model.
 pub struct Predictor {
     task: Task,
     device: Device,
-    model: Model,
+    /// One for all adapters that stand beside it.
+    model: Arc<Model>,
+    /// Where it is.
+    directory: PathBuf,
+    fingerprint: String,
+    /// Whether its weights are the adapter's own.
+    is_own: bool,
     columns: Columns,
     prompt: Injection,
     classifier: Option<Classifier>,
+    additions: Option<Additions>,
     precision: Precision,
-    base: ReadBase,
 }
 
 /// The metrics of a file.
@@ -67,58 +71,73 @@ impl Predictor {
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Predictor> {
-        Predictor::open_after(&mut None, adapter, model, device, progress)
-    }
-
-    /// The same behind another predictor, whose model is taken over where both have the same base and neither changes it: it
-    /// is not read again, and `former` is empty then.
-    ///
-    /// # Errors
-    /// As [`Predictor::open`]; `former` stays.
-    pub fn open_after(
-        former: &mut Option<Predictor>,
-        adapter: &Path,
-        model: Option<&Path>,
-        device: &Device,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Predictor> {
         let loaded = Adapter::load(adapter)?;
         let description = &loaded.description;
-        let path = match model {
+        let model_path = match model {
             Some(model) => hub::locate(model, Path::new(""))?,
             None => find_base(adapter, &description.base)?,
         };
-        let directory = ModelDirectory::open(&path)?;
+        let directory = ModelDirectory::open(&model_path)?;
         let spec = ModelSpec::read(&directory)?;
         let precision = Precision::named(&description.compute).expect("checked when the adapter was loaded");
-        let same = |former: &Predictor| {
-            let base = &former.base;
-            base.untouched && loaded.tuned.is_empty() && base.path == path && former.precision == precision
-        };
+        let (device_of_model, tuned) = (device.with_precision(precision), loaded.tuned.open(adapter)?);
+        // The tokenizer and the fingerprint take about as long as the weights of a small model.
+        let (task, model) = std::thread::scope(|scope| {
+            let task = scope.spawn(|| task_of(&loaded, adapter, &directory, &spec));
+            let model = loaded.tuned.load_model(adapter, &tuned, &directory, &device_of_model, progress);
+            (task.join().unwrap_or_else(|panic| resume_unwind(panic)), model)
+        });
+        let (task, model) = (task?, model?);
+        let model = if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model };
+        Self::with(task, Arc::new(model), &directory, &loaded, &tuned, device)
+    }
+
+    /// Another adapter over the model of this one, which is in memory once for both: prompts, classifiers and low-rank
+    /// additions stand beside it. `None` where that cannot be: of another model or in another precision, or where the
+    /// weights or the head of the model are those of one of the two.
+    ///
+    /// # Errors
+    /// Everything wrong with the adapter's files.
+    pub fn beside(&self, adapter: &Path) -> Result<Option<Predictor>> {
+        let loaded = Adapter::load(adapter)?;
+        let Description { base, compute, .. } = &loaded.description;
+        let same = base.fingerprint == self.fingerprint && *compute == self.precision.name();
+        if !same || self.is_own || loaded.tuned.changes_model() {
+            return Ok(None);
+        }
+        let directory = ModelDirectory::open(&self.directory)?;
         let tuned = loaded.tuned.open(adapter)?;
-        let (task, model, fingerprint) = match former.take_if(|former| same(former)) {
-            Some(taken) => {
-                let task = task_over(&loaded, adapter, &directory, &spec, &taken.base.fingerprint);
-                match task {
-                    Ok(task) => (task, taken.model, taken.base.fingerprint),
-                    Err(error) => {
-                        *former = Some(taken);
-                        return Err(error);
-                    }
-                }
-            }
-            None => {
-                let device = device.with_precision(precision);
-                read_base(&loaded, adapter, &tuned, &directory, &spec, &device, progress)?
-            }
-        };
-        let headless = matches!(task.head, Head::Classifier(_));
-        let model = if headless { model.without_head() } else { model };
-        let classifier = classifier_in(&tuned, &model, &task.head, device)?;
-        let columns = task.head.columns_of(&model, false);
-        let prompt = loaded.injection(device, &model);
-        let base = ReadBase { path, fingerprint, untouched: loaded.tuned.is_empty() && !headless };
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier, precision, base })
+        loaded.tuned.check(adapter, self.model.spec())?;
+        let task = task_of(&loaded, adapter, &directory, self.model.spec())?;
+        if !self.model.has_head() && !matches!(task.head, Head::Classifier(_)) {
+            return Ok(None);
+        }
+        Self::with(task, Arc::clone(&self.model), &directory, &loaded, &tuned, &self.device).map(Some)
+    }
+
+    /// An adapter, whose `tuned` files were opened, over its model.
+    fn with(
+        task: Task,
+        model: Arc<Model>,
+        directory: &ModelDirectory,
+        loaded: &Adapter,
+        tuned: &[Weights],
+        device: &Device,
+    ) -> Result<Predictor> {
+        let Description { base, compute, .. } = &loaded.description;
+        Ok(Predictor {
+            device: device.clone(),
+            directory: directory.path().into(),
+            fingerprint: base.fingerprint.clone(),
+            is_own: loaded.tuned.changes_model(),
+            columns: task.head.columns_of(&model, false),
+            prompt: loaded.injection(device, &model),
+            classifier: classifier_in(tuned, &model, &task.head, device)?,
+            additions: loaded.tuned.additions(tuned, &model)?,
+            precision: Precision::named(compute).expect("checked when the adapter was loaded"),
+            task,
+            model,
+        })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.
@@ -236,8 +255,9 @@ impl Predictor {
                            trained with task.answer = \"text\"";
             return Err(Error::request(message));
         };
-        let Predictor { task, device, model, columns, prompt, .. } = self;
-        Ok(Writer { device, model, columns, inject: prompt.inject(), tokenizer: &task.tokenizer, end })
+        let Predictor { task, device, model, columns, prompt, additions, .. } = self;
+        let inject = prompt.inject().with_lora(additions.as_ref());
+        Ok(Writer { device, model, columns, inject, tokenizer: &task.tokenizer, end })
     }
 
     /// Answers encoded examples, in their order, an error in the place of an error.
@@ -296,8 +316,38 @@ impl Predictor {
             weights: self.task.weights(),
             prompt: &self.prompt,
             classifier: self.classifier.as_ref(),
+            additions: self.additions.as_ref(),
         }
     }
+}
+
+/// The task of an adapter over the model that it was trained on.
+pub(crate) fn task_of(loaded: &Adapter, adapter: &Path, directory: &ModelDirectory, spec: &ModelSpec) -> Result<Task> {
+    loaded.check_base(&directory.fingerprint(&spec.embeddings.words)?, directory.path())?;
+    let file = adapter.join("adapter.toml");
+    let task = Task::from_adapter(&loaded.description, &file, directory, spec)?;
+    if task.prompt_rows() != loaded.rows || loaded.width != spec.embeddings.width {
+        let (needs, has) = (task.prompt_rows(), loaded.rows);
+        let message = format!("the template needs {needs} prompt rows, the adapter has {has}");
+        return Err(Error::key(&file, "task.template", message));
+    }
+    if loaded.prefix.rows > 0 && loaded.prefix.width != spec.past_width() {
+        let (needs, has) = (spec.past_width(), loaded.prefix.width);
+        let message =
+            format!("a prefix row has {has} numbers; keys and values of every block of the model are {needs}");
+        return Err(Error::key(&file, "prompt.prefix_width", message));
+    }
+    task.encoder()?;
+    Ok(task)
+}
+
+/// Where the model of an adapter is now.
+pub(crate) fn find_base(adapter: &Path, base: &Base) -> Result<PathBuf> {
+    hub::locate_again(Path::new(&base.path), &base.name).ok_or_else(|| {
+        let message =
+            format!("its model '{}' is not at {} any more; say where it is with --model", base.name, base.path);
+        Error::file(adapter, message)
+    })
 }
 
 fn unanswered() -> Error {

@@ -35,9 +35,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     let bundle = Bundle::open(&arguments.bundle)?;
-    let (mut reports, mut wrong, mut former) = (Vec::new(), false, None);
+    let (mut reports, mut wrong, mut last) = (Vec::new(), false, None);
     for name in in_order(&bundle, &arguments.names) {
-        let (line, report) = match verify_one(&bundle, &name, arguments, &mut former, device) {
+        let (line, report) = match verify_one(&bundle, &name, arguments, &mut last, device) {
             Ok(Some(Verified { rows, difference, .. })) => (
                 format!("{name}: whole; {rows} golden rows, largest difference {difference:.1e}"),
                 json!({"name": name, "ok": true, "golden_rows": rows, "difference": difference}),
@@ -74,22 +74,27 @@ fn in_order(bundle: &Bundle, names: &[String]) -> Vec<String> {
     names
 }
 
-/// The golden rows and the largest difference of a score; `None` where hashes alone were compared.
+/// The golden rows and the largest difference of a score; `None` where hashes alone were compared. An adapter over
+/// the model of the `last` one does not read it again.
 fn verify_one(
     bundle: &Bundle,
     name: &str,
     arguments: &Arguments,
-    former: &mut Option<Predictor>,
+    last: &mut Option<Predictor>,
     device: &Device,
 ) -> Result<Option<Verified>> {
     bundle.check(name)?;
     let golden = bundle.entries().iter().find(|entry| entry.name == name).map(|entry| &entry.golden);
     let Some(golden) = golden.filter(|golden| !golden.is_empty() && !arguments.hashes) else { return Ok(None) };
     let found = extracted(bundle, name)?;
-    let predictor = open(former, found.path(), arguments.model.as_deref(), device)?;
-    let verified = verify(&predictor, golden);
-    *former = Some(predictor);
-    let verified = verified?;
+    let predictor = match last.as_ref().map(|last| last.beside(found.path())).transpose()?.flatten() {
+        Some(beside) => beside,
+        None => {
+            *last = None; // one base in memory
+            open(found.path(), arguments.model.as_deref(), device)?
+        }
+    };
+    let verified = verify(last.insert(predictor), golden)?;
     if verified.same {
         return Ok(Some(verified));
     }

@@ -103,20 +103,18 @@ mod tests {
         out
     }
 
-    /// The second adapter answers as over a model of its own, and that was not read again.
+    /// The second adapter answers over the model of the first as over one of its own.
     #[test]
-    fn a_base_is_read_once() {
+    fn adapters_share_a_base() {
         let first = imported("prompt_tuning", "[P*4] {text} is [MASK]");
         let second = imported("prefix", " {text} is [MASK]");
         let device = Device::processor(Some(1));
         let alone = Predictor::open(second.path(), None, &device, &mut |_, _| {}).unwrap();
         let golden = golden(&alone, &[]).unwrap();
-        let mut former = Some(Predictor::open(first.path(), None, &device, &mut |_, _| {}).unwrap());
-        let mut read = 0;
-        let after = Predictor::open_after(&mut former, second.path(), None, &device, &mut |_, _| read += 1).unwrap();
-        assert!(read == 0 && former.is_none());
+        let before = Predictor::open(first.path(), None, &device, &mut |_, _| {}).unwrap();
+        let after = before.beside(second.path()).unwrap().expect("the same model");
         let found = verify(&after, &golden).unwrap();
         assert_eq!((found.rows, found.difference, found.same), (3, 0.0, true));
-        assert!(!verify(&Predictor::open(first.path(), None, &device, &mut |_, _| {}).unwrap(), &golden).unwrap().same);
+        assert!(!verify(&before, &golden).unwrap().same);
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::data::{Dataset, Encoded, Labelled, pack};
 use crate::generate::{Sought, Writer};
 use crate::method::{Classifier, Head, Injection};
-use crate::model::{Columns, Model};
+use crate::model::{Additions, Columns, Inject, Model};
 use crate::tensor::Device;
 use crate::train::metrics::{self, Metrics};
 use crate::{Error, Result};
@@ -37,6 +37,8 @@ pub struct Scorer<'a> {
     pub prompt: &'a Injection,
     /// What scores the labels, where the head is a classifier.
     pub classifier: Option<&'a Classifier>,
+    /// Low-rank additions to the model.
+    pub additions: Option<&'a Additions>,
     /// What the scores of prompts that answer together are multiplied by; empty where one answers alone.
     pub weights: &'a [f32],
 }
@@ -55,7 +57,7 @@ impl Scorer<'_> {
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        let (inject, prefix) = (self.prompt.inject(), self.prompt.prefix_rows());
+        let (inject, prefix) = (self.inject(), self.prompt.prefix_rows());
         // A classifier's rows are as narrow as the model's.
         let most_answers = if self.classifier.is_some() { PACKED_ROWS } else { PACKED_ANSWERS };
         for range in packs_of(examples, most_answers) {
@@ -111,7 +113,7 @@ impl Scorer<'_> {
             }
             Head::Text { end, longest, tokenizer } => {
                 let Scorer { device, model, columns, .. } = *self;
-                let inject = self.prompt.inject();
+                let inject = self.inject();
                 let writer = Writer { device, model, columns, inject, tokenizer, end: *end };
                 self.evaluate_texts(data, &writer, *longest, progress)
             }
@@ -120,6 +122,10 @@ impl Scorer<'_> {
 }
 
 impl Scorer<'_> {
+    fn inject(&self) -> Inject<'_> {
+        self.prompt.inject().with_lora(self.additions)
+    }
+
     /// All metrics of texts, from the logits before every token of the answers. A model that writes the likeliest token
     /// each time writes an answer in its own tokens exactly where each of them, and the end, is the likeliest behind those before
     /// it: so nothing has to be written to know that. Where another token may begin the same text, `writer` goes on.
