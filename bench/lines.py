@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 RTE = {"template": "[P*3] {hypothesis|no_punct} [P*3] [MASK] [P*3] {premise|shorten}", "rows": "rte"}
 RTE_TEXT_FIRST = RTE | {"template": "{premise|shorten} {hypothesis} [P*9] [MASK]"}
+RTE_MANUAL = RTE | {"template": "{hypothesis|no_punct} [MASK] {premise|shorten}"}
+LORA = ["--set", "backbone.mode=lora"]
 RTE_FRONT = RTE | {"template": "[P*3] {premise|shorten} [P*3] {hypothesis} [P*3] [MASK]"}
 LAMA = {"template": "[P*3] {sub_label} [P*3] [MASK] [P*3]", "rows": "lama"}
 LAMA_FRONT = LAMA | {"template": "[P*9] {sub_label} [MASK]"}
@@ -118,6 +120,16 @@ LINES = [
         "small", "a small model, RTE, batch 8", "small", RTE,
         four(3, 2, evaluate=True),
         [*training(3, 6), *against(EVAL, "evaluation, sorted", theirs_key=SORTED), *against(MEMORY, "memory of training", equal=2, default=3, inverse=True)],
+    ),
+    Line(
+        "small-lora", "the small model, RTE, batch 8, LoRA of rank 8 in queries and values under a manual template", "small", RTE_MANUAL,
+        [
+            Side("ptune f32", "ptune", "f32", 3, LORA),
+            Side("peer f32", "peer", "f32", 2, ["--lora", "8", "--evaluate", "0"]),
+            Side("ptune bf16", "ptune", "bf16", 6, LORA),
+            Side("peer bf16", "peer", "bf16", 2, ["--lora", "8", "--evaluate", "0"]),
+        ],
+        [*training(), Ratio("memory of training, f32 both", "ptune f32", "peer f32", MEMORY, inverse=True)],
     ),
     Line(
         "lines", "10,000 JSON lines, two labels, the small model", "small", LAMA | {"verbalizer": {"place": ["place"], "person": ["person"]}},

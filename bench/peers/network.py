@@ -47,6 +47,13 @@ class Network:
         bias = None if decoder.bias is None else decoder.bias.data
         self.decoder = (decoder.weight.data[columns], None if bias is None else bias[columns]) if words else (decoder.weight.data, bias)
 
+    def add_lora(self, rank):
+        """PEFT's low-rank additions to queries and values, ptune's default; their parameters."""
+        from peft import LoraConfig, get_peft_model
+
+        get_peft_model(self.lm, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["query", "value"]))
+        return [parameter for name, parameter in self.lm.named_parameters() if "lora_" in name]
+
     def scores(self, batch, prompt):
         """[rows, labels], or [rows, vocabulary]; f32."""
         x = self.table(batch.ids.clamp(min=0))

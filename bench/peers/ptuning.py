@@ -1,10 +1,11 @@
-"""P-tuning of a run file in PyTorch: python bench/peers/ptuning.py RUN.toml [--epochs N] [--dtype f32|bf16] [--pad N] [--evaluate 0]
+"""P-tuning of a run file in PyTorch, or LoRA with PEFT: python bench/peers/ptuning.py RUN.toml [--epochs N] [--dtype f32|bf16] [--pad N] [--evaluate 0] [--lora RANK]
 
 The same rows, in the same order and with the same ids, as `ptune bench RUN.toml`: whole epochs in file order, a batch padded to its
 longest row or to --pad tokens; then the test rows in batches of 16 in the order of the file, and once more sorted by length.
 AdamW and clipping as in the run file's defaults. Two steps that do not count go before each part. One JSON line at the end:
 train_examples_per_s, eval_examples_per_s, eval_sorted_examples_per_s, accuracy, peak_rss_mb (of training), losses (the first and last
-three; with `init = "words"` and an `embedding` encoder they are ptune's).
+three; with `init = "words"` and an `embedding` encoder they are ptune's). With --lora nothing but low-rank additions to queries and values
+is trained: the template has no pseudo tokens then.
 """
 
 import argparse
@@ -30,6 +31,7 @@ def main():
     parser.add_argument("--evaluate", type=int, default=1, help="0: only train")
     parser.add_argument("--compile", action="store_true", help="torch.compile of the model's body")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--lora", type=int, default=0, metavar="RANK")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -44,8 +46,12 @@ def main():
 
 def train(run, task, network, arguments):
     settings, prompt = run.get("train", {}), run.get("prompt", {})
-    encoder = Encoder(prompt.get("encoder", "lstm"), task.pseudo_rows, network.table.weight.shape[1], initial(task, network, prompt))
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.get("learning_rate", 1e-3), weight_decay=0.0)
+    if arguments.lora:
+        encoder, trained = lambda: None, network.add_lora(arguments.lora)
+    else:
+        encoder = Encoder(prompt.get("encoder", "lstm"), task.pseudo_rows, network.table.weight.shape[1], initial(task, network, prompt))
+        trained = list(encoder.parameters())
+    optimizer = torch.optim.AdamW(trained, lr=settings.get("learning_rate", 1e-3), weight_decay=0.0)
     clip, size = settings.get("clip_norm", 1.0), settings.get("batch_size", 8)
     rows = task.rows(run["data"]["train"])
     batches = [rows[at : at + size] for at in range(0, len(rows), size)]
@@ -56,7 +62,7 @@ def train(run, task, network, arguments):
         optimizer.zero_grad()
         loss.backward()
         if clip:
-            torch.nn.utils.clip_grad_norm_(encoder.parameters(), clip)
+            torch.nn.utils.clip_grad_norm_(trained, clip)
         optimizer.step()
         return loss.item()
 

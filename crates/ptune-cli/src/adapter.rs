@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use ptune::adapter::peft::{PeftMethod, PeftSize};
 use ptune::exchange::{TaskFrom, export_peft, import_peft};
+use ptune::prompt::AnswerKind;
 use ptune::train::RunConfig;
 use ptune::train::config::{DataConfig, HeadKind, TaskConfig};
 use ptune::{Device, Error};
 use serde_json::json;
 
-use crate::bundle;
+use crate::bundle::{self, Found};
 use crate::hub;
 use crate::merge;
 use crate::progress::Progress;
@@ -71,7 +72,7 @@ enum Method {
 /// written.
 #[derive(clap::Args)]
 struct Export {
-    /// The adapter's directory
+    /// The adapter's directory, or BUNDLE#NAME
     adapter: PathBuf,
     /// Whose files to write
     #[arg(long, value_enum)]
@@ -104,7 +105,7 @@ struct Import {
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// The run file whose task it is
-    #[arg(long, value_name = "RUN.toml", conflicts_with_all = ["template", "labels", "target"])]
+    #[arg(long, value_name = "RUN.toml", conflicts_with_all = ["template", "labels", "target", "answer_tokens"])]
     run: Option<PathBuf>,
     /// The template, as in --template '[P*8] {text} It was [MASK]'
     #[arg(long, value_name = "TEXT", requires = "model")]
@@ -116,6 +117,9 @@ struct Import {
     /// The field with the gold label or answer [default: label]
     #[arg(long, value_name = "FIELD", requires = "template")]
     target: Option<String>,
+    /// The answers are texts, of at most so many tokens
+    #[arg(long, value_name = "N", requires = "template", conflicts_with = "labels")]
+    answer_tokens: Option<usize>,
     /// Which task of a multi-task prompt, counted from 0
     #[arg(long, value_name = "N")]
     task: Option<usize>,
@@ -145,7 +149,8 @@ fn export(arguments: &Export, device: &Device) -> Result<ExitCode> {
         Method::Lora => PeftMethod::Lora,
     });
     let mut progress = Progress::new();
-    let (adapter, model, out) = (&arguments.adapter, arguments.model.as_deref(), &arguments.out);
+    let found = Found::at(&arguments.adapter)?;
+    let (adapter, model, out) = (found.path(), arguments.model.as_deref(), &arguments.out);
     hub::fetch_base(adapter, model)?;
     let done = export_peft(adapter, model, method, out, device, &mut |done, total| {
         progress.update("loading", done, total, "");
@@ -204,6 +209,8 @@ fn task_of_arguments(arguments: &Import, template: &str) -> Result<RunConfig, Er
         head: classifier.then_some(HeadKind::Classifier),
         labels: classifier.then(names),
         verbalizer: if classifier { Vec::new() } else { arguments.labels.clone() },
+        answer: arguments.answer_tokens.map(|_| AnswerKind::Text),
+        answer_tokens: arguments.answer_tokens,
         ..TaskConfig::default()
     };
     // A run file names its rows; of an import nobody reads them.

@@ -1,15 +1,16 @@
 //! `ptune adapter bundle add|list|remove|extract|verify`: many adapters in one file; and `BUNDLE#NAME` in the place of an
 //! adapter's directory.
 
+mod verify;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use ptune::adapter::Adapter;
-use ptune::adapter::bundle::Bundle;
+use ptune::adapter::bundle::{Bundle, Entry};
 use ptune::data::Example;
 use ptune::data::jsonl::Lines;
-use ptune::exchange::golden::{golden, verify};
+use ptune::exchange::golden::golden;
 use ptune::predict::Predictor;
 use ptune::{Device, Error};
 use serde_json::{Value, json};
@@ -48,8 +49,7 @@ enum Command {
     Remove(Remove),
     /// Write an adapter's directory, byte for byte as it was added
     Extract(Extract),
-    /// Compare every byte with its hash, and the answers with those at the time of adding
-    Verify(Verify),
+    Verify(verify::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -101,23 +101,6 @@ struct Extract {
     out: PathBuf,
 }
 
-#[derive(clap::Args)]
-struct Verify {
-    /// The bundle
-    bundle: PathBuf,
-    /// Only these adapters
-    names: Vec<String>,
-    /// Compare hashes alone; no model is needed
-    #[arg(long)]
-    hashes: bool,
-    /// The model's directory or name, when it has moved since the training
-    #[arg(long, value_name = "DIR", conflicts_with = "hashes")]
-    model: Option<PathBuf>,
-    /// Print one JSON object on standard output and nothing else there
-    #[arg(long)]
-    json: bool,
-}
-
 pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     match &arguments.command {
         Command::Add(arguments) => add(arguments, device),
@@ -131,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
             Bundle::open(&arguments.bundle)?.extract(&arguments.name, &arguments.out)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Verify(arguments) => verify_all(arguments, device),
+        Command::Verify(arguments) => verify::run(arguments, device),
     }
 }
 
@@ -147,6 +130,13 @@ impl Found {
         let named = adapter.to_str().filter(|_| !adapter.exists()).and_then(|text| text.rsplit_once('#'));
         match named {
             Some((bundle, name)) if Path::new(bundle).is_file() => extracted(&Bundle::open(Path::new(bundle))?, name),
+            None if Bundle::is_at(adapter) => {
+                let bundle = Bundle::open(adapter)?;
+                let names: Vec<String> =
+                    bundle.entries().iter().map(|e| format!("{}#{}", adapter.display(), e.name)).collect();
+                let names = if names.is_empty() { "nothing".into() } else { names.join(", ") };
+                Err(Error::file(adapter, format!("is a bundle; name one of its adapters: it holds {names}")))
+            }
             _ => Ok(Found { path: adapter.to_owned(), _extracted: None }),
         }
     }
@@ -166,13 +156,8 @@ fn extracted(bundle: &Bundle, name: &str) -> Result<Found, Error> {
 fn add(arguments: &Add, device: &Device) -> Result<ExitCode> {
     let Add { bundle, adapter, replace, data, model, .. } = arguments;
     let name = arguments.name.clone().unwrap_or_else(|| name_of(adapter));
-    let answers_with_text = Adapter::load(adapter)?.description.answer_tokens.is_some();
-    let golden = if answers_with_text {
-        Vec::new() // a text is no score; its bytes are still compared
-    } else {
-        let rows = data.as_deref().map_or(Ok(Vec::new()), first_rows)?;
-        golden(&open(adapter, model.as_deref(), device)?, &rows)?
-    };
+    let rows = data.as_deref().map_or(Ok(Vec::new()), first_rows)?;
+    let golden = golden(&open(adapter, model.as_deref(), device)?, &rows)?;
     let rows = golden.len();
     Bundle::add(bundle, &name, adapter, golden, *replace)?;
     print(&visible(&format!("{}: {name}, with {rows} golden rows", bundle.display())))?;
@@ -206,65 +191,20 @@ fn open(adapter: &Path, model: Option<&Path>, device: &Device) -> Result<Predict
 
 fn list(arguments: &Listed) -> Result<ExitCode> {
     let bundle = Bundle::open(&arguments.bundle)?;
+    // One that is damaged can still be listed.
+    let base = |entry: &Entry| bundle.description(&entry.name).map(|about| about.base.name).ok();
     if arguments.json {
-        let adapter = |entry: &ptune::adapter::bundle::Entry| {
+        let adapter = |entry: &Entry| {
             let (bytes, sha256, rows) = (entry.bytes(), entry.sha256(), entry.golden.len());
-            json!({"name": entry.name, "bytes": bytes, "sha256": sha256, "golden_rows": rows})
+            json!({"name": entry.name, "base": base(entry), "bytes": bytes, "sha256": sha256, "golden_rows": rows})
         };
         let adapters: Vec<Value> = bundle.entries().iter().map(adapter).collect();
         print(&json!({"adapters": adapters}).to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     for entry in bundle.entries() {
-        let hash = entry.sha256();
-        print(&visible(&format!("{:>10} bytes  {}  {}", entry.bytes(), &hash[..16], entry.name)))?;
+        let (hash, base) = (entry.sha256(), base(entry).unwrap_or_else(|| "?, it is damaged".into()));
+        print(&visible(&format!("{:>10} bytes  {}  {}  over {base}", entry.bytes(), &hash[..16], entry.name)))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Compares adapters one by one; what is wrong with one does not keep the others from being looked at.
-fn verify_all(arguments: &Verify, device: &Device) -> Result<ExitCode> {
-    let bundle = Bundle::open(&arguments.bundle)?;
-    let all = bundle.entries().iter().map(|entry| entry.name.as_str());
-    let names: Vec<&str> =
-        if arguments.names.is_empty() { all.collect() } else { arguments.names.iter().map(String::as_str).collect() };
-    let (mut reports, mut wrong) = (Vec::new(), false);
-    for name in names {
-        let (line, report) = match verify_one(&bundle, name, arguments, device) {
-            Ok(Some((rows, difference))) => (
-                format!("{name}: whole; {rows} golden rows, largest difference {difference:.1e}"),
-                json!({"name": name, "ok": true, "golden_rows": rows, "difference": difference}),
-            ),
-            Ok(None) => (format!("{name}: whole"), json!({"name": name, "ok": true})),
-            Err(error) => {
-                wrong = true;
-                (format!("{name}: {error}"), json!({"name": name, "ok": false, "error": error.to_string()}))
-            }
-        };
-        if !arguments.json {
-            print(&visible(&line))?;
-        }
-        reports.push(report);
-    }
-    if arguments.json {
-        print(&json!({"ok": !wrong, "adapters": reports}).to_string())?;
-    }
-    Ok(ExitCode::from(if wrong { 2 } else { 0 }))
-}
-
-/// The golden rows and the largest difference of a score; `None` where hashes alone were compared.
-fn verify_one(bundle: &Bundle, name: &str, arguments: &Verify, device: &Device) -> Result<Option<(usize, f32)>> {
-    bundle.check(name)?;
-    let golden = bundle.entries().iter().find(|entry| entry.name == name).map(|entry| &entry.golden);
-    let Some(golden) = golden.filter(|golden| !golden.is_empty() && !arguments.hashes) else { return Ok(None) };
-    let found = extracted(bundle, name)?;
-    let verified = verify(&open(found.path(), arguments.model.as_deref(), device)?, golden)?;
-    if verified.same {
-        return Ok(Some((verified.rows, verified.difference)));
-    }
-    let message = format!(
-        "its files are whole, but its scores are not those of the time it was added: off by {:.3}; was the model changed?",
-        verified.difference
-    );
-    Err(Error::request(message).into())
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use ptune::Device;
 use ptune::inspect::{AdapterFacts, Inspection, ModelFacts, PieceFacts, PromptFacts, RunFacts, inspect};
 
+use crate::bundle::Found;
 use crate::hub;
 use crate::progress::Progress;
 use crate::report::{metrics_line, print, visible};
@@ -19,7 +20,7 @@ use crate::report::{metrics_line, print, visible};
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// A model's directory, an adapter's, or a run's
+    /// A model's directory or name, an adapter's directory or BUNDLE#NAME, or a run's directory
     path: PathBuf,
     /// For an adapter or a run: the model's directory, when it has moved since the training
     #[arg(long, value_name = "DIR")]
@@ -39,8 +40,9 @@ pub(crate) fn run(arguments: &Arguments, device: &Device) -> Result<ExitCode> {
     for named in [Some(arguments.path.as_path()), arguments.model.as_deref()].into_iter().flatten() {
         hub::fetch(named, Path::new(""))?;
     }
+    let adapter = Found::at(&arguments.path)?;
     let mut progress = Progress::new();
-    let found = inspect(&arguments.path, arguments.model.as_deref(), device, &mut |done, total| {
+    let found = inspect(adapter.path(), arguments.model.as_deref(), device, &mut |done, total| {
         progress.update("loading", done, total, "");
     });
     progress.clear();

@@ -7,6 +7,7 @@ use anyhow::Result;
 use ptune::merge::merge;
 use serde_json::json;
 
+use crate::bundle::Found;
 use crate::hub;
 use crate::progress::Progress;
 use crate::report::{print, visible};
@@ -23,7 +24,7 @@ Example:
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The adapter's directory
+    /// The adapter's directory, or BUNDLE#NAME
     adapter: PathBuf,
     /// The directory to write; new or empty
     #[arg(long, value_name = "DIR")]
@@ -37,9 +38,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    hub::fetch_base(&arguments.adapter, arguments.model.as_deref())?;
+    let found = Found::at(&arguments.adapter)?;
+    hub::fetch_base(found.path(), arguments.model.as_deref())?;
     let mut progress = Progress::new();
-    let merged = merge(&arguments.adapter, arguments.model.as_deref(), &arguments.out, &mut |done, total| {
+    let merged = merge(found.path(), arguments.model.as_deref(), &arguments.out, &mut |done, total| {
         progress.update("merging", done, total, "");
     });
     progress.clear();

@@ -134,6 +134,23 @@ pub fn remove_temporaries(directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The same for those of one file: `.name.*.tmp` beside it.
+///
+/// # Errors
+/// As [`remove_temporaries`].
+pub fn remove_temporaries_of(path: &Path) -> Result<()> {
+    let begins = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    let directory = directory_of(path);
+    for entry in fs::read_dir(directory).map_err(|source| Error::read(directory, source))?.flatten() {
+        let name = entry.file_name();
+        let text = name.to_string_lossy();
+        if text.starts_with(&begins) && text.ends_with(TEMPORARY) {
+            remove_if_present(&directory.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether there is something at this path, or it is that of a built-in file.
 pub fn exists(path: &Path) -> bool {
     built_in::bytes(path).is_some() || path.exists()

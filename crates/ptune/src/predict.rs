@@ -2,14 +2,15 @@
 
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::adapter::{Adapter, Base};
-use crate::checkpoint::{ModelDirectory, hub};
+use crate::adapter::{Adapter, Base, Description};
+use crate::checkpoint::{ModelDirectory, Weights, hub};
 use crate::data::{Encoded, Encoder, Example};
 use crate::generate::{Writer, Writing, Written};
 use crate::method::{Classifier, Head, Injection};
 use crate::model::spec::ModelSpec;
-use crate::model::{Columns, Model};
+use crate::model::{Additions, Columns, Model};
 use crate::tensor::{Device, Precision};
 use crate::train::Task;
 use crate::train::evaluate::Scorer;
@@ -21,10 +22,17 @@ use crate::{Error, Result};
 pub struct Predictor {
     task: Task,
     device: Device,
-    model: Model,
+    /// One for all adapters that stand beside it.
+    model: Arc<Model>,
+    /// Where it is.
+    directory: PathBuf,
+    fingerprint: String,
+    /// Whether its weights are the adapter's own.
+    is_own: bool,
     columns: Columns,
     prompt: Injection,
     classifier: Option<Classifier>,
+    additions: Option<Additions>,
     precision: Precision,
 }
 
@@ -81,10 +89,55 @@ impl Predictor {
         });
         let (task, model) = (task?, model?);
         let model = if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model };
-        let classifier = classifier_in(&tuned, &model, &task.head, device)?;
-        let columns = task.head.columns_of(&model, false);
-        let prompt = loaded.injection(device, &model);
-        Ok(Predictor { task, device: device.clone(), model, columns, prompt, classifier, precision })
+        Self::with(task, Arc::new(model), &directory, &loaded, &tuned, device)
+    }
+
+    /// Another adapter over the model of this one, which is in memory once for both: prompts, classifiers and low-rank
+    /// additions stand beside it. `None` where that cannot be: of another model or in another precision, or where the
+    /// weights or the head of the model are those of one of the two.
+    ///
+    /// # Errors
+    /// Everything wrong with the adapter's files.
+    pub fn beside(&self, adapter: &Path) -> Result<Option<Predictor>> {
+        let loaded = Adapter::load(adapter)?;
+        let Description { base, compute, .. } = &loaded.description;
+        let same = base.fingerprint == self.fingerprint && *compute == self.precision.name();
+        if !same || self.is_own || loaded.tuned.changes_model() {
+            return Ok(None);
+        }
+        let directory = ModelDirectory::open(&self.directory)?;
+        let tuned = loaded.tuned.open(adapter)?;
+        loaded.tuned.check(adapter, self.model.spec())?;
+        let task = task_of(&loaded, adapter, &directory, self.model.spec())?;
+        if !self.model.has_head() && !matches!(task.head, Head::Classifier(_)) {
+            return Ok(None);
+        }
+        Self::with(task, Arc::clone(&self.model), &directory, &loaded, &tuned, &self.device).map(Some)
+    }
+
+    /// An adapter, whose `tuned` files were opened, over its model.
+    fn with(
+        task: Task,
+        model: Arc<Model>,
+        directory: &ModelDirectory,
+        loaded: &Adapter,
+        tuned: &[Weights],
+        device: &Device,
+    ) -> Result<Predictor> {
+        let Description { base, compute, .. } = &loaded.description;
+        Ok(Predictor {
+            device: device.clone(),
+            directory: directory.path().into(),
+            fingerprint: base.fingerprint.clone(),
+            is_own: loaded.tuned.changes_model(),
+            columns: task.head.columns_of(&model, false),
+            prompt: loaded.injection(device, &model),
+            classifier: classifier_in(tuned, &model, &task.head, device)?,
+            additions: loaded.tuned.additions(tuned, &model)?,
+            precision: Precision::named(compute).expect("checked when the adapter was loaded"),
+            task,
+            model,
+        })
     }
 
     /// The metrics of a labelled file. `progress(done, total)` counts rows.
@@ -110,12 +163,12 @@ impl Predictor {
         self.precision != Precision::F32
     }
 
-    /// The scores behind the answers to examples: of every label, or of every candidate.
+    /// The scores behind the answers to examples: of every label, of every candidate, or of every token that a text may begin
+    /// with.
     ///
     /// # Errors
-    /// An example that lacks a field or does not fit; scores that are not finite; a task whose answers are texts.
+    /// An example that lacks a field or does not fit; scores that are not finite.
     pub fn scores(&self, examples: &[Example]) -> Result<Vec<Vec<f32>>> {
-        self.check_predicts()?;
         let encoder = self.encoder()?;
         let rows = examples.iter().map(|example| encoder.encode(example)).collect::<Result<Vec<Encoded>>>()?;
         let mut scores = Vec::with_capacity(rows.len());
@@ -202,8 +255,9 @@ impl Predictor {
                            trained with task.answer = \"text\"";
             return Err(Error::request(message));
         };
-        let Predictor { task, device, model, columns, prompt, .. } = self;
-        Ok(Writer { device, model, columns, inject: prompt.inject(), tokenizer: &task.tokenizer, end })
+        let Predictor { task, device, model, columns, prompt, additions, .. } = self;
+        let inject = prompt.inject().with_lora(additions.as_ref());
+        Ok(Writer { device, model, columns, inject, tokenizer: &task.tokenizer, end })
     }
 
     /// Answers encoded examples, in their order, an error in the place of an error.
@@ -262,6 +316,7 @@ impl Predictor {
             weights: self.task.weights(),
             prompt: &self.prompt,
             classifier: self.classifier.as_ref(),
+            additions: self.additions.as_ref(),
         }
     }
 }

@@ -74,7 +74,8 @@ impl Case {
         let classifier = Classifier::new(device, &spec.classifier, spec.hidden, labels, weights, &mut rng).unwrap();
         let shape = PrefixShape { rows: self.number("rows"), width: spec.past_width(), projected: None };
         let prefix = (shape.rows > 0).then(|| PromptEncoder::prefix(device, &shape, PrefixInit::Random, &mut rng));
-        let mut trained = Trained { prompt: Prompt { rows: None, prefix }, classifier: Some(classifier) };
+        let mut trained =
+            Trained { prompt: Prompt { rows: None, prefix }, classifier: Some(classifier), additions: None };
         for parameter in trained.parameters_mut() {
             let value = self.tensor(theirs(parameter));
             parameter.value = device.upload(parameter.value.rows(), parameter.value.columns(), &value);

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ptune::checkpoint::{ModelDirectory, Weights};
 use ptune::data::{Encoded, Token, pack};
-use ptune::method::{Head, Prompt};
-use ptune::model::{Columns, Gradients, Inject, Lora, Model, Projection};
+use ptune::method::{Head, Prompt, Trained};
+use ptune::model::{Additions, Columns, Gradients, Inject, Lora, Model, Projection};
 use ptune::ops::Layout;
 use ptune::parameter::Group;
 use ptune::rng::{Purpose, Rng};
@@ -47,16 +47,17 @@ fn load(model: &str, device: &Device) -> Model {
 }
 
 /// LoRA on every projection, with a B that is not zero.
-fn with_lora(model: &str, device: &Device) -> Model {
-    let mut model = load(model, device);
+fn with_lora(model: &str, device: &Device) -> (Model, Additions) {
+    let model = load(model, device);
     let mut rng = Rng::new(3, Purpose::LoraInitialisation);
-    model.add_lora(&Lora { rank: 3, alpha: 5.0, rslora: false, targets: Projection::ALL.to_vec() }, &mut rng);
-    for parameter in model.parameters_mut() {
+    let lora = Lora { rank: 3, alpha: 5.0, rslora: false, targets: Projection::ALL.to_vec() };
+    let mut additions = Additions::new(&model, &lora, &mut rng);
+    for parameter in additions.parameters_mut() {
         let numbers: Vec<f32> = (0..parameter.count()).map(|_| rng.symmetric(0.4)).collect();
         parameter.value = device.upload(parameter.value.rows(), parameter.value.columns(), &numbers);
     }
-    model.repack(&mut model.columns(Some(&[7]), false));
-    model
+    additions.repack();
+    (model, additions)
 }
 
 /// Texts of 6 to 30 tokens with `pseudo` pseudo tokens in between.
@@ -81,24 +82,27 @@ fn targets(layout: &Layout) -> Vec<u32> {
     (0..layout.targets.len() as u32).map(|i| 7 + i).collect()
 }
 
-fn loss(device: &Device, model: &Model, columns: &Columns, layout: &Layout, prompt: Option<&Tensor>) -> f64 {
-    let logits = model.logits(layout, &Inject { prompt_embeds: prompt, ..Inject::default() }, columns);
-    HEAD.loss(device, &logits, &targets(layout)).mean
+fn inject<'a>(prompt: Option<&'a Tensor>, additions: &'a Additions) -> Inject<'a> {
+    Inject { prompt_embeds: prompt, ..Inject::default() }.with_lora(Some(additions))
 }
 
-/// Writes the gradients; that of the prompt.
+fn loss(device: &Device, model: &Model, columns: &Columns, layout: &Layout, inject: &Inject<'_>) -> f64 {
+    HEAD.loss(device, &model.logits(layout, inject, columns), &targets(layout)).mean
+}
+
+/// The gradient of the prompt and those of the additions.
 fn backward(
     device: &Device,
     model: &mut Model,
     columns: &Columns,
     layout: &Layout,
-    prompt: Option<&Tensor>,
-) -> Vec<f32> {
-    let inject = Inject { prompt_embeds: prompt, ..Inject::default() };
-    let (logits, saved) = model.forward(layout, &inject, columns);
+    inject: &Inject<'_>,
+) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let (logits, saved) = model.forward(layout, inject, columns);
     let loss = HEAD.loss(device, &logits, &targets(layout));
-    let gradients = model.backward(&loss.d_logits, &saved, layout, &inject, columns);
-    gradients.prompt_embeds.map_or(Vec::new(), |d| d.read().to_vec())
+    let gradients = model.backward(&loss.d_logits, &saved, layout, inject, columns);
+    let prompt = gradients.prompt_embeds.map_or(Vec::new(), |d| d.read().to_vec());
+    (prompt, gradients.lora.iter().flatten().map(|d| d.read().to_vec()).collect())
 }
 
 /// With pseudo tokens and without, where nothing below the first block is wanted.
@@ -108,30 +112,32 @@ fn gradients_are_slopes_of_the_loss_with_and_without_prompt_and_dropout() {
     for (family, (pseudo, dropout)) in FAMILIES.into_iter().flat_map(|f| [(f, (0, 0.0)), (f, (4, 0.0)), (f, (4, 0.3))])
     {
         let layout = pack(&examples(pseudo)).with_dropout(dropout, 77, &[4, 0, 3, 9, 2]);
-        let mut model = with_lora(family, &device);
-        let mut columns = model.columns(None, true);
+        let (mut model, mut additions) = with_lora(family, &device);
+        let columns = model.columns(None, true);
         let prompt = prompt(&device, pseudo, model.embedding_width());
-        let d_prompt = backward(&device, &mut model, &columns, &layout, prompt.as_ref());
+        let (d_prompt, gradients) =
+            backward(&device, &mut model, &columns, &layout, &inject(prompt.as_ref(), &additions));
         if let Some(prompt) = &prompt {
             let (norm, direction) = unit(&d_prompt);
             check_slope(&format!("{family}, {dropout}: prompt"), norm, |step| {
                 let prompt = moved(&device, prompt, &direction, step);
-                loss(&device, &model, &columns, &layout, Some(&prompt))
+                loss(&device, &model, &columns, &layout, &inject(Some(&prompt), &additions))
             });
         }
-        for i in 0..model.parameters().len() {
-            let parameter = &model.parameters()[i];
+        assert_eq!(gradients.len(), additions.parameters().len());
+        for (i, gradient) in gradients.iter().enumerate() {
+            let parameter = &additions.parameters()[i];
             let name = format!("{family}, {pseudo} pseudo tokens, {dropout}: {}", parameter.name);
-            let (norm, direction) = unit(parameter.gradient.read());
+            let (norm, direction) = unit(gradient);
             assert!(norm > 0.0, "{name}: no gradient");
             let start = moved(&device, &parameter.value, &direction, 0.0);
             check_slope(&name, norm, |step| {
-                model.parameters_mut()[i].value = moved(&device, &start, &direction, step);
-                model.repack(&mut columns);
-                loss(&device, &model, &columns, &layout, prompt.as_ref())
+                additions.parameters_mut()[i].value = moved(&device, &start, &direction, step);
+                additions.repack();
+                loss(&device, &model, &columns, &layout, &inject(prompt.as_ref(), &additions))
             });
-            model.parameters_mut()[i].value = start;
-            model.repack(&mut columns);
+            additions.parameters_mut()[i].value = start;
+            additions.repack();
         }
     }
 }
@@ -143,41 +149,42 @@ fn a_new_addition_changes_no_bit_and_a_trained_one_leaves_the_model_as_it_was() 
         let device = Device::processor(Some(2)).with_precision(precision);
         for family in FAMILIES {
             let layout = pack(&examples(0));
-            let logits =
-                |model: &Model| model.logits(&layout, &Inject::default(), &model.columns(None, false)).read().to_vec();
-            let mut model = load(family, &device);
-            let before = logits(&model);
+            let logits = |model: &Model, additions: Option<&Additions>| {
+                let inject = Inject::default().with_lora(additions);
+                model.logits(&layout, &inject, &model.columns(None, false)).read().to_vec()
+            };
+            let model = load(family, &device);
+            let (before, digest) = (logits(&model, None), model.frozen_digest());
             let lora = Lora { rank: 4, alpha: 8.0, rslora: true, targets: vec![Projection::Value, Projection::Down] };
-            model.add_lora(&lora, &mut Rng::new(1, Purpose::LoraInitialisation));
-            assert_eq!(logits(&model), before, "{family}");
-            let a = &model.parameters()[0];
+            let additions = Additions::new(&model, &lora, &mut Rng::new(1, Purpose::LoraInitialisation));
+            assert_eq!(logits(&model, Some(&additions)), before, "{family}");
+            let a = &additions.parameters()[0];
             let bound = 1.0 / (a.value.columns() as f32).sqrt();
             let largest = a.value.read().iter().fold(0.0_f32, |m, x| m.max(x.abs()));
             assert!(largest <= bound && largest > 0.8 * bound, "{family}: {largest} of {bound}");
-            let mut model = train(model, &device);
-            let trained = logits(&model);
-            assert_ne!(trained, before, "{family}");
-            for parameter in model.parameters_mut() {
-                parameter.value =
-                    device.upload(parameter.value.rows(), parameter.value.columns(), &vec![0.0; parameter.count()]);
-            }
-            model.repack(&mut model.columns(None, false));
-            assert_eq!(logits(&model), before, "{family}: the frozen model changed");
+            let (model, additions) = train(model, additions, &device);
+            assert_ne!(logits(&model, Some(&additions)), before, "{family}");
+            assert_eq!((logits(&model, None), model.frozen_digest()), (before, digest), "{family}: the model changed");
         }
     }
 }
 
 /// Five steps without a prompt.
-fn train(model: Model, device: &Device) -> Model {
+fn train(model: Model, additions: Additions, device: &Device) -> (Model, Additions) {
     let group = GroupRecipe { learning_rate: 1e-2, weight_decay: 0.1 };
     let recipe = Recipe { kind: OptimizerKind::AdamW, clip_norm: 1.0, prompt: group, backbone: group, head: group };
-    let (mut trainer, mut learners) = Trainer::new(model, vec![(Prompt::manual(), &HEAD, recipe)], device);
+    let (mut trainer, mut learners) = Trainer::new(model, vec![(trained(additions), &HEAD, recipe)], device);
     for _ in 0..5 {
         let layout = pack(&examples(0));
         let batch = Batch { targets: targets(&layout), layout, share: 1.0 };
         trainer.step(&mut [&mut learners[0]], vec![batch], None);
     }
-    trainer.model
+    (trainer.model, learners.remove(0).additions.expect("additions"))
+}
+
+/// Additions alone.
+fn trained(additions: Additions) -> Trained {
+    Trained { additions: Some(additions), ..Prompt::manual().into() }
 }
 
 #[test]
@@ -187,8 +194,9 @@ fn training_has_the_same_bits_for_any_number_of_threads() {
             for family in FAMILIES {
                 let trained = |threads| {
                     let device = Device::with_context(Context::new(isa, threads)).with_precision(precision);
-                    let model = train(with_lora(family, &device), &device);
-                    model.parameters().iter().flat_map(|p| p.value.read().to_vec()).collect::<Vec<f32>>()
+                    let (model, additions) = with_lora(family, &device);
+                    let (_, additions) = train(model, additions, &device);
+                    additions.parameters().iter().flat_map(|p| p.value.read().to_vec()).collect::<Vec<f32>>()
                 };
                 let one = trained(1);
                 for threads in 2..=4 {
@@ -206,10 +214,9 @@ fn gradients_over_bf16_are_close_to_those_over_f32() {
     for family in FAMILIES {
         let [exact, rounded] = [Precision::F32, Precision::Bf16].map(|precision| {
             let device = Device::processor(Some(2)).with_precision(precision);
-            let mut model = with_lora(family, &device);
+            let (mut model, additions) = with_lora(family, &device);
             let (columns, prompt) = (model.columns(None, true), prompt(&device, 4, model.embedding_width()));
-            backward(&device, &mut model, &columns, &layout, prompt.as_ref());
-            model.parameters().iter().flat_map(|p| p.gradient.read().to_vec()).collect::<Vec<f32>>()
+            backward(&device, &mut model, &columns, &layout, &inject(prompt.as_ref(), &additions)).1.concat()
         });
         let length = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
         let off = length(&mut exact.iter().zip(&rounded).map(|(a, b)| a - b));
@@ -223,6 +230,7 @@ struct Case {
     about: Value,
     weights: Weights,
     model: Model,
+    additions: Additions,
     layout: Layout,
     gold: Vec<u32>,
 }
@@ -244,9 +252,9 @@ impl Case {
             rslora: about["rslora"].as_bool().expect("rslora"),
             targets: serde_json::from_value(about["targets"].clone()).expect("targets"),
         };
-        let mut model = load(about["model"].as_str().expect("a model"), device);
-        model.load_lora(&lora, &weights).expect("the matrices of PEFT");
-        Case { gold: whole("gold"), layout: pack(&rows), weights, model, about }
+        let model = load(about["model"].as_str().expect("a model"), device);
+        let additions = Additions::load(&model, &lora, &weights).expect("the matrices of PEFT");
+        Case { gold: whole("gold"), layout: pack(&rows), weights, model, additions, about }
     }
 
     fn tensor(&self, name: &str) -> Vec<f32> {
@@ -270,14 +278,15 @@ fn logits_gradients_and_losses_are_those_of_peft() {
     for name in ["lora_bert", "lora_gpt2", "lora_gpt2_fused"] {
         let mut case = Case::read(name, &device);
         let columns = case.model.columns(None, true);
-        let (logits, saved) = case.model.forward(&case.layout, &Inject::default(), &columns);
+        let inject = Inject::default().with_lora(Some(&case.additions));
+        let (logits, saved) = case.model.forward(&case.layout, &inject, &columns);
         assert_close(&format!("{name}: logits"), logits.read(), &case.tensor("logits"));
         let loss = HEAD.loss(&device, &logits, &case.gold);
-        case.model.backward(&loss.d_logits, &saved, &case.layout, &Inject::default(), &columns);
+        let gradients = case.model.backward(&loss.d_logits, &saved, &case.layout, &inject, &columns).lora.remove(0);
         // The parts of a tensor that PEFT gives one A: their gradients of it add up to PEFT's.
         let mut sums: Vec<(String, Vec<f32>)> = Vec::new();
-        for parameter in case.model.parameters() {
-            let got = parameter.gradient.read();
+        for (parameter, gradient) in case.additions.parameters().iter().zip(&gradients) {
+            let got = gradient.read();
             let part = ["query", "key", "value"].iter().find(|part| parameter.name.contains(&format!("c_attn.{part}")));
             let Some(part) = part.filter(|_| parameter.name.contains("lora_A")) else {
                 let want = format!("grad.{}", parameter.name);
@@ -293,16 +302,18 @@ fn logits_gradients_and_losses_are_those_of_peft() {
         for (shared, sum) in sums {
             assert_close(&format!("{name}: {shared}"), &sum, &case.tensor(&format!("grad.{shared}")));
         }
+        drop(inject);
         check_losses(name, case, &device);
     }
 }
 
 fn check_losses(name: &str, case: Case, device: &Device) {
-    let number = |key: &str| case.about[key].as_f64().expect("a number");
+    let about = case.about;
+    let number = |key: &str| about[key].as_f64().expect("a number");
     let group = GroupRecipe { learning_rate: number("learning_rate"), weight_decay: number("weight_decay") };
     let recipe = Recipe { kind: OptimizerKind::AdamW, clip_norm: 0.0, prompt: group, backbone: group, head: group };
-    let (mut trainer, mut learners) = Trainer::new(case.model, vec![(Prompt::manual(), &HEAD, recipe)], device);
-    for (step, want) in case.about["losses"].as_array().expect("losses").iter().enumerate() {
+    let (mut trainer, mut learners) = Trainer::new(case.model, vec![(trained(case.additions), &HEAD, recipe)], device);
+    for (step, want) in about["losses"].as_array().expect("losses").iter().enumerate() {
         let want = want.as_f64().expect("a loss");
         let batch = Batch { layout: case.layout.clone(), targets: case.gold.clone(), share: 1.0 };
         let loss = trainer.step(&mut [&mut learners[0]], vec![batch], None)[0];

@@ -1,5 +1,5 @@
 //! Several prompts in one pass over a model come to the bits that each comes to alone: prompts of different tasks, sizes
-//! and recipes, with and without dropout, one leaving before the others. Whole runs of several seeds are in the tests
+//! and recipes, with and without low-rank additions and dropout, one leaving before the others. Whole runs of several seeds are in the tests
 //! of the binary.
 
 use std::fs;
@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use ptune::Device;
 use ptune::checkpoint::ModelDirectory;
 use ptune::data::{Beginning, Dataset, pack, pack_from};
-use ptune::method::Prompt;
+use ptune::method::{Prompt, Trained};
 use ptune::model::spec::ModelSpec;
-use ptune::model::{Gradients, Model};
+use ptune::model::{Additions, Gradients, Lora, Model, Projection};
 use ptune::prompt::AnswerKind;
 use ptune::prompt::encoder::{EncoderKind, EncoderShape, PromptEncoder};
 use ptune::rng::{Purpose, Rng};
@@ -82,6 +82,9 @@ fn cases(model: &Path, spec: &ModelSpec, scratch: &TempDir) -> Vec<Case> {
     tasks.into_iter().enumerate().map(case).collect()
 }
 
+/// One projection of each kind.
+const TARGETS: [Projection; 3] = [Projection::Query, Projection::Value, Projection::Down];
+
 /// What a learner comes to: its losses and its parameters.
 type Bits = (Vec<u64>, Vec<u32>);
 
@@ -99,7 +102,13 @@ fn trained(device: &Device, model: &Path, cases: &[Case], which: &[usize], dropo
         }
         Prompt::from(PromptEncoder::new(device, &shape, rows, width, 0.1, &mut rng))
     };
-    let prompts = which.iter().map(|&i| (prompt(i), &cases[i].task.head, cases[i].recipe)).collect();
+    // Every other one has low-rank additions, each of another rank.
+    let additions = |i: usize| {
+        let lora = Lora { rank: 1 + i, alpha: 3.0, rslora: false, targets: TARGETS.into() };
+        (i % 2 == 1).then(|| Additions::new(&model, &lora, &mut Rng::new(i as u64, Purpose::LoraInitialisation)))
+    };
+    let trained = |i: usize| Trained { prompt: prompt(i), classifier: None, additions: additions(i) };
+    let prompts = which.iter().map(|&i| (trained(i), &cases[i].task.head, cases[i].recipe)).collect();
     let (mut trainer, mut learners) = Trainer::new(model, prompts, device);
     let mut orders: Vec<_> =
         which.iter().map(|&i| Order::new(ROWS.lines().count(), cases[i].batch_size, Some(7))).collect();
@@ -132,7 +141,7 @@ fn trained(device: &Device, model: &Path, cases: &[Case], which: &[usize], dropo
         }
     }
     let bits = |(learner, losses): (&ptune::train::Learner<'_>, Vec<u64>)| {
-        let parameters = learner.prompt.parameters();
+        let parameters = learner.parameters(&trainer.model);
         (losses, parameters.flat_map(|p| p.value.read().iter().map(|x| x.to_bits())).collect())
     };
     learners.iter().zip(losses).map(bits).collect()
@@ -179,7 +188,12 @@ fn in_the_steady_state_a_step_of_several_makes_no_buffers() {
         let (rows, mut rng) = (case.task.template.pseudo_rows(), Rng::new(0, Purpose::PromptInitialisation));
         Prompt::from(PromptEncoder::new(&device, &shape, rows, backbone.embedding_width(), 0.1, &mut rng))
     };
-    let prompts = cases[..3].iter().map(|case| (prompt(case), &case.task.head, case.recipe)).collect();
+    let trained = |case: &Case| {
+        let lora = Lora { rank: 4, alpha: 4.0, rslora: false, targets: TARGETS.into() };
+        let additions = Additions::new(&backbone, &lora, &mut Rng::new(0, Purpose::LoraInitialisation));
+        Trained { prompt: prompt(case), classifier: None, additions: (case.batch_size > 1).then_some(additions) }
+    };
+    let prompts = cases[..3].iter().map(|case| (trained(case), &case.task.head, case.recipe)).collect();
     let (mut trainer, mut learners) = Trainer::new(backbone, prompts, &device);
     let mut made = None;
     for step in 0..4 {

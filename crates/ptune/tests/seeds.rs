@@ -9,8 +9,9 @@ use ptune::train::{Event, Options, RunConfig, Summary, run, run_seeds, run_with,
 use ptune::{Device, Error, Result};
 use tempfile::TempDir;
 
-/// In this order they end after 8, 12 and 10 steps: the patience of two ends first.
 const SEEDS: [u64; 3] = [3, 0, 12];
+/// Steps of each: the patience of two ends first.
+const STEPS: [usize; 3] = [8, 12, 10];
 
 const OVERRIDES: [(&str, &str); 5] = [
     ("train.steps", "12"),
@@ -20,31 +21,36 @@ const OVERRIDES: [(&str, &str); 5] = [
     ("train.patience", "2"),
 ];
 
+const LORA: [(&str, &str); 3] =
+    [("backbone.mode", "lora"), ("backbone.lora_rank", "2"), ("train.backbone_learning_rate", "2e-3")];
+
 /// Runs of the tree's small model, each alone, in `alone/`.
 struct Alone {
     directory: TempDir,
     config: RunConfig,
     file: PathBuf,
     results: Vec<Vec<(String, Vec<u8>)>>,
+    steps: Vec<usize>,
 }
 
 impl Alone {
-    fn new() -> Alone {
+    fn new(settings: &[(&str, &str)]) -> Alone {
         let directory = tempfile::tempdir().unwrap();
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/sentiment/run.toml");
         let rows = fs::read_to_string(file.with_file_name("dev.jsonl")).unwrap();
         let few = directory.path().join("few.jsonl");
         fs::write(&few, rows.lines().take(40).collect::<Vec<_>>().join("\n")).unwrap();
-        let mut pairs: Vec<(String, String)> = OVERRIDES.map(|(key, value)| (key.into(), value.into())).to_vec();
+        let settings = OVERRIDES.iter().chain(settings);
+        let mut pairs: Vec<(String, String)> = settings.map(|(key, value)| ((*key).into(), (*value).into())).collect();
         pairs.extend(["data.dev", "data.test"].map(|key| (key.into(), few.to_string_lossy().into_owned())));
         let config = RunConfig::read(&file, &pairs).unwrap();
-        let mut alone = Alone { directory, config, file, results: Vec::new() };
+        let mut alone = Alone { directory, config, file, results: Vec::new(), steps: Vec::new() };
         let out = alone.out("alone");
         let summaries = SEEDS.map(|seed| {
             let config = RunConfig { seed, ..alone.config.clone() };
             run(&config, &alone.file, &seed_directory(&out, seed), &Device::processor(Some(1)), &mut |_| {}).unwrap()
         });
-        assert_eq!(summaries.map(|summary| summary.steps), [8, 12, 10], "they must not end together");
+        alone.steps = summaries.map(|summary| summary.steps).into();
         alone.results = alone.results(&out);
         alone
     }
@@ -85,7 +91,8 @@ impl Alone {
 
 #[test]
 fn each_seed_comes_to_what_it_comes_to_alone() {
-    let alone = Alone::new();
+    let alone = Alone::new(&[]);
+    assert_eq!(alone.steps, STEPS, "they must not end together");
     // Uninterrupted; and stopped at moments from the first evaluation to the last test rows, some in an evaluation of the
     // second seed, when the first has done its own.
     for (i, stop) in [usize::MAX, 9, 38].into_iter().enumerate() {
@@ -93,7 +100,7 @@ fn each_seed_comes_to_what_it_comes_to_alone() {
         let (ended, reached) = alone.until_event(&out, 1 + i % 2, stop);
         assert_eq!(reached, stop < usize::MAX, "fewer than {stop} events");
         match ended {
-            Ok(summaries) => assert_eq!(summaries.iter().map(|s| s.steps).collect::<Vec<_>>(), [8, 12, 10]),
+            Ok(summaries) => assert_eq!(summaries.iter().map(|s| s.steps).collect::<Vec<_>>(), alone.steps),
             Err(error) => {
                 assert!(matches!(error, Error::Stopped { .. }), "{error}");
                 alone.until_event(&out, 1, usize::MAX).0.unwrap();
@@ -105,7 +112,7 @@ fn each_seed_comes_to_what_it_comes_to_alone() {
 
 #[test]
 fn a_seed_that_was_trained_alone_for_a_while_is_ahead_and_comes_to_the_same() {
-    let alone = Alone::new();
+    let alone = Alone::new(&[]);
     let (out, flag) = (alone.out("ahead"), AtomicBool::new(false));
     let config = RunConfig { seed: SEEDS[1], ..alone.config.clone() };
     let options = Options { resume: false, stop: Some(&flag) };
@@ -116,4 +123,18 @@ fn a_seed_that_was_trained_alone_for_a_while_is_ahead_and_comes_to_the_same() {
     assert!(matches!(stopped, Err(Error::Stopped { step: 7 })), "{stopped:?}");
     alone.until_event(&out, 1, usize::MAX).0.unwrap();
     assert!(alone.results(&out) == alone.results);
+}
+
+/// Each has its own additions to the one model; one of them is stopped and goes on.
+#[test]
+fn low_rank_additions_of_each_seed_come_to_what_they_come_to_alone() {
+    let alone = Alone::new(&LORA);
+    for stop in [usize::MAX, 38] {
+        let out = alone.out(&format!("stopped-{stop}"));
+        if let Err(error) = alone.until_event(&out, 2, stop).0 {
+            assert!(matches!(error, Error::Stopped { .. }), "{error}");
+            alone.until_event(&out, 1, usize::MAX).0.unwrap();
+        }
+        assert!(alone.results(&out) == alone.results, "stopped at event {stop}, the results differ");
+    }
 }

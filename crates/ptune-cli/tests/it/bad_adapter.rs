@@ -82,7 +82,7 @@ fn things_that_are_no_adapter() {
         ("out", "out: is a run; its adapter is out/adapter"),
         ("run.toml", "run.toml: is not an adapter; an adapter is a directory"),
         ("nowhere", "nowhere: there is no such directory; an adapter is the directory 'adapter' of a finished run"),
-        ("model", "model: holds no adapter.toml"),
+        ("model", "model: is a model, not an adapter"),
     ] {
         scene.refused(&["eval", path, "--data", "test.jsonl"], &[says]);
         scene.refused(&["predict", path, "--input", "test.jsonl"], &[says]);

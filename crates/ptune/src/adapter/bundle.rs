@@ -9,19 +9,24 @@
 //! ```
 //! An adapter's files are those of its directory, byte for byte. Adding and removing write a new file beside the old one and
 //! rename it; the other adapters' bytes are copied and compared with their hashes on the way, so that a bundle is never
-//! passed on with damage. One process at a time changes a bundle.
+//! passed on with damage. Processes that change a bundle take turns, by an advisory lock on the bundle as it is; two that begin the
+//! same one at once do not.
+
+mod turn;
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Adapter;
+use super::files::{ADAPTER_FILE, parse_description};
+use super::{Adapter, Description};
 use crate::checkpoint::{hexadecimal, sha256};
 use crate::error::{Error, Result};
 use crate::files::{self, StagedFile};
+use turn::turn;
 
 const MAGIC: &[u8; 8] = b"PTUNEBDL";
 const FORMAT: u32 = 1;
@@ -124,6 +129,12 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// Whether the file at a path begins as a bundle does.
+    pub fn is_at(path: &Path) -> bool {
+        let mut begins = [0; MAGIC.len()];
+        path.is_file() && File::open(path).and_then(|mut file| file.read_exact(&mut begins)).is_ok() && begins == *MAGIC
+    }
+
     /// Its adapters, sorted by name.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -138,6 +149,7 @@ impl Bundle {
     pub fn add(path: &Path, name: &str, directory: &Path, golden: Vec<Golden>, replace: bool) -> Result<()> {
         check_name(name)?;
         Adapter::load(directory)?;
+        let _turn = turn(path)?;
         let former = if path.exists() { Some(Bundle::open(path)?) } else { None };
         let mut kept = former.as_ref().map_or(Vec::new(), Bundle::sources);
         let before = kept.len();
@@ -156,9 +168,11 @@ impl Bundle {
     /// # Errors
     /// A name that is not there; damage in an adapter that stays; [`Error::Write`]. The bundle is as it was then.
     pub fn remove(&self, names: &[&str]) -> Result<()> {
-        names.iter().try_for_each(|name| self.find(name).map(drop))?;
-        let kept = self.sources().into_iter().filter(|(entry, _)| !names.contains(&entry.name.as_str()));
-        write(&self.path, kept.collect())
+        let _turn = turn(&self.path)?;
+        let now = Bundle::open(&self.path)?; // others may have changed it
+        names.iter().try_for_each(|name| now.find(name).map(drop))?;
+        let kept = now.sources().into_iter().filter(|(entry, _)| !names.contains(&entry.name.as_str()));
+        write(&now.path, kept.collect())
     }
 
     /// Writes an adapter's directory, which is new or empty.
@@ -178,6 +192,23 @@ impl Bundle {
             at += part.bytes;
         }
         staged.into_iter().try_for_each(StagedFile::commit)
+    }
+
+    /// What an adapter is about, without its vocabulary.
+    ///
+    /// # Errors
+    /// A name that is not there; an `adapter.toml` that does not have its hash, or cannot be read.
+    pub fn description(&self, name: &str) -> Result<Description> {
+        let (entry, mut at) = self.find(name)?;
+        let mut bytes = Vec::new();
+        for part in &entry.files {
+            if part.name == ADAPTER_FILE {
+                let done = copy(&mut bytes, entry, part, &Source::Bundle(&self.path, at));
+                done.map_err(|source| said(Error::read(&self.path, source), &self.path))?;
+            }
+            at += part.bytes;
+        }
+        parse_description(&String::from_utf8_lossy(&bytes), &self.path)
     }
 
     /// Whether every byte of an adapter is as it was added.
@@ -340,15 +371,13 @@ fn copy(to: &mut dyn Write, entry: &Entry, part: &Part, source: &Source<'_>) -> 
         return Ok(());
     }
     let message = format!("adapter '{}' is damaged: {} does not have its SHA-256", entry.name, part.name);
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message))
+    Err(std::io::Error::new(ErrorKind::InvalidData, message))
 }
 
 /// Damage is told as such: about the bundle, and no matter of the disk.
 fn said(error: Error, bundle: &Path) -> Error {
     match error {
-        Error::Write { source, .. } | Error::Read { source, .. }
-            if source.kind() == std::io::ErrorKind::InvalidData =>
-        {
+        Error::Write { source, .. } | Error::Read { source, .. } if source.kind() == ErrorKind::InvalidData => {
             Error::file(bundle, source.to_string())
         }
         other => other,
@@ -365,7 +394,7 @@ fn pump(from: &mut File, most: u64, mut each: impl FnMut(&[u8]) -> std::io::Resu
                 each(&piece[..read])?;
                 bytes += read as u64;
             }
-            Err(wrong) if wrong.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(wrong) if wrong.kind() == ErrorKind::Interrupted => {}
             Err(wrong) => return Err(wrong),
         }
     }

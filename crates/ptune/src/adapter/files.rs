@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Adapter, Description, Matrix, Tuned};
 use crate::checkpoint::sha256;
 use crate::error::{Error, Result};
-use crate::files::{self, StagedFile};
+use crate::files::{self, StagedFile, built_in};
 use crate::tensor::Precision;
 
 pub(super) const ADAPTER_FILE: &str = "adapter.toml";
@@ -162,7 +162,9 @@ pub(super) fn tuned_of(directory: &Path) -> Option<Tuned> {
 /// What stands where an adapter was expected, and where the adapter may be.
 fn not_an_adapter(path: &Path) -> Error {
     let inside = path.join("adapter");
-    let message = if !path.exists() {
+    let message = if built_in::directory(path).is_some() || path.join("config.json").is_file() {
+        "is a model, not an adapter: 'ptune train' makes one over it, the directory 'adapter' of a finished run".into()
+    } else if !path.exists() {
         "there is no such directory; an adapter is the directory 'adapter' of a finished run".into()
     } else if !path.is_dir() {
         "is not an adapter; an adapter is a directory, such as the 'adapter' of a finished run".into()
@@ -176,12 +178,20 @@ fn not_an_adapter(path: &Path) -> Error {
 
 /// Reads `adapter.toml`; the version is looked at first, because a newer one may have other keys.
 fn read_manifest(file: &Path) -> Result<Manifest> {
-    let text = files::read_text(file, LARGEST_TOML)?;
+    parse_manifest(&files::read_text(file, LARGEST_TOML)?, file)
+}
+
+/// The description in the text of an `adapter.toml`, without its vocabulary.
+pub(super) fn parse_description(text: &str, file: &Path) -> Result<Description> {
+    Ok(parse_manifest(text, file)?.task)
+}
+
+fn parse_manifest(text: &str, file: &Path) -> Result<Manifest> {
     let wrong = |refused: toml::de::Error| {
         let line = 1 + text.bytes().take(refused.span().map_or(0, |span| span.start)).filter(|b| *b == b'\n').count();
         Error::line(file, line, format!("the adapter cannot be read: {}", refused.message()))
     };
-    let table: toml::Table = toml::from_str(&text).map_err(wrong)?;
+    let table: toml::Table = toml::from_str(text).map_err(wrong)?;
     match table.get("format").and_then(toml::Value::as_integer) {
         Some(format) if format == i64::from(FORMAT) => {}
         Some(format) if format > i64::from(FORMAT) => {
@@ -190,7 +200,7 @@ fn read_manifest(file: &Path) -> Result<Manifest> {
         }
         _ => return Err(Error::key(file, "format", format!("is missing or wrong; {FORMAT} was expected"))),
     }
-    toml::from_str(&text).map_err(wrong)
+    toml::from_str(text).map_err(wrong)
 }
 
 /// What must hold for an adapter to be used, whatever the model.

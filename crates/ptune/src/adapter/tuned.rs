@@ -21,7 +21,7 @@ use crate::files::{self, StagedFile};
 use crate::keys::check;
 use crate::method::Classifier;
 use crate::model::spec::ModelSpec;
-use crate::model::{Gradients, Lora, Model, TrainedTensor};
+use crate::model::{Additions, Gradients, Lora, Model, TrainedTensor};
 use crate::parameter::Group;
 use crate::tensor::Device;
 
@@ -94,17 +94,26 @@ impl Stored for TrainedTensor<'_> {
 }
 
 impl Tuned {
-    /// Writes what is trained of `model`, and the classifier on it, beside the adapter in `directory`, where they wait for
-    /// [`super::Adapter::save`].
+    /// Writes what is trained of `model` or the additions to it, and the classifier on it, beside the adapter in
+    /// `directory`, where they wait for [`super::Adapter::save`].
     ///
     /// # Errors
     /// [`Error::Write`]; the adapter that was there is still whole.
-    pub fn write(directory: &Path, model: &Model, classifier: Option<&Classifier>) -> Result<Tuned> {
+    pub fn write(
+        directory: &Path,
+        model: &Model,
+        classifier: Option<&Classifier>,
+        additions: Option<&Additions>,
+    ) -> Result<Tuned> {
         let head = match classifier {
             Some(classifier) => TrainedTensor::of_parameters(classifier.parameters()),
             None => model.trained_tensors(Group::Head),
         };
-        Self::write_tensors(directory, &model.trained_tensors(Group::Backbone), &head, model.lora().cloned())
+        let backbone = match additions {
+            Some(additions) => TrainedTensor::of_parameters(additions.parameters()),
+            None => model.trained_tensors(Group::Backbone),
+        };
+        Self::write_tensors(directory, &backbone, &head, additions.map(|additions| additions.lora().clone()))
     }
 
     /// The same of weights that no model holds, sorted by name: `backbone` the matrices of `lora`, `head` a classifier.
@@ -136,6 +145,11 @@ impl Tuned {
         *self == Tuned::default()
     }
 
+    /// Whether weights of the model itself were trained: what stands beside it is not meant.
+    pub fn changes_model(&self) -> bool {
+        self.backbone.is_some() && self.lora.is_none()
+    }
+
     /// Whether weights of the base, or additions to them, are among them.
     pub fn has_backbone(&self) -> bool {
         self.backbone.is_some()
@@ -146,7 +160,8 @@ impl Tuned {
         self.lora.as_ref()
     }
 
-    /// The model of the adapter in `adapter`, whose `files` were opened: its base with what was trained, to answer with.
+    /// The model of the adapter in `adapter`, whose `files` were opened: its base with what was trained of it, to answer
+    /// with; [`Tuned::additions`] stand beside it.
     ///
     /// # Errors
     /// As [`Tuned::check`] and [`Model::load`].
@@ -159,12 +174,17 @@ impl Tuned {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Model> {
         self.check(adapter, &ModelSpec::read(base)?)?;
-        let (Some(lora), [matrices, ..]) = (&self.lora, files) else {
-            return Model::load(base, files, device, Gradients::None, progress);
-        };
-        let mut model = Model::load(base, &[], device, Gradients::None, progress)?;
-        model.load_lora(lora, matrices)?;
-        Ok(model)
+        // Matrices stand beside the model.
+        Model::load(base, if self.lora.is_some() { &[] } else { files }, device, Gradients::None, progress)
+    }
+
+    /// The low-rank additions to `model`, from the files that were opened; `None` where there are none.
+    ///
+    /// # Errors
+    /// As [`Additions::load`].
+    pub fn additions(&self, files: &[Weights], model: &Model) -> Result<Option<Additions>> {
+        let (Some(lora), [matrices, ..]) = (&self.lora, files) else { return Ok(None) };
+        Additions::load(model, lora, matrices).map(Some)
     }
 
     /// The head alone: what is left where the backbone was merged into its base.

@@ -79,6 +79,7 @@ impl Base {
             prompt,
             weights: &[],
             classifier: None,
+            additions: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What an adapter of a bundle answered when it was added, and whether it still does, over the base model that is there.
 //!
 //! Where no rows are given, each field is filled with short texts of several lengths: they say nothing, but another model,
-//! another tokenizer or another prompt scores them differently.
+//! another tokenizer or another prompt scores them differently. Of a text, the scores are those of its first token.
 
 use crate::adapter::bundle::Golden;
 use crate::data::Example;
@@ -30,7 +30,7 @@ pub struct Verified {
 /// The golden rows of an adapter: of these examples, or of texts made up for its fields.
 ///
 /// # Errors
-/// An example that lacks a field or does not fit; a task whose answers are texts.
+/// An example that lacks a field or does not fit.
 pub fn golden(predictor: &Predictor, examples: &[Example]) -> Result<Vec<Golden>> {
     let names = predictor.fields();
     let fields: Vec<Vec<(String, String)>> = if examples.is_empty() {
@@ -76,4 +76,45 @@ fn highest(scores: &[f32]) -> Vec<(usize, f32)> {
         numbered.truncate(KEPT_SCORES);
     }
     numbered
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::exchange::{TaskFrom, import_peft};
+    use crate::tensor::Device;
+    use crate::train::RunConfig;
+    use crate::train::config::{DataConfig, TaskConfig};
+
+    /// An adapter that PEFT saved, as one of ptune.
+    fn imported(name: &str, template: &str) -> TempDir {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let task = TaskConfig { template: template.into(), ..TaskConfig::default() };
+        let data = DataConfig { train: "none".into(), ..DataConfig::default() };
+        let model = golden.join("gpt2_mlp/model");
+        let config = RunConfig { model, data, task, ..RunConfig::default() }.checked().unwrap();
+        let out = TempDir::new().unwrap();
+        let from = TaskFrom::Run(&config, Path::new("run.toml"));
+        import_peft(&golden.join("peft").join(name), None, from, None, out.path()).unwrap();
+        out
+    }
+
+    /// The second adapter answers over the model of the first as over one of its own.
+    #[test]
+    fn adapters_share_a_base() {
+        let first = imported("prompt_tuning", "[P*4] {text} is [MASK]");
+        let second = imported("prefix", " {text} is [MASK]");
+        let device = Device::processor(Some(1));
+        let alone = Predictor::open(second.path(), None, &device, &mut |_, _| {}).unwrap();
+        let golden = golden(&alone, &[]).unwrap();
+        let before = Predictor::open(first.path(), None, &device, &mut |_, _| {}).unwrap();
+        let after = before.beside(second.path()).unwrap().expect("the same model");
+        let found = verify(&after, &golden).unwrap();
+        assert_eq!((found.rows, found.difference, found.same), (3, 0.0, true));
+        assert!(!verify(&before, &golden).unwrap().same);
+    }
 }

@@ -4,17 +4,20 @@
 //! |---|---|
 //! | `steps.rs` | the loop: what was asked is run once, then a row a token, behind kept keys and values |
 //! | `sampling.rs` | which token is next: the likeliest, or one that is drawn |
+//! | `same.rs` | whether a given text is what a model writes, in whatever tokens |
 //! | `text.rs` | from tokens to text, and where a stop string ends it |
 //!
 //! A row does not depend on its neighbours and every text draws from a stream of its own, so a text depends neither on
 //! those that are written with it nor on how many there are. Not here: beams, penalties, several texts of one example.
 
+mod same;
 mod sampling;
 mod steps;
 mod text;
 
 use std::ops::Range;
 
+pub use same::Sought;
 pub use sampling::Sampling;
 
 use crate::Result;

@@ -79,7 +79,7 @@ pub(super) fn write_tokens(
     choose_all(&mut open, scores.read(), scores.columns(), &mut choose)?;
     while !open.is_empty() {
         let layout = next_rows(&open);
-        let inject = Inject { past: Some(&kept), ..Inject::default() };
+        let inject = Inject { past: Some(&kept), lora: asked.inject.lora.clone(), ..Inject::default() };
         let (scores, run) = model.logits_and_past(&layout, &inject, columns);
         for (row, text) in open.iter_mut().enumerate() {
             kept.copy_rows(device, text.rows.end, &run, row..row + 1);

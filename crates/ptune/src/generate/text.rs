@@ -135,6 +135,27 @@ mod tests {
         }
     }
 
+    /// The tokens of a byte-level vocabulary that knows no Hangul: a syllable is three of them, and a stop string begins and
+    /// ends between them.
+    #[test]
+    fn a_stop_string_of_syllables_is_found_in_tokens_of_parts_of_them() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2_lstm/model");
+        let tokenizer = Tokenizer::open(&directory).unwrap();
+        let tokens = tokenizer.encode("국물이 정말 좋다 그래도 좋다", crate::checkpoint::Glue::Start).unwrap();
+        assert!(tokens.iter().any(|token| std::str::from_utf8(&tokenizer.bytes(*token)).is_err()), "no token cuts one");
+        let stops = ["좋다".to_owned()];
+        let mut text = Text::new(&tokenizer, &stops);
+        let mut told = String::new();
+        let stopped = tokens.iter().position(|token| {
+            let stopped = text.push(*token);
+            told += &text.fresh();
+            stopped
+        });
+        assert!(stopped.is_some_and(|at| at + 1 < tokens.len()), "it goes on behind the first");
+        assert!(!told.contains('\u{fffd}') && "국물이 정말".starts_with(&told), "{told}");
+        assert_eq!(text.finish(Ended::Stop).text, "국물이 정말");
+    }
+
     #[test]
     fn characters_that_tokens_cut_are_put_together() {
         let korean = "국물 좋다".as_bytes();

@@ -9,6 +9,9 @@
 //! transformers and PEFT take of labels that are not -100): a long answer weighs more than a short one. Of a
 //! classifier (`classifier.rs`) the scores of the labels come as they are.
 
+use std::sync::Arc;
+
+use crate::checkpoint::Tokenizer;
 use crate::model::spec::{ModelSpec, Pooling};
 use crate::model::{Columns, Model};
 use crate::ops::LogProbabilitiesSaved;
@@ -35,6 +38,8 @@ pub enum Head {
         end: u32,
         /// Its most tokens, without that one.
         longest: usize,
+        /// What its tokens mean.
+        tokenizer: Arc<Tokenizer>,
     },
 }
 

@@ -1,6 +1,6 @@
 //! From prompts to what a model takes, and its gradients back. Several prompts of one step stand below one another.
 
-use crate::model::{Inject, InjectGradients, Model, Past};
+use crate::model::{Inject, InjectGradients, LoraRows, Model, Past};
 use crate::ops::Part;
 use crate::prompt::encoder::{EncoderSaved, PromptEncoder};
 use crate::tensor::{Device, Tensor};
@@ -71,14 +71,14 @@ impl StepPrompts {
         StepPrompts { injection: Injection::new(model, rows, prefix), rows: of_rows, prefix: of_prefix }
     }
 
-    /// What a model gets in training. `kept` is a past that nobody trains.
+    /// What a model gets in training. `kept` is a past that nobody trains; `lora` are the additions of those that have any.
     ///
     /// # Panics
     /// A prefix and a kept past: what stands behind a prefix moves with it.
-    pub fn inject<'s>(&'s self, kept: Option<&'s Past>) -> Inject<'s> {
+    pub fn inject<'s>(&'s self, kept: Option<&'s Past>, lora: Vec<LoraRows<'s>>) -> Inject<'s> {
         let inject = self.injection.inject();
         assert!(inject.past.is_none() || kept.is_none(), "what stands behind a trained prefix is not kept");
-        Inject { past: inject.past.or(kept), past_gradient: inject.past.is_some(), ..inject }
+        Inject { past: inject.past.or(kept), past_gradient: inject.past.is_some(), lora, ..inject }
     }
 
     /// The numbers alone.

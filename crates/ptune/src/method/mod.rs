@@ -3,7 +3,7 @@
 //! | choice | now | file |
 //! |---|---|---|
 //! | prompt | manual (a template without pseudo tokens), pseudo tokens with an encoder, a prefix, or both | [`Prompt`], `injection.rs` |
-//! | backbone | frozen, full, or LoRA | [`Model`]: a trained one is loaded with its weights as parameters, another may be given low-rank additions |
+//! | backbone | frozen, full, or LoRA | [`Model`]: a trained one is loaded with its weights as parameters; low-rank [`Additions`] stand beside a frozen one |
 //! | head | a verbalizer, the vocabulary, any text, or a classifier | `head.rs`, `classifier.rs` |
 //!
 //! Methods fill [`Inject`](crate::model::Inject) and know no model family.
@@ -16,7 +16,7 @@ pub use classifier::{Classifier, ClassifierSaved};
 pub use head::{Head, Loss};
 pub use injection::{Injection, StepPrompts};
 
-use crate::model::Model;
+use crate::model::{Additions, Model};
 use crate::parameter::Parameter;
 use crate::prompt::encoder::PromptEncoder;
 use crate::tensor::Device;
@@ -86,24 +86,29 @@ pub struct Trained {
     pub prompt: Prompt,
     /// The classifier, where the head is one.
     pub classifier: Option<Classifier>,
+    /// Low-rank additions to the model (LoRA).
+    pub additions: Option<Additions>,
 }
 
 impl From<Prompt> for Trained {
-    /// Without a classifier.
+    /// The prompt alone.
     fn from(prompt: Prompt) -> Self {
-        Trained { prompt, classifier: None }
+        Trained { prompt, classifier: None, additions: None }
     }
 }
 
 impl Trained {
     /// The trainable parameters.
     pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
-        self.prompt.parameters().chain(self.classifier.iter().flat_map(Classifier::parameters))
+        let classifier = self.classifier.iter().flat_map(Classifier::parameters);
+        self.prompt.parameters().chain(classifier).chain(self.additions.iter().flat_map(Additions::parameters))
     }
 
     /// The trainable parameters, for an optimiser.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
-        self.prompt.parameters_mut().chain(self.classifier.iter_mut().flat_map(Classifier::parameters_mut))
+        let classifier = self.classifier.iter_mut().flat_map(Classifier::parameters_mut);
+        let additions = self.additions.iter_mut().flat_map(Additions::parameters_mut);
+        self.prompt.parameters_mut().chain(classifier).chain(additions)
     }
 
     /// Whether anything is trained.

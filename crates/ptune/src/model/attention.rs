@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ptune_kernels::{AttentionShape, Dtype};
 
 use super::heads::Heads;
-use super::layer::Linear;
+use super::layer::{Learned, Linear};
 use super::load::Loader;
-use super::lora::{Additions, Projection};
+use super::lora::{BlockLora, LayerLora, Projection};
 use super::past::BlockPast;
 use super::spec::AttentionSpec;
 use crate::Result;
@@ -81,15 +81,19 @@ impl Attention {
         x_queries: &Tensor,
         past: Option<&KeysValues>,
         layout: &Layout,
-        query_rows: &[u32],
+        [all_rows, query_rows]: [&[u32]; 2],
+        lora: BlockLora<'_>,
     ) -> (Tensor, AttentionSaved) {
-        let q = self.project(device, &self.query, x_queries, self.query_heads.reads_exact());
+        let (exact, to_query) = (self.query_heads.reads_exact(), lora.to(Projection::Query, query_rows));
+        let q = self.project(device, &self.query, x_queries, &to_query, exact);
         let (q, q_norm) = self.query_heads.forward(device, q, &positions_of(layout, query_rows));
-        let (kv, k_norm) = self.project_keys_values(device, x, layout);
+        let (kv, k_norm) = self.project_keys_values(device, x, layout, all_rows, lora);
         let (k, v) = (kv.k, kv.v);
         let (heads, rows) = device.attention((q, k, v), past, layout, query_rows, &self.shape, layer as u32);
-        let y = self.output.forward(device, &heads);
-        (y, AttentionSaved { rows, norms: [q_norm, k_norm], heads: self.output.needs_input().then_some(heads) })
+        let to_output = lora.to(Projection::Output, query_rows);
+        let y = self.output.forward(device, &heads, &to_output);
+        let heads = self.output.needs_input(&to_output).then_some(heads);
+        (y, AttentionSaved { rows, norms: [q_norm, k_norm], heads })
     }
 
     /// The gradients of `x_queries [queries, hidden]` and of `x` through keys and values, the latter only at
@@ -102,24 +106,29 @@ impl Attention {
         (saved, inputs): (&AttentionSaved, Option<&AttentionInputs>),
         past: BlockPast<'_>,
         layout: &Layout,
-        query_rows: &[u32],
+        [all_rows, query_rows]: [&[u32]; 2],
         wanted: Option<&[u32]>,
-        parameters: &mut [Parameter],
+        lora: BlockLora<'_>,
+        learned: &mut Learned<'_>,
     ) -> (Option<(Tensor, Tensor)>, Option<KeysValues>) {
         let back = if self.is_narrow(device) { Linear::backward_narrow } else { Linear::backward };
-        let d_heads = back(&self.output, device, d_out, saved.heads.as_ref(), parameters);
+        let to_output = lora.to(Projection::Output, query_rows);
+        let d_heads = back(&self.output, device, d_out, saved.heads.as_ref(), &to_output, learned);
         let (shape, layer) = (&self.shape, layer as u32);
         let AttentionGradients { d_q, d_k, mut d_v, d_past } =
             device.attention_backward(&d_heads, &saved.rows, past.rows, past.trained, layout, query_rows, shape, layer);
         let [q_norm, k_norm] = saved.norms.each_ref().map(Option::as_ref);
         let at = positions_of(layout, query_rows);
-        let d_q = self.query_heads.backward(device, d_q, &at, q_norm, parameters);
-        let mut d_k = self.key_heads.backward(device, d_k, &layout.positions, k_norm, parameters);
+        let d_q = self.query_heads.backward(device, d_q, &at, q_norm, learned.parameters);
+        let mut d_k = self.key_heads.backward(device, d_k, &layout.positions, k_norm, learned.parameters);
         let x = inputs.map(|inputs| &inputs.x);
         let x_queries = inputs.map(|inputs| inputs.queries.as_ref().unwrap_or(&inputs.x));
-        self.query.backward_weight(device, &d_q, x_queries, parameters);
-        self.key.backward_weight(device, &d_k, x, parameters);
-        self.value.backward_weight(device, &d_v, x, parameters);
+        let to_query = lora.to(Projection::Query, query_rows);
+        let to_keys_values = |rows: &[u32]| [Projection::Key, Projection::Value].map(|which| lora.to(which, rows));
+        let [to_key, to_value] = to_keys_values(all_rows);
+        self.query.backward_weight(device, &d_q, x_queries, &to_query, learned);
+        self.key.backward_weight(device, &d_k, x, &to_key, learned);
+        self.value.backward_weight(device, &d_v, x, &to_value, learned);
         if let Some(rows) = wanted {
             if rows.is_empty() {
                 return (None, d_past);
@@ -127,25 +136,45 @@ impl Attention {
             d_k = device.gather_rows(&d_k, rows);
             d_v = device.gather_rows(&d_v, rows);
         }
-        let mut d_x = self.key.backward_input(device, &d_k);
-        self.value.backward_input_add(device, &mut d_x, &d_v);
-        (Some((self.query.backward_input(device, &d_q), d_x)), d_past)
+        let [to_key, to_value] = to_keys_values(wanted.unwrap_or(all_rows));
+        let mut d_x = self.key.backward_input(device, &d_k, &to_key);
+        self.value.backward_input_add(device, &mut d_x, &d_v, &to_value);
+        (Some((self.query.backward_input(device, &d_q, &to_query), d_x)), d_past)
     }
 
     /// The keys and values of `x [rows, hidden]` alone.
-    pub(super) fn keys_values(&self, device: &Device, x: &Tensor, layout: &Layout) -> KeysValues {
-        self.project_keys_values(device, x, layout).0
+    pub(super) fn keys_values(
+        &self,
+        device: &Device,
+        x: &Tensor,
+        layout: &Layout,
+        all_rows: &[u32],
+        lora: BlockLora<'_>,
+    ) -> KeysValues {
+        self.project_keys_values(device, x, layout, all_rows, lora).0
     }
 
-    fn project_keys_values(&self, device: &Device, x: &Tensor, layout: &Layout) -> (KeysValues, Option<NormSaved>) {
-        let k = self.project(device, &self.key, x, self.key_heads.reads_exact());
+    fn project_keys_values(
+        &self,
+        device: &Device,
+        x: &Tensor,
+        layout: &Layout,
+        all_rows: &[u32],
+        lora: BlockLora<'_>,
+    ) -> (KeysValues, Option<NormSaved>) {
+        let [to_key, to_value] = [Projection::Key, Projection::Value].map(|which| lora.to(which, all_rows));
+        let k = self.project(device, &self.key, x, &to_key, self.key_heads.reads_exact());
         let (k, norm) = self.key_heads.forward(device, k, &layout.positions);
-        (KeysValues { k, v: self.project(device, &self.value, x, false) }, norm)
+        (KeysValues { k, v: self.project(device, &self.value, x, &to_value, false) }, norm)
     }
 
     /// `exact` asks for f32 whatever the attention reads.
-    fn project(&self, device: &Device, layer: &Linear, x: &Tensor, exact: bool) -> Tensor {
-        if self.is_narrow(device) && !exact { layer.forward_narrow(device, x) } else { layer.forward(device, x) }
+    fn project(&self, device: &Device, layer: &Linear, x: &Tensor, lora: &LayerLora<'_>, exact: bool) -> Tensor {
+        if self.is_narrow(device) && !exact {
+            layer.forward_narrow(device, x, lora)
+        } else {
+            layer.forward(device, x, lora)
+        }
     }
 
     /// Whether queries, keys and values are bf16.
@@ -169,16 +198,9 @@ impl Attention {
     }
 
     /// Whether the inputs of queries, keys and values must be kept.
-    pub(super) fn needs_inputs(&self) -> bool {
-        [&self.query, &self.key, &self.value].iter().any(|layer| layer.needs_input())
-    }
-
-    /// Gives the projections their low-rank additions.
-    pub(super) fn add_low_rank(&mut self, additions: &mut Additions<'_>, spec: &AttentionSpec) -> Result<()> {
-        additions.add(Projection::Query, &mut self.query, &spec.query)?;
-        additions.add(Projection::Key, &mut self.key, &spec.key)?;
-        additions.add(Projection::Value, &mut self.value, &spec.value)?;
-        additions.add(Projection::Output, &mut self.output, &spec.output)
+    pub(super) fn needs_inputs(&self, lora: BlockLora<'_>, all_rows: &[u32]) -> bool {
+        let layers = [(Projection::Query, &self.query), (Projection::Key, &self.key), (Projection::Value, &self.value)];
+        layers.into_iter().any(|(which, layer)| layer.needs_input(&lora.to(which, all_rows)))
     }
 }
 

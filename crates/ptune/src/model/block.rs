@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use super::attention::{Attention, AttentionInputs, AttentionSaved};
 use super::embedding::normed_backward;
-use super::layer::Norm;
+use super::layer::{Learned, Norm};
 use super::load::Loader;
-use super::lora::Additions;
+use super::lora::BlockLora;
 use super::mlp::{Mlp, MlpSaved};
 use super::past::BlockPast;
 use super::spec::{BlockSpec, Join};
@@ -22,7 +22,7 @@ use crate::tensor::{Device, Tensor};
 
 pub(super) struct Block {
     join: Join,
-    /// Its places among the model's parameters: none of a frozen one without low-rank additions.
+    /// Its places among the model's parameters: none of a frozen one.
     parameters: Range<usize>,
     attention: Attention,
     attention_norm: Option<Norm>,
@@ -80,25 +80,27 @@ impl Block {
         layout: &Layout,
         all_rows: &[u32],
         queries: Option<&[u32]>,
+        lora: BlockLora<'_>,
     ) -> (Hidden, BlockSaved) {
         let query_rows = queries.unwrap_or(all_rows);
+        let rows = [all_rows, query_rows];
         let sites = sites(layer);
         match self.join {
             Join::Post => {
                 let chosen = queries.map(|rows| device.gather_hidden(&x, rows));
                 let x_queries = chosen.as_ref().unwrap_or(&x);
                 let (mut a, attention) =
-                    self.attention.forward(device, layer, x.factor(), x_queries.factor(), past, layout, query_rows);
+                    self.attention.forward(device, layer, x.factor(), x_queries.factor(), past, layout, rows, lora);
                 device.dropout(&mut a, query_rows, layout, sites[0]);
                 let (h, attention_norm) = added_and_normed(device, a, &x_queries.exact, self.attention_norm.as_ref());
-                let inputs = self.attention.needs_inputs().then(|| {
+                let inputs = self.attention.needs_inputs(lora, all_rows).then(|| {
                     let queries = chosen.map(Hidden::into_factor);
                     AttentionInputs { x: x.into_factor(), queries }
                 });
-                let (mut m, mlp) = self.mlp.forward(device, h.factor());
+                let (mut m, mlp) = self.mlp.forward(device, h.factor(), lora, query_rows);
                 device.dropout(&mut m, query_rows, layout, sites[1]);
                 let (y, mlp_norm) = self.mlp_norm.forward(device, &m, Some(&h.exact));
-                let mlp = mlp.with_input(self.mlp.needs_input().then(|| h.into_factor()));
+                let mlp = mlp.with_input(self.mlp.needs_input(lora, query_rows).then(|| h.into_factor()));
                 let queries = queries.map(<[u32]>::to_vec);
                 (y, BlockSaved { attention, inputs, attention_norm, mlp, mlp_norm, queries })
             }
@@ -108,18 +110,19 @@ impl Block {
                 let (n, attention_norm) = normed_narrow(device, &x, self.attention_norm.as_ref());
                 let n_chosen = gathered(&n);
                 let n_queries = n_chosen.as_ref().unwrap_or(&n);
-                let (mut h, attention) = self.attention.forward(device, layer, &n, n_queries, past, layout, query_rows);
+                let (mut h, attention) = self.attention.forward(device, layer, &n, n_queries, past, layout, rows, lora);
                 device.dropout(&mut h, query_rows, layout, sites[0]);
                 let x = gathered(&x).unwrap_or(x);
                 device.add(&mut h, &x);
-                let inputs = self.attention.needs_inputs().then_some(AttentionInputs { x: n, queries: n_chosen });
+                let inputs =
+                    self.attention.needs_inputs(lora, all_rows).then_some(AttentionInputs { x: n, queries: n_chosen });
                 let beside = self.join == Join::Parallel;
                 let (n, mlp_norm) = self.mlp_norm.forward_narrow(device, if beside { &x } else { &h });
                 drop(x);
-                let (mut y, mlp) = self.mlp.forward(device, &n);
+                let (mut y, mlp) = self.mlp.forward(device, &n, lora, query_rows);
                 device.dropout(&mut y, query_rows, layout, sites[1]);
                 device.add(&mut y, &h);
-                let mlp = mlp.with_input(self.mlp.needs_input().then_some(n));
+                let mlp = mlp.with_input(self.mlp.needs_input(lora, query_rows).then_some(n));
                 let queries = queries.map(<[u32]>::to_vec);
                 (y.into(), BlockSaved { attention, inputs, attention_norm, mlp, mlp_norm, queries })
             }
@@ -138,7 +141,8 @@ impl Block {
         layout: &Layout,
         all_rows: &[u32],
         wanted: Option<&[u32]>,
-        parameters: &mut [Parameter],
+        lora: BlockLora<'_>,
+        learned: &mut Learned<'_>,
     ) -> (Hidden, Option<KeysValues>) {
         let queries = saved.queries.as_deref();
         let query_rows = queries.unwrap_or(all_rows);
@@ -146,41 +150,43 @@ impl Block {
         // The gradient of what was dropped out, where it is not the same.
         let through_dropout =
             |d: &Hidden, site: usize| device.dropout_backward(&d.exact, query_rows, layout, sites[site]);
-        let mlp_backward = |d_m: &Hidden, parameters: &mut [Parameter]| {
+        let mlp_backward = |d_m: &Hidden, learned: &mut Learned<'_>| {
             let d_dropped = through_dropout(d_m, 1);
-            self.mlp.backward(device, d_dropped.as_ref().unwrap_or(d_m.factor()), &saved.mlp, parameters)
+            let d_m = d_dropped.as_ref().unwrap_or(d_m.factor());
+            self.mlp.backward(device, d_m, &saved.mlp, lora, query_rows, learned)
         };
-        let attention_backward = |d_a: &Hidden, parameters: &mut [Parameter]| {
+        let attention_backward = |d_a: &Hidden, learned: &mut Learned<'_>| {
             let d_dropped = through_dropout(d_a, 0);
             let d_a = d_dropped.as_ref().unwrap_or(d_a.factor());
             let kept = (&saved.attention, saved.inputs.as_ref());
-            self.attention.backward(device, layer, d_a, kept, past, layout, query_rows, wanted, parameters)
+            let rows = [all_rows, query_rows];
+            self.attention.backward(device, layer, d_a, kept, past, layout, rows, wanted, lora, learned)
         };
         // Where no row is wanted.
         let none = || device.zeros(0, hidden).into();
         match self.join {
             Join::Post => {
-                let d_m = self.mlp_norm.backward(device, &d_y.exact, None, &saved.mlp_norm, parameters);
+                let d_m = self.mlp_norm.backward(device, &d_y.exact, None, &saved.mlp_norm, learned.parameters);
                 drop(d_y);
-                let mut d_h = mlp_backward(&d_m, parameters);
+                let mut d_h = mlp_backward(&d_m, learned);
                 device.add(&mut d_h, &d_m.exact);
                 drop(d_m);
                 // The gradient of the attention's output and of the residual x.
                 let (norm, saved_norm) = (self.attention_norm.as_ref(), saved.attention_norm.as_ref());
-                let d_a = normed_backward(device, d_h, saved_norm, norm, parameters);
-                let (gradients, d_past) = attention_backward(&d_a, parameters);
+                let d_a = normed_backward(device, d_h, saved_norm, norm, learned.parameters);
+                let (gradients, d_past) = attention_backward(&d_a, learned);
                 let Some((mut d_queries, mut d_x)) = gradients else { return (none(), d_past) };
                 device.add(&mut d_queries, &d_a.exact);
                 add_queries(device, &mut d_x, &d_queries, queries, wanted, layout.rows());
                 (d_x.into(), d_past)
             }
             Join::Pre | Join::Parallel => {
-                let d_n = mlp_backward(&d_y, parameters);
+                let d_n = mlp_backward(&d_y, learned);
                 // Through the MLP and the residual: that of h, or of x.
-                let d_h = self.mlp_norm.backward(device, &d_n, Some(&d_y.exact), &saved.mlp_norm, parameters);
+                let d_h = self.mlp_norm.backward(device, &d_n, Some(&d_y.exact), &saved.mlp_norm, learned.parameters);
                 drop(d_n);
                 let d_a = if self.join == Join::Parallel { &d_y } else { &d_h };
-                let (gradients, d_past) = attention_backward(d_a, parameters);
+                let (gradients, d_past) = attention_backward(d_a, learned);
                 drop(d_y);
                 let Some((d_queries, mut d_n)) = gradients else { return (none(), d_past) };
                 add_queries(device, &mut d_n, &d_queries, queries, wanted, layout.rows());
@@ -193,27 +199,25 @@ impl Block {
                 };
                 let chosen = wanted.map(|rows| device.gather_saved(all, rows));
                 let at_wanted = chosen.as_ref().unwrap_or(all);
-                (norm.backward(device, &d_n, Some(residual), at_wanted, parameters), d_past)
+                (norm.backward(device, &d_n, Some(residual), at_wanted, learned.parameters), d_past)
             }
         }
     }
 
     /// The keys and values of `x [rows, hidden]` alone.
-    pub(super) fn keys_values(&self, device: &Device, x: &Hidden, layout: &Layout) -> KeysValues {
+    pub(super) fn keys_values(
+        &self,
+        device: &Device,
+        x: &Hidden,
+        layout: &Layout,
+        all_rows: &[u32],
+        lora: BlockLora<'_>,
+    ) -> KeysValues {
         if self.join == Join::Post {
-            return self.attention.keys_values(device, x.factor(), layout);
+            return self.attention.keys_values(device, x.factor(), layout, all_rows, lora);
         }
         let (n, _) = normed_narrow(device, &x.exact, self.attention_norm.as_ref());
-        self.attention.keys_values(device, &n, layout)
-    }
-
-    /// Gives the linear layers their low-rank additions, which become its parameters.
-    pub(super) fn add_low_rank(&mut self, additions: &mut Additions<'_>, spec: &BlockSpec) -> Result<()> {
-        self.parameters.start = additions.parameters();
-        self.attention.add_low_rank(additions, &spec.attention)?;
-        self.mlp.add_low_rank(additions, &spec.mlp)?;
-        self.parameters.end = additions.parameters();
-        Ok(())
+        self.attention.keys_values(device, &n, layout, all_rows, lora)
     }
 
     /// Takes the gradients that a layer above left for the weights that it shares with the next one: a backward

@@ -2,8 +2,9 @@
 //! to the width of the blocks.
 
 use super::Inject;
-use super::layer::{Linear, Norm, Table};
+use super::layer::{Learned, Linear, Norm, Table};
 use super::load::Loader;
+use super::lora::LayerLora;
 use super::spec::ModelSpec;
 use crate::Result;
 use crate::ops::{EmbeddingTables, Hidden, Layout, NormSaved};
@@ -68,7 +69,7 @@ impl Embedding {
             x.rounded = None;
         }
         let Some(projection) = &self.projection else { return (x, EmbeddingSaved { norm, projected: None }) };
-        let y = projection.forward(device, x.factor());
+        let y = projection.forward(device, x.factor(), &LayerLora::default());
         let projected = projection.trained.is_some().then_some(x.exact);
         (y.into(), EmbeddingSaved { norm, projected })
     }
@@ -92,11 +93,12 @@ impl Embedding {
         all_rows: &[u32],
         wanted: Option<&[u32]>,
         inject: &Inject<'_>,
-        parameters: &mut [Parameter],
+        learned: &mut Learned<'_>,
     ) -> Option<Tensor> {
         if let Some(projection) = &self.projection {
-            d_x = projection.backward(device, &d_x, saved.projected.as_ref(), parameters);
+            d_x = projection.backward(device, &d_x, saved.projected.as_ref(), &LayerLora::default(), learned);
         }
+        let parameters = &mut *learned.parameters;
         device.dropout(&mut d_x, wanted.unwrap_or(all_rows), layout, DROPOUT_SITE);
         let norm = saved.norm.as_ref();
         let chosen = wanted.and_then(|rows| norm.map(|norm| device.gather_saved(norm, rows)));

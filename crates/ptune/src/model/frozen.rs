@@ -1,12 +1,26 @@
-//! A digest of what no training moves: the same before and after, or a frozen weight was written to. Each part of a model
-//! names its own numbers (`frozen`), packed as products read them.
+//! How much of a model stays, and a digest of it: the same before and after a training, or a frozen weight was written to.
+//! Each part of a model names its own numbers (`frozen`), packed as products read them.
 
 use sha2::{Digest, Sha256};
 
-use super::Model;
+use super::{Gradients, Model};
 use crate::checkpoint::hexadecimal;
+use crate::parameter::Parameter;
 
 impl Model {
+    /// How many numbers the checkpoint's tensors hold.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many of them stay as they are.
+    pub fn frozen(&self) -> usize {
+        match self.gradients {
+            Gradients::Weights => self.count - self.parameters.iter().map(Parameter::count).sum::<usize>(),
+            Gradients::None | Gradients::Inputs => self.count,
+        }
+    }
+
     /// SHA-256 of every number that it holds and no training moves, as it lies in memory: of a model that is not trained
     /// itself, of all its weights. The same checkpoint gives the same digest in the same precision, with the same
     /// instruction set and the same [`Gradients`].

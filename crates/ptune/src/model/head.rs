@@ -3,8 +3,9 @@
 
 use ptune_kernels::Activation;
 
-use super::layer::{Linear, Norm, Table};
+use super::layer::{Learned, Linear, Norm, Table};
 use super::load::Loader;
+use super::lora::LayerLora;
 use super::spec::{HeadSpec, ModelSpec};
 use crate::Result;
 use crate::ops::{self, NormSaved};
@@ -112,7 +113,7 @@ impl Head {
             let logits = device.linear(&h, columns.packed());
             return (logits, HeadSaved { transform: None, inputs: keep.then_some((h, None)) });
         };
-        let dense = part.dense.forward(device, &h);
+        let dense = part.dense.forward(device, &h, &LayerLora::default());
         let (normed, norm) = part.norm.forward_narrow(device, &device.activation(&dense, part.activation));
         let logits = device.linear(&normed, columns.packed());
         (logits, HeadSaved { transform: Some((dense, norm)), inputs: keep.then_some((h, Some(normed))) })
@@ -121,7 +122,7 @@ impl Head {
     /// `h [targets, hidden] -> t [targets, decoder's width]`, what the decoder reads.
     pub(super) fn decoder_rows(&self, device: &Device, h: Tensor) -> Tensor {
         let Some(part) = &self.transform else { return h };
-        let dense = part.dense.forward(device, &h);
+        let dense = part.dense.forward(device, &h, &LayerLora::default());
         part.norm.forward(device, &device.activation(&dense, part.activation), None).0.exact
     }
 
@@ -139,18 +140,18 @@ impl Head {
         saved: &HeadSaved,
         columns: &Columns,
         words: &Table,
-        parameters: &mut [Parameter],
+        learned: &mut Learned<'_>,
     ) -> Tensor {
         let (h, normed) = saved.inputs.as_ref().map(|(h, normed)| (h, normed.as_ref())).unzip();
         if let Some(h) = h {
             let input = normed.flatten().unwrap_or(h);
-            self.backward_decoder(device, d_logits, input, columns, words, parameters);
+            self.backward_decoder(device, d_logits, input, columns, words, learned.parameters);
         }
         let d_normed = device.linear_backward(d_logits, columns.packed());
         let (Some(part), Some((dense, norm))) = (&self.transform, &saved.transform) else { return d_normed };
-        let d_active = part.norm.backward(device, &d_normed, None, norm, parameters).exact;
+        let d_active = part.norm.backward(device, &d_normed, None, norm, learned.parameters).exact;
         let d_dense = device.activation_backward(d_active, dense, part.activation);
-        part.dense.backward(device, &d_dense, h, parameters)
+        part.dense.backward(device, &d_dense, h, &LayerLora::default(), learned)
     }
 
     fn backward_decoder(

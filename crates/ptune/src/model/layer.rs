@@ -1,10 +1,10 @@
 //! The layers that a model is made of, frozen or trained: linear, norm, and the bare tables.
 //!
 //! A frozen layer has its numbers, packed, and nothing else. A trained one also knows the places of its parameters
-//! among the model's: its backward writes their gradients, and after a step of the optimiser it packs them anew. The same
-//! goes for a low-rank addition to a frozen linear layer (`lora.rs`).
+//! among the model's: its backward writes their gradients, and after a step of the optimiser it packs them anew. A linear layer of a
+//! frozen model may get low-rank additions with each pass (`lora.rs`).
 
-use super::lora::LowRank;
+use super::lora::{LayerLora, LoraGradients};
 use crate::ops;
 use crate::ops::{Hidden, NormSaved};
 use crate::parameter::Parameter;
@@ -17,46 +17,53 @@ pub(super) struct Trained {
     pub(super) bias: Option<usize>,
 }
 
-/// `y = x W^T + b`, perhaps with a low-rank addition.
+/// Where a backward writes the gradients of what is trained.
+pub(super) struct Learned<'a> {
+    /// The model's parameters; empty of a frozen one.
+    pub(super) parameters: &'a mut [Parameter],
+    /// Those of the additions of this pass.
+    pub(super) lora: LoraGradients,
+}
+
+/// `y = x W^T + b`, perhaps with low-rank additions.
 pub(super) struct Linear {
     pub(super) packed: ops::Linear,
     pub(super) trained: Option<Trained>,
-    pub(super) low_rank: Option<LowRank>,
 }
 
 impl Linear {
     /// Whether its backward needs the forward's input.
-    pub(super) fn needs_input(&self) -> bool {
-        self.trained.is_some() || self.low_rank.is_some()
+    pub(super) fn needs_input(&self, lora: &LayerLora<'_>) -> bool {
+        self.trained.is_some() || !lora.is_empty()
     }
 
     /// `x [rows, inputs] -> y [rows, outputs]`
-    pub(super) fn forward(&self, device: &Device, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, device: &Device, x: &Tensor, lora: &LayerLora<'_>) -> Tensor {
         let mut y = device.linear(x, &self.packed);
-        if let Some(low_rank) = &self.low_rank {
-            device.low_rank_add(&mut y, x, &low_rank.packed);
-        }
+        lora.add(device, &mut y, x);
         y
     }
 
     /// The same, for another product to read or the attention.
-    pub(super) fn forward_narrow(&self, device: &Device, x: &Tensor) -> Tensor {
-        match self.low_rank {
-            None => device.linear_narrow(x, &self.packed),
-            Some(_) => device.narrowed(self.forward(device, x)),
+    pub(super) fn forward_narrow(&self, device: &Device, x: &Tensor, lora: &LayerLora<'_>) -> Tensor {
+        if lora.is_empty() {
+            device.linear_narrow(x, &self.packed)
+        } else {
+            device.narrowed(self.forward(device, x, lora))
         }
     }
 
-    /// `d_y -> d_x`, and the gradients of a trained layer, for which the forward's input was kept.
+    /// `d_y -> d_x`, and the gradients of what is trained, for which the forward's input was kept.
     pub(super) fn backward(
         &self,
         device: &Device,
         d_y: &Tensor,
         x: Option<&Tensor>,
-        parameters: &mut [Parameter],
+        lora: &LayerLora<'_>,
+        learned: &mut Learned<'_>,
     ) -> Tensor {
-        self.backward_weight(device, d_y, x, parameters);
-        self.backward_input(device, d_y)
+        self.backward_weight(device, d_y, x, lora, learned);
+        self.backward_input(device, d_y, lora)
     }
 
     /// The same, for another product to read or the attention.
@@ -65,50 +72,46 @@ impl Linear {
         device: &Device,
         d_y: &Tensor,
         x: Option<&Tensor>,
-        parameters: &mut [Parameter],
+        lora: &LayerLora<'_>,
+        learned: &mut Learned<'_>,
     ) -> Tensor {
-        self.backward_weight(device, d_y, x, parameters);
-        match self.low_rank {
-            None => device.linear_backward_narrow(d_y, &self.packed),
-            Some(_) => device.narrowed(self.backward_input(device, d_y)),
+        if !lora.is_empty() {
+            return device.narrowed(self.backward(device, d_y, x, lora, learned));
         }
+        self.backward_weight(device, d_y, x, lora, learned);
+        device.linear_backward_narrow(d_y, &self.packed)
     }
 
     /// `d_y -> d_x`
-    pub(super) fn backward_input(&self, device: &Device, d_y: &Tensor) -> Tensor {
+    pub(super) fn backward_input(&self, device: &Device, d_y: &Tensor, lora: &LayerLora<'_>) -> Tensor {
         let mut d_x = device.linear_backward(d_y, &self.packed);
-        if let Some(low_rank) = &self.low_rank {
-            device.low_rank_backward_add(&mut d_x, d_y, &low_rank.packed);
-        }
+        lora.backward_add(device, &mut d_x, d_y);
         d_x
     }
 
     /// `d_x += `[`Linear::backward_input`]
-    pub(super) fn backward_input_add(&self, device: &Device, d_x: &mut Tensor, d_y: &Tensor) {
+    pub(super) fn backward_input_add(&self, device: &Device, d_x: &mut Tensor, d_y: &Tensor, lora: &LayerLora<'_>) {
         device.linear_backward_add(d_x, d_y, &self.packed);
-        if let Some(low_rank) = &self.low_rank {
-            device.low_rank_backward_add(d_x, d_y, &low_rank.packed);
-        }
+        lora.backward_add(device, d_x, d_y);
     }
 
-    /// The gradients of a trained layer, or of a low-rank addition, for which the forward's input was kept.
+    /// The gradients of a trained layer, or of low-rank additions, for which the forward's input was kept.
     pub(super) fn backward_weight(
         &self,
         device: &Device,
         d_y: &Tensor,
         x: Option<&Tensor>,
-        parameters: &mut [Parameter],
+        lora: &LayerLora<'_>,
+        learned: &mut Learned<'_>,
     ) {
         let Some(x) = x else { return };
         if let Some(Trained { weight, bias }) = self.trained {
-            device.linear_backward_weight(d_y, x, &mut parameters[weight].gradient);
+            device.linear_backward_weight(d_y, x, &mut learned.parameters[weight].gradient);
             if let Some(bias) = bias {
-                device.column_sums(d_y, &mut parameters[bias].gradient);
+                device.column_sums(d_y, &mut learned.parameters[bias].gradient);
             }
         }
-        if let Some(low_rank) = &self.low_rank {
-            low_rank.backward_weight(device, d_y, x, parameters);
-        }
+        lora.backward_weight(device, d_y, x, &mut learned.lora);
     }
 
     /// Adds its numbers, if they stay, to `all`.
@@ -123,9 +126,6 @@ impl Linear {
         if let Some(Trained { weight, bias }) = self.trained {
             let bias = bias.map(|bias| &parameters[bias].value);
             device.repack_linear(&mut self.packed, &parameters[weight].value, bias);
-        }
-        if let Some(low_rank) = &mut self.low_rank {
-            low_rank.repack(device, parameters);
         }
     }
 }

@@ -147,7 +147,7 @@ impl<'a> Loader<'a> {
         let gradient = self.gradients != Gradients::None;
         let packed = self.device.pack_linear(numbers, biases.as_deref(), spec.outputs, spec.inputs, gradient);
         if self.gradients != Gradients::Weights {
-            return Ok(Linear { packed, trained: None, low_rank: None });
+            return Ok(Linear { packed, trained: None });
         }
         let numbers = self.device.upload(spec.outputs, spec.inputs, numbers);
         let as_weight = SavedAs { name: weight, shape: spec.stored_shape().into(), stored: spec.stored };
@@ -158,7 +158,7 @@ impl<'a> Loader<'a> {
             self.parameter(self.device.upload(1, spec.outputs, &biases), as_bias, false)
         });
         let trained = Some(Trained { weight, bias });
-        Ok(Linear { packed, trained, low_rank: None })
+        Ok(Linear { packed, trained })
     }
 
     /// A norm over `width` columns.

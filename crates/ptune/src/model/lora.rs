@@ -7,15 +7,14 @@
 //! first what it was. A and B are f32 over weights of any precision. Layers that a checkpoint holds in one tensor have
 //! an A and a B each; a layer that several blocks share has one of each. There is no dropout of the input.
 //!
-//! A and B are parameters of the model, because their gradients come where those of trained weights do; unlike these they
-//! are put into a loaded model, whose own numbers stay.
+//! They are no part of the model: a pass is given them ([`Inject`](super::Inject)), each to the rows that are its own, as
+//! prompts are. So one frozen model serves those of many tasks and seeds, together in a pass or one after the other.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::Linear;
-use super::saved::SavedAs;
 use super::spec::{BlockSpec, LinearSpec, ModelSpec};
 use super::{Gradients, Model};
 use crate::checkpoint::Weights;
@@ -141,105 +140,200 @@ impl Lora {
     }
 }
 
-impl Model {
-    /// Adds low-rank additions at their beginning: drawn from `rng`, they change no output yet. The model must be frozen and
-    /// have none; [`Gradients::Inputs`] if they are to be trained.
-    pub fn add_lora(&mut self, lora: &Lora, rng: &mut Rng) {
+/// Low-rank additions to a model: those that a learner trains, or an adapter's. They stand beside the model, and
+/// [`Inject`](super::Inject) puts them into a pass.
+pub struct Additions {
+    lora: Lora,
+    device: Device,
+    /// A and B of each layer, block by block, in the order of [`Projection::ALL`].
+    parameters: Vec<Parameter>,
+    /// The same, packed: one for two parameters.
+    packed: Vec<ops::LowRank>,
+    /// Which of them each projection of each block has.
+    places: Vec<[Option<usize>; Projection::ALL.len()]>,
+}
+
+impl Additions {
+    /// At their beginning: drawn from `rng`, they change no output yet. `model` is one with [`Gradients::Inputs`] where they
+    /// are to be trained.
+    pub fn new(model: &Model, lora: &Lora, rng: &mut Rng) -> Self {
         let mut draw = |_: &str, [rows, columns]: [usize; 2], starts_at_zero: bool| {
             let bound = if starts_at_zero { 0.0 } else { 1.0 / (columns as f32).sqrt() };
             Ok((0..rows * columns).map(|_| if starts_at_zero { 0.0 } else { rng.symmetric(bound) }).collect())
         };
-        self.attach(lora, &mut draw).expect("drawing does not fail");
+        Self::of(model, lora, &mut draw).expect("drawing does not fail")
     }
 
-    /// Adds trained low-rank additions.
+    /// Trained ones.
     ///
     /// # Errors
     /// A tensor that is missing, of another shape, or not finite, by its name.
-    pub fn load_lora(&mut self, lora: &Lora, weights: &Weights) -> Result<()> {
-        self.attach(lora, &mut |name, shape, _| {
+    pub fn load(model: &Model, lora: &Lora, weights: &Weights) -> Result<Self> {
+        Self::of(model, lora, &mut |name, shape, _| {
             let mut numbers = Vec::new();
             weights.read_into(name, &shape, &mut numbers)?;
             Ok(numbers)
         })
     }
 
-    /// The low-rank additions.
-    pub fn lora(&self) -> Option<&Lora> {
-        self.lora.as_ref()
+    fn of(model: &Model, lora: &Lora, numbers: Numbers<'_>) -> Result<Self> {
+        let (device, gradient) = (&model.device, model.gradients != Gradients::None);
+        let (mut parameters, mut packed, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for block in &model.spec.blocks {
+            let mut of_block = [None; Projection::ALL.len()];
+            for (projection, place) in Projection::ALL.into_iter().zip(&mut of_block) {
+                let layer = block.projection(projection).filter(|_| lora.targets.contains(&projection));
+                let Some(layer) = layer else { continue };
+                let shapes = [[lora.rank, layer.inputs], [layer.outputs, lora.rank]];
+                let names = Lora::tensor_names(projection, layer);
+                for ((name, shape), is_b) in names.into_iter().zip(shapes).zip([false, true]) {
+                    let numbers = numbers(&name, shape, is_b)?;
+                    let value = device.upload(shape[0], shape[1], &numbers);
+                    parameters.push(Parameter::new(device, name, Group::Backbone, value));
+                }
+                let [.., a, b] = &parameters[..] else { unreachable!("two were pushed") };
+                *place = Some(packed.len());
+                packed.push(device.pack_low_rank(&a.value, &b.value, lora.scale(), gradient));
+            }
+            places.push(of_block);
+        }
+        Ok(Additions { lora: lora.clone(), device: device.clone(), parameters, packed, places })
     }
 
-    fn attach(&mut self, lora: &Lora, numbers: Numbers<'_>) -> Result<()> {
-        assert!(self.parameters.is_empty(), "low-rank additions are to a frozen model without any");
-        let Model { spec, device, blocks, parameters, saved_as, gradients, .. } = self;
-        let gradient = *gradients != Gradients::None;
-        let mut additions = Additions { lora, device, gradient, numbers, parameters, saved_as };
-        for (block, spec) in blocks.iter_mut().zip(&spec.blocks) {
-            block.add_low_rank(&mut additions, spec)?;
+    /// Their kind.
+    pub fn lora(&self) -> &Lora {
+        &self.lora
+    }
+
+    /// A and B of each layer.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The same, for an optimiser; [`Additions::repack`] must follow.
+    pub fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    /// Takes over what the optimiser made of the parameters.
+    pub fn repack(&mut self) {
+        for (packed, pair) in self.packed.iter_mut().zip(self.parameters.chunks_exact(2)) {
+            self.device.repack_low_rank(packed, &pair[0].value, &pair[1].value);
         }
-        self.lora = Some(lora.clone());
-        Ok(())
     }
 }
 
 /// The numbers of a tensor, by its name, its shape, and whether it starts at zero.
 type Numbers<'a> = &'a mut dyn FnMut(&str, [usize; 2], bool) -> Result<Vec<f32>>;
 
-/// Gives layers their low-rank additions, and the model the parameters of these.
-pub(super) struct Additions<'a> {
-    lora: &'a Lora,
-    device: &'a Device,
-    gradient: bool,
-    numbers: Numbers<'a>,
-    parameters: &'a mut Vec<Parameter>,
-    saved_as: &'a mut Vec<SavedAs>,
+/// Additions to some rows of a batch.
+#[derive(Clone)]
+pub struct LoraRows<'a> {
+    /// The rows: a range may go on behind the last. Those of several stand behind one another.
+    pub rows: Range<usize>,
+    /// What is added there.
+    pub additions: &'a Additions,
 }
 
-impl Additions<'_> {
-    /// Parameters so far.
-    pub(super) fn parameters(&self) -> usize {
-        self.parameters.len()
+impl<'a> LoraRows<'a> {
+    /// To all rows of any batch.
+    pub fn all(additions: &'a Additions) -> Self {
+        LoraRows { rows: 0..usize::MAX, additions }
+    }
+}
+
+/// The additions to the layers of a block in one pass.
+#[derive(Clone, Copy)]
+pub(super) struct BlockLora<'a> {
+    pub(super) all: &'a [LoraRows<'a>],
+    pub(super) block: usize,
+}
+
+impl<'a> BlockLora<'a> {
+    /// Those to one of its layers, which reads the rows `rows` of the batch.
+    pub(super) fn to(&self, projection: Projection, rows: &[u32]) -> LayerLora<'a> {
+        let place = Projection::ALL.iter().position(|other| *other == projection).expect("one of them");
+        let row = |at: usize| rows.partition_point(|row| (*row as usize) < at);
+        let part = |(learner, part): (usize, &'a LoraRows<'a>)| {
+            let pair = part.additions.places[self.block][place]?;
+            let (matrices, rows) = (&part.additions.packed[pair], row(part.rows.start)..row(part.rows.end));
+            Some(LoraPart { rows, learner, pair, matrices })
+        };
+        LayerLora { parts: self.all.iter().enumerate().filter_map(part).filter(|part| !part.rows.is_empty()).collect() }
+    }
+}
+
+/// The additions to a linear layer.
+#[derive(Default)]
+pub(super) struct LayerLora<'a> {
+    parts: Vec<LoraPart<'a>>,
+}
+
+struct LoraPart<'a> {
+    /// Rows of the layer's input.
+    rows: Range<usize>,
+    learner: usize,
+    pair: usize,
+    matrices: &'a ops::LowRank,
+}
+
+impl LayerLora<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
     }
 
-    /// Gives a layer its addition, if it is to have one.
-    pub(super) fn add(&mut self, projection: Projection, layer: &mut Linear, spec: &LinearSpec) -> Result<()> {
-        if !self.lora.targets.contains(&projection) {
-            return Ok(());
+    /// `y += s (x A^T) B^T`
+    pub(super) fn add(&self, device: &Device, y: &mut Tensor, x: &Tensor) {
+        for part in &self.parts {
+            device.low_rank_add(y, x, &part.rows, part.matrices);
         }
-        let rank = self.lora.rank;
-        let shapes = [[rank, spec.inputs], [spec.outputs, rank]];
-        let at = [self.parameters.len(), self.parameters.len() + 1];
-        for ((name, shape), is_b) in Lora::tensor_names(projection, spec).into_iter().zip(shapes).zip([false, true]) {
-            let numbers = (self.numbers)(&name, shape, is_b)?;
-            let value = self.device.upload(shape[0], shape[1], &numbers);
-            self.parameters.push(Parameter::new(self.device, name.clone(), Group::Backbone, value));
-            self.saved_as.push(SavedAs::whole(name, &shape));
+    }
+
+    /// `d_x += s (d_y B) A`
+    pub(super) fn backward_add(&self, device: &Device, d_x: &mut Tensor, d_y: &Tensor) {
+        for part in &self.parts {
+            device.low_rank_backward_add(d_x, d_y, &part.rows, part.matrices);
         }
-        let [a, b] = at.map(|at| &self.parameters[at].value);
-        layer.low_rank =
-            Some(LowRank { packed: self.device.pack_low_rank(a, b, self.lora.scale(), self.gradient), at });
-        Ok(())
+    }
+
+    /// The gradients of A and B from that of the layer's output and the layer's input.
+    pub(super) fn backward_weight(&self, device: &Device, d_y: &Tensor, x: &Tensor, gradients: &mut LoraGradients) {
+        for part in &self.parts {
+            let d = device.low_rank_backward_weight(d_y, x, &part.rows, part.matrices);
+            gradients.add(device, part.learner, part.pair, d);
+        }
     }
 }
 
-/// The low-rank addition of a layer.
-pub(super) struct LowRank {
-    pub(super) packed: ops::LowRank,
-    /// A and B among the model's parameters.
-    at: [usize; 2],
+/// The gradients of A and B of a pass's additions, as far as the backward has come.
+#[derive(Default)]
+pub(super) struct LoraGradients {
+    learners: Vec<Vec<Option<[Tensor; 2]>>>,
 }
 
-impl LowRank {
-    /// Writes the gradients of A and B from that of the layer's output and the layer's input.
-    pub(super) fn backward_weight(&self, device: &Device, d_y: &Tensor, x: &Tensor, parameters: &mut [Parameter]) {
-        let [a, b] = self.at;
-        let (before, behind) = parameters.split_at_mut(b);
-        device.low_rank_backward_weight(d_y, x, &self.packed, &mut before[a].gradient, &mut behind[0].gradient);
+impl LoraGradients {
+    pub(super) fn new(all: &[LoraRows<'_>]) -> Self {
+        let none = |part: &LoraRows<'_>| part.additions.packed.iter().map(|_| None).collect();
+        LoraGradients { learners: all.iter().map(none).collect() }
     }
 
-    /// Takes over what the optimiser made of A and B.
-    pub(super) fn repack(&mut self, device: &Device, parameters: &[Parameter]) {
-        let [a, b] = self.at.map(|at| &parameters[at].value);
-        device.repack_low_rank(&mut self.packed, a, b);
+    /// A layer that several of the model's share has the sum.
+    fn add(&mut self, device: &Device, learner: usize, pair: usize, d: [Tensor; 2]) {
+        match &mut self.learners[learner][pair] {
+            Some(sums) => sums.iter_mut().zip(&d).for_each(|(sum, d)| device.add(sum, d)),
+            empty => *empty = Some(d),
+        }
+    }
+
+    /// Of each of the pass's additions, in the order of their parameters. What no row reached is zero.
+    pub(super) fn into_each(self, device: &Device, all: &[LoraRows<'_>]) -> Vec<Vec<Tensor>> {
+        let of_pair = |(d, pair): (Option<[Tensor; 2]>, &[Parameter])| {
+            let zeros = |of: &Parameter| device.zeros(of.value.rows(), of.value.columns());
+            d.unwrap_or_else(|| [zeros(&pair[0]), zeros(&pair[1])])
+        };
+        let of_learner = |(learner, part): (Vec<_>, &LoraRows<'_>)| {
+            learner.into_iter().zip(part.additions.parameters.chunks_exact(2)).flat_map(of_pair).collect()
+        };
+        self.learners.into_iter().zip(all).map(of_learner).collect()
     }
 }

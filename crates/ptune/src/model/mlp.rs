@@ -2,9 +2,9 @@
 
 use ptune_kernels::Activation;
 
-use super::layer::Linear;
+use super::layer::{Learned, Linear};
 use super::load::Loader;
-use super::lora::{Additions, Projection};
+use super::lora::{BlockLora, Projection};
 use super::spec::MlpSpec;
 use crate::Result;
 use crate::parameter::Parameter;
@@ -33,11 +33,12 @@ impl Mlp {
         Ok(Mlp { gate, up: loader.linear(&spec.up)?, activation: spec.activation, down: loader.linear(&spec.down)? })
     }
 
-    /// `x [rows, hidden] -> y [rows, hidden]`. The inner rows, the widest of the model, are in the device's narrow dtype.
-    pub(super) fn forward(&self, device: &Device, x: &Tensor) -> (Tensor, MlpSaved) {
-        let gate = self.gate.as_ref().map(|gate| gate.forward_narrow(device, x));
-        let saved = MlpSaved { gate, up: self.up.forward_narrow(device, x), x: None };
-        (self.down.forward(device, &self.active(device, &saved)), saved)
+    /// `x [rows, hidden] -> y [rows, hidden]`, at the rows `at` of the batch. The inner rows, the widest of the model, are in
+    /// the device's narrow dtype.
+    pub(super) fn forward(&self, device: &Device, x: &Tensor, lora: BlockLora<'_>, at: &[u32]) -> (Tensor, MlpSaved) {
+        let gate = self.gate.as_ref().map(|gate| gate.forward_narrow(device, x, &lora.to(Projection::Gate, at)));
+        let saved = MlpSaved { gate, up: self.up.forward_narrow(device, x, &lora.to(Projection::Up, at)), x: None };
+        (self.down.forward(device, &self.active(device, &saved), &lora.to(Projection::Down, at)), saved)
     }
 
     /// What `down` reads.
@@ -55,18 +56,21 @@ impl Mlp {
         device: &Device,
         d_y: &Tensor,
         saved: &MlpSaved,
-        parameters: &mut [Parameter],
+        lora: BlockLora<'_>,
+        at: &[u32],
+        learned: &mut Learned<'_>,
     ) -> Tensor {
-        let active = self.down.needs_input().then(|| self.active(device, saved));
-        let d_active = self.down.backward_narrow(device, d_y, active.as_ref(), parameters);
+        let [down, up] = [Projection::Down, Projection::Up].map(|projection| lora.to(projection, at));
+        let active = self.down.needs_input(&down).then(|| self.active(device, saved));
+        let d_active = self.down.backward_narrow(device, d_y, active.as_ref(), &down, learned);
         let (Some(gate), Some(gate_out)) = (&self.gate, &saved.gate) else {
             let d_up = device.activation_backward(d_active, &saved.up, self.activation);
-            return self.up.backward(device, &d_up, saved.x.as_ref(), parameters);
+            return self.up.backward(device, &d_up, saved.x.as_ref(), &up, learned);
         };
         let (d_gate, d_up) = device.gated_backward(d_active, gate_out, &saved.up, self.activation);
-        let mut d_x = gate.backward(device, &d_gate, saved.x.as_ref(), parameters);
-        self.up.backward_weight(device, &d_up, saved.x.as_ref(), parameters);
-        self.up.backward_input_add(device, &mut d_x, &d_up);
+        let mut d_x = gate.backward(device, &d_gate, saved.x.as_ref(), &lora.to(Projection::Gate, at), learned);
+        self.up.backward_weight(device, &d_up, saved.x.as_ref(), &up, learned);
+        self.up.backward_input_add(device, &mut d_x, &d_up, &up);
         d_x
     }
 
@@ -85,18 +89,9 @@ impl Mlp {
     }
 
     /// Whether the input must be kept.
-    pub(super) fn needs_input(&self) -> bool {
-        self.up.needs_input() || self.gate.as_ref().is_some_and(Linear::needs_input)
-    }
-
-    /// Gives the layers their low-rank additions.
-    pub(super) fn add_low_rank(&mut self, additions: &mut Additions<'_>, spec: &MlpSpec) -> Result<()> {
-        additions.add(Projection::Up, &mut self.up, &spec.up)?;
-        additions.add(Projection::Down, &mut self.down, &spec.down)?;
-        if let (Some(gate), Some(spec)) = (&mut self.gate, &spec.gate) {
-            additions.add(Projection::Gate, gate, spec)?;
-        }
-        Ok(())
+    pub(super) fn needs_input(&self, lora: BlockLora<'_>, at: &[u32]) -> bool {
+        self.up.needs_input(&lora.to(Projection::Up, at))
+            || self.gate.as_ref().is_some_and(|gate| gate.needs_input(&lora.to(Projection::Gate, at)))
     }
 }
 

@@ -5,8 +5,7 @@
 //! ```
 //! A frozen model has no gradient buffers and keeps no layer's input; its backward gives the gradients of what a method
 //! injected and stops there. A trained one ([`Gradients::Weights`]) owns its weights as parameters too: its backward goes
-//! down to the tables and writes their gradients, and [`Model::repack`] follows each step of the optimiser. Between the
-//! two, a frozen model may be given trained low-rank additions ([`Model::add_lora`]). A family (`bert.rs`, `gpt2.rs`, ...) maps `config.json` and tensor names to a [`ModelSpec`].
+//! down to the tables and writes their gradients, and [`Model::repack`] follows each step of the optimiser. A family (`bert.rs`, `gpt2.rs`, ...) maps `config.json` and tensor names to a [`ModelSpec`].
 
 mod albert;
 mod attention;
@@ -38,7 +37,7 @@ pub mod spec;
 
 pub use head::{Columns, HeadSaved};
 pub use inject::{Inject, InjectGradients};
-pub use lora::{Lora, Projection};
+pub use lora::{Additions, Lora, LoraRows, Projection};
 pub use past::Past;
 pub use saved::TrainedTensor;
 use spec::ModelSpec;
@@ -53,8 +52,9 @@ use crate::tensor::{Device, Precision, Tensor};
 use block::{Block, BlockSaved};
 use embedding::{Embedding, EmbeddingSaved, normed_backward};
 use head::Head;
-use layer::Norm;
+use layer::{Learned, Norm};
 use load::Loader;
+use lora::LoraGradients;
 use saved::SavedAs;
 
 /// The gradients that a model must be able to give.
@@ -79,8 +79,6 @@ pub struct Model {
     head: Option<Head>,
     /// The gradients that it can give.
     gradients: Gradients,
-    /// The low-rank additions to its layers.
-    lora: Option<Lora>,
     /// What is trained: nothing of a frozen model.
     parameters: Vec<Parameter>,
     /// How the checkpoint has each of them.
@@ -129,8 +127,7 @@ impl Model {
         let head = Some(Head::load(&mut loader, &spec.head, &spec)?);
         let (parameters, saved_as) = (loader.parameters, loader.saved_as);
         let (device, count) = (device.clone(), count_parameters(directory));
-        let lora = None;
-        Ok(Model { device, embedding, blocks, final_norm, head, gradients, lora, parameters, saved_as, count, spec })
+        Ok(Model { device, embedding, blocks, final_norm, head, gradients, parameters, saved_as, count, spec })
     }
 
     /// The shapes and names it was built from.
@@ -148,20 +145,7 @@ impl Model {
         self.embedding.words.value(&self.parameters)
     }
 
-    /// How many numbers the checkpoint's tensors hold.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// How many of them stay as they are.
-    pub fn frozen(&self) -> usize {
-        match self.gradients {
-            Gradients::Weights => self.count - self.parameters.iter().map(Parameter::count).sum::<usize>(),
-            Gradients::None | Gradients::Inputs => self.count,
-        }
-    }
-
-    /// What is trained: nothing of a frozen model without low-rank additions.
+    /// What is trained: nothing of a frozen model.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
@@ -183,6 +167,11 @@ impl Model {
         self.parameters.truncate(below);
         self.saved_as.truncate(below);
         Model { head: None, ..self }
+    }
+
+    /// Whether it has its language-model head.
+    pub fn has_head(&self) -> bool {
+        self.head.is_some()
     }
 
     /// Packs the decoder for these token ids, or for the whole vocabulary: column `i` of the logits is `ids[i]`.
@@ -243,10 +232,11 @@ impl Model {
         let all_rows: Vec<u32> = (0..layout.rows() as u32).collect();
         let (mut x, embedding) = self.embedding.forward(device, layout, &all_rows, inject, &self.parameters);
         let layers = &self.spec.layers;
-        for (layer, &block) in layers.iter().enumerate() {
-            let (block, past) = (&self.blocks[block], inject.past_of(layer).rows);
+        for (layer, &at) in layers.iter().enumerate() {
+            let (block, past) = (&self.blocks[at], inject.past_of(layer).rows);
             let queries = (layer + 1 == layers.len()).then_some(layout.targets.as_slice());
-            let (y, saved) = block.forward(device, layer, x, past, layout, &all_rows, queries);
+            let lora = inject.lora_of(at);
+            let (y, saved) = block.forward(device, layer, x, past, layout, &all_rows, queries, lora);
             each(saved);
             x = y;
         }
@@ -285,44 +275,49 @@ impl Model {
     ) -> InjectGradients {
         let Model { spec, device, embedding, blocks, final_norm, head, parameters, .. } = self;
         let past_gradient = inject.past_gradient && inject.past.is_some();
-        if inject.prompt_embeds.is_none() && !past_gradient && parameters.is_empty() {
-            return InjectGradients { prompt_embeds: None, past: None };
+        if inject.prompt_embeds.is_none() && !past_gradient && parameters.is_empty() && inject.lora.is_empty() {
+            return InjectGradients { prompt_embeds: None, past: None, lora: Vec::new() };
         }
         let all_rows = &saved.all_rows;
+        let learned = &mut Learned { parameters, lora: LoraGradients::new(&inject.lora) };
         let d_h = match head {
             Some(head) if !columns.are_rows() => {
-                head.backward(device, d_logits, &saved.head, columns, &embedding.words, parameters)
+                head.backward(device, d_logits, &saved.head, columns, &embedding.words, learned)
             }
             _ => {
                 // No decoder has written the gradient of the word table, to which the embedding adds.
-                embedding.words.gradient(parameters).into_iter().for_each(|d_words| device.fill_zero(d_words));
+                embedding.words.gradient(learned.parameters).into_iter().for_each(|d_words| device.fill_zero(d_words));
                 device.copy(d_logits)
             }
         };
-        let mut d_x = normed_backward(device, d_h, saved.final_norm.as_ref(), final_norm.as_ref(), parameters);
+        let mut d_x = normed_backward(device, d_h, saved.final_norm.as_ref(), final_norm.as_ref(), learned.parameters);
         let (lowest, mut d_past) = (embedding.wanted(layout), Vec::new());
         for (layer, saved) in saved.blocks.iter().enumerate().rev() {
             let (block, past) = (&blocks[spec.layers[layer]], inject.past_of(layer));
             let shared = spec.layers[layer + 1..].contains(&spec.layers[layer]);
-            let from_above = shared.then(|| block.take_gradients(device, parameters));
+            let from_above = shared.then(|| block.take_gradients(device, learned.parameters));
             let wanted = lowest.as_deref().filter(|_| layer == 0);
+            let lora = inject.lora_of(spec.layers[layer]);
             let (d_below, d_keys) =
-                block.backward(device, layer, d_x, saved, past, layout, all_rows, wanted, parameters);
+                block.backward(device, layer, d_x, saved, past, layout, all_rows, wanted, lora, learned);
             d_x = d_below;
             d_past.extend(d_keys);
             if let Some(from_above) = from_above {
-                block.add_gradients(device, &from_above, parameters);
+                block.add_gradients(device, &from_above, learned.parameters);
             }
         }
         d_past.reverse();
         let past = past_gradient.then(|| Past::of_blocks(d_past));
         if inject.prompt_embeds.is_none() && lowest.is_some() {
-            return InjectGradients { prompt_embeds: None, past }; // no row of the embedding has a gradient
+            // No row of the embedding has a gradient.
+            let lora = std::mem::take(&mut learned.lora).into_each(device, &inject.lora);
+            return InjectGradients { prompt_embeds: None, past, lora };
         }
         let saved = &saved.embedding;
         let prompt_embeds =
-            embedding.backward(device, d_x.exact, saved, layout, all_rows, lowest.as_deref(), inject, parameters);
-        InjectGradients { prompt_embeds, past }
+            embedding.backward(device, d_x.exact, saved, layout, all_rows, lowest.as_deref(), inject, learned);
+        let lora = std::mem::take(&mut learned.lora).into_each(device, &inject.lora);
+        InjectGradients { prompt_embeds, past, lora }
     }
 
     /// Takes over what the optimiser made of the parameters, here and in `columns`. Nothing of a frozen model.
@@ -332,9 +327,6 @@ impl Model {
             return;
         }
         blocks.iter_mut().for_each(|block| block.repack(device, parameters));
-        if self.gradients != Gradients::Weights {
-            return;
-        }
         embedding.repack(device, parameters);
         if let Some(norm) = final_norm {
             norm.repack(device, parameters);

@@ -104,7 +104,7 @@ impl Model {
         self.run_past_with(layout, &Inject::default())
     }
 
-    /// The same with pseudo tokens. Of the last block nothing but keys and values is needed.
+    /// The same with pseudo tokens and low-rank additions. Of the last block nothing but keys and values is needed.
     pub fn run_past_with(&self, layout: &Layout, inject: &Inject<'_>) -> Past {
         let device = &self.device;
         let all_rows: Vec<u32> = (0..layout.rows() as u32).collect();
@@ -112,11 +112,12 @@ impl Model {
         let mut blocks = Vec::with_capacity(self.spec.layers.len());
         let Some((last, others)) = self.spec.layers.split_last() else { return Past { blocks } };
         for (layer, block) in others.iter().enumerate() {
-            let (y, saved) = self.blocks[*block].forward(device, layer, x, None, layout, &all_rows, None);
+            let lora = inject.lora_of(*block);
+            let (y, saved) = self.blocks[*block].forward(device, layer, x, None, layout, &all_rows, None, lora);
             blocks.push(saved.into_keys_values());
             x = y;
         }
-        blocks.push(self.blocks[*last].keys_values(device, &x, layout));
+        blocks.push(self.blocks[*last].keys_values(device, &x, layout, &all_rows, inject.lora_of(*last)));
         Past { blocks }
     }
 

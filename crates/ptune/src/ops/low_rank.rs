@@ -6,9 +6,11 @@
 //! g = d_y B;       d_x += g (s A);   d_A = s g^T x;   d_B = d_y^T u
 //! ```
 //! A is packed times s, so that no row is scaled. u is computed again on the way back: of a layer's products it is the
-//! smallest, and so only the layer's input is kept.
+//! smallest, and so only the layer's input is kept. Each is for a range of rows: the others of the batch are not its own.
 
-use ptune_kernels::{self as kernels, Dtype, RowsMut};
+use std::ops::Range;
+
+use ptune_kernels::{self as kernels, Dtype, Rows, RowsMut};
 
 use crate::profile::{Doing, Operation};
 use crate::tensor::{Device, Tensor};
@@ -39,55 +41,50 @@ impl Device {
         layer.b.repack(&self.doing(Operation::Packing), b.data());
     }
 
-    /// `y += s (x A^T) B^T`, y in f32.
-    pub(crate) fn low_rank_add(&self, y: &mut Tensor, x: &Tensor, layer: &LowRank) {
-        let wide = self.as_f32(x);
-        let u = self.inner(wide.as_ref().unwrap_or(x), layer);
-        kernels::matmul_add(
-            &self.rank_product(Operation::Products, u.rows(), &layer.b),
-            y.data_mut(),
-            u.view(),
-            &layer.b,
-        );
+    /// `y += s (x A^T) B^T` in some rows, y in f32.
+    pub(crate) fn low_rank_add(&self, y: &mut Tensor, x: &Tensor, rows: &Range<usize>, layer: &LowRank) {
+        let u = self.inner(self.chosen(x, rows).rows(), rows.len(), layer);
+        let doing = self.rank_product(Operation::Products, rows.len(), &layer.b);
+        kernels::matmul_add(&doing, chosen_mut(y, rows), u.view(), &layer.b);
     }
 
-    /// `d_x += s (d_y B) A`, d_x in f32.
-    pub(crate) fn low_rank_backward_add(&self, d_x: &mut Tensor, d_y: &Tensor, layer: &LowRank) {
-        let wide = self.as_f32(d_y);
-        let g = self.inner_backward(wide.as_ref().unwrap_or(d_y), layer);
-        let doing = self.rank_product(Operation::ProductsBackward, g.rows(), &layer.a);
-        kernels::matmul_backward_input_add(&doing, d_x.data_mut(), g.view(), &layer.a);
+    /// `d_x += s (d_y B) A` in some rows, d_x in f32.
+    pub(crate) fn low_rank_backward_add(&self, d_x: &mut Tensor, d_y: &Tensor, rows: &Range<usize>, layer: &LowRank) {
+        let g = self.inner_backward(self.chosen(d_y, rows).rows(), rows.len(), layer);
+        let doing = self.rank_product(Operation::ProductsBackward, rows.len(), &layer.a);
+        kernels::matmul_backward_input_add(&doing, chosen_mut(d_x, rows), g.view(), &layer.a);
     }
 
-    /// The gradients of A and B, overwritten.
+    /// The gradients of A and B, from some rows.
     pub(crate) fn low_rank_backward_weight(
         &self,
         d_y: &Tensor,
         x: &Tensor,
+        rows: &Range<usize>,
         layer: &LowRank,
-        d_a: &mut Tensor,
-        d_b: &mut Tensor,
-    ) {
-        let (wide_y, wide_x) = (self.as_f32(d_y), self.as_f32(x));
-        let (d_y, x) = (wide_y.as_ref().unwrap_or(d_y), wide_x.as_ref().unwrap_or(x));
-        self.linear_backward_weight(d_y, &self.inner(x, layer), d_b);
-        self.linear_backward_weight(&self.inner_backward(d_y, layer), x, d_a);
+    ) -> [Tensor; 2] {
+        let (d_y, x, count) = (self.chosen(d_y, rows), self.chosen(x, rows), rows.len());
+        let u = self.inner(x.rows(), count, layer);
+        let d_b = self.weight_gradient(d_y.numbers(), u.data(), count, layer.b.outputs(), layer.b.inputs());
+        let g = self.inner_backward(d_y.rows(), count, layer);
+        let mut d_a = self.weight_gradient(g.data(), x.numbers(), count, layer.a.outputs(), layer.a.inputs());
         d_a.data_mut().iter_mut().for_each(|d| *d *= layer.scale);
+        [d_a, d_b]
     }
 
     /// `u [rows, rank] = x (s A)^T`
-    fn inner(&self, x: &Tensor, layer: &LowRank) -> Tensor {
-        let mut u = self.uninitialised(x.rows(), layer.a.outputs());
-        let doing = self.rank_product(Operation::Products, x.rows(), &layer.a);
-        kernels::matmul(&doing, RowsMut::F32(u.data_mut()), x.view(), &layer.a, None);
+    fn inner(&self, x: Rows<'_>, rows: usize, layer: &LowRank) -> Tensor {
+        let mut u = self.uninitialised(rows, layer.a.outputs());
+        let doing = self.rank_product(Operation::Products, rows, &layer.a);
+        kernels::matmul(&doing, RowsMut::F32(u.data_mut()), x, &layer.a, None);
         u
     }
 
     /// `g [rows, rank] = d_y B`
-    fn inner_backward(&self, d_y: &Tensor, layer: &LowRank) -> Tensor {
-        let mut g = self.uninitialised(d_y.rows(), layer.b.inputs());
-        let doing = self.rank_product(Operation::ProductsBackward, d_y.rows(), &layer.b);
-        kernels::matmul_backward_input(&doing, RowsMut::F32(g.data_mut()), d_y.view(), &layer.b);
+    fn inner_backward(&self, d_y: Rows<'_>, rows: usize, layer: &LowRank) -> Tensor {
+        let mut g = self.uninitialised(rows, layer.b.inputs());
+        let doing = self.rank_product(Operation::ProductsBackward, rows, &layer.b);
+        kernels::matmul_backward_input(&doing, RowsMut::F32(g.data_mut()), d_y, &layer.b);
         g
     }
 
@@ -95,9 +92,15 @@ impl Device {
         self.doing_sums(operation, rows * weight.inputs() * weight.outputs())
     }
 
-    /// A copy in f32 of rows in bf16.
-    fn as_f32(&self, x: &Tensor) -> Option<Tensor> {
-        (x.dtype() == Dtype::Bf16).then(|| self.widened(x))
+    /// Some rows in f32: as they stand, or a copy of rows in bf16.
+    fn chosen<'a>(&self, x: &'a Tensor, rows: &Range<usize>) -> Chosen<'a> {
+        let memory = &x.memory()[rows.start * x.stride()..rows.end * x.stride()];
+        if x.dtype() == Dtype::F32 {
+            return Chosen::There(memory);
+        }
+        let mut copy = self.uninitialised(rows.len(), x.columns());
+        kernels::widen_rows(&self.doing(Operation::Rows), copy.data_mut(), memory, x.columns());
+        Chosen::Copied(copy)
     }
 
     /// `factor x`
@@ -106,4 +109,28 @@ impl Device {
         y.data_mut().iter_mut().for_each(|y| *y *= factor);
         y
     }
+}
+
+/// Rows in f32.
+enum Chosen<'a> {
+    There(&'a [f32]),
+    Copied(Tensor),
+}
+
+impl Chosen<'_> {
+    fn numbers(&self) -> &[f32] {
+        match self {
+            Chosen::There(numbers) => numbers,
+            Chosen::Copied(copy) => copy.data(),
+        }
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        Rows::F32(self.numbers())
+    }
+}
+
+fn chosen_mut<'a>(x: &'a mut Tensor, rows: &Range<usize>) -> &'a mut [f32] {
+    let columns = x.columns();
+    &mut x.data_mut()[rows.start * columns..rows.end * columns]
 }

@@ -26,12 +26,22 @@ impl Device {
 
     /// `d_weight [outputs, inputs] = d_y^T x`, overwritten.
     pub(crate) fn linear_backward_weight(&self, d_y: &Tensor, x: &Tensor, d_weight: &mut Tensor) {
-        let (rows, outputs, inputs) = (x.rows(), d_y.columns(), x.columns());
+        self.backward_weight(d_y.data(), x.data(), [x.rows(), d_y.columns(), x.columns()], d_weight);
+    }
+
+    /// The same from numbers `[rows, outputs]` and `[rows, inputs]`, in a new tensor.
+    pub(super) fn weight_gradient(&self, d_y: &[f32], x: &[f32], rows: usize, outputs: usize, inputs: usize) -> Tensor {
+        let mut d_weight = self.uninitialised(outputs, inputs);
+        self.backward_weight(d_y, x, [rows, outputs, inputs], &mut d_weight);
+        d_weight
+    }
+
+    fn backward_weight(&self, d_y: &[f32], x: &[f32], [rows, outputs, inputs]: [usize; 3], d_weight: &mut Tensor) {
         let doing = self.doing_sums(Operation::ProductsWeight, rows * outputs * inputs);
         let scratch = kernels::matmul_backward_weight_scratch_len(&doing, rows, outputs, inputs);
         let mut scratch = self.uninitialised(1, scratch);
         let (d_weight, scratch) = (d_weight.data_mut(), scratch.data_mut());
-        kernels::matmul_backward_weight(&doing, d_weight, d_y.data(), x.data(), outputs, inputs, scratch);
+        kernels::matmul_backward_weight(&doing, d_weight, d_y, x, outputs, inputs, scratch);
     }
 
     /// The sum of the rows of `x`, which is the gradient of a bias; `y` is overwritten.

@@ -217,7 +217,8 @@ impl Search<'_> {
     fn scorer<'s>(&'s self, task: &'s Task, prompt: &'s Injection) -> Scorer<'s> {
         let Search { device, model, columns, .. } = self;
         let (head, weights) = (&task.head, task.weights());
-        Scorer { device, model, columns, column_ids: head.columns(true), head, prompt, classifier: None, weights }
+        let (column_ids, classifier, additions) = (head.columns(true), None, None);
+        Scorer { device, model, columns, column_ids, head, prompt, classifier, additions, weights }
     }
 
     fn evaluate(

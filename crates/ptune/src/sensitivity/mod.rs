@@ -233,6 +233,7 @@ fn untrained(
             head,
             prompt: none,
             classifier: None,
+            additions: None,
             weights: &[],
         };
         let metrics = scorer.evaluate(&rows, &mut |done, total| {

@@ -85,7 +85,7 @@ pub fn bench(
     let trains = gradients != Gradients::None || matches!(task.head, Head::Classifier(_));
     let device = &device.with_precision(config.compute.precision());
     let loading = &mut |done, total| observe(Event::Loading { done, total });
-    let model = load_model(&config, &directory, &task, device, gradients, loading)?;
+    let model = load_model(&directory, &task, device, gradients, loading)?;
     let trained = new_trained(&config, file, device, &model, &directory, &task, &start)?;
     let head = &task.head;
     let batches = Batches::new(&config, &task, &model, &data.train.examples, 1);
@@ -98,9 +98,9 @@ pub fn bench(
     };
     let (model, columns) = (&trainer.model, &trainer.columns);
     let prompt = &learner.prompt.forward(device, model);
-    let classifier = learner.classifier.as_ref();
-    let scorer =
-        Scorer { device, model, columns, column_ids: head.columns(true), head, prompt, classifier, weights: &[] };
+    let (classifier, additions, column_ids) =
+        (learner.classifier.as_ref(), learner.additions.as_ref(), head.columns(true));
+    let scorer = Scorer { device, model, columns, column_ids, head, prompt, classifier, additions, weights: &[] };
     let rows = data.test.as_ref().or(data.dev.as_ref()).unwrap_or(&data.train);
     let evaluation = evaluation(&scorer, rows, epochs, observe)?;
     Ok(Bench { training, evaluation, model_parameters: model.count() })

@@ -5,9 +5,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::data::{Dataset, Encoded, pack};
+use crate::data::{Dataset, Encoded, Labelled, pack};
+use crate::generate::{Sought, Writer};
 use crate::method::{Classifier, Head, Injection};
-use crate::model::{Columns, Model};
+use crate::model::{Additions, Columns, Inject, Model};
 use crate::tensor::Device;
 use crate::train::metrics::{self, Metrics};
 use crate::{Error, Result};
@@ -36,6 +37,8 @@ pub struct Scorer<'a> {
     pub prompt: &'a Injection,
     /// What scores the labels, where the head is a classifier.
     pub classifier: Option<&'a Classifier>,
+    /// Low-rank additions to the model.
+    pub additions: Option<&'a Additions>,
     /// What the scores of prompts that answer together are multiplied by; empty where one answers alone.
     pub weights: &'a [f32],
 }
@@ -54,7 +57,7 @@ impl Scorer<'_> {
         progress: &mut dyn FnMut(usize, usize) -> Result<()>,
         mut each: impl FnMut(usize, &[f32]),
     ) -> Result<()> {
-        let (inject, prefix) = (self.prompt.inject(), self.prompt.prefix_rows());
+        let (inject, prefix) = (self.inject(), self.prompt.prefix_rows());
         // A classifier's rows are as narrow as the model's.
         let most_answers = if self.classifier.is_some() { PACKED_ROWS } else { PACKED_ANSWERS };
         for range in packs_of(examples, most_answers) {
@@ -108,34 +111,53 @@ impl Scorer<'_> {
                 found.set("dropped", data.dropped);
                 Ok(found)
             }
-            Head::Text { .. } => self.evaluate_texts(data, progress),
+            Head::Text { end, longest, tokenizer } => {
+                let Scorer { device, model, columns, .. } = *self;
+                let inject = self.inject();
+                let writer = Writer { device, model, columns, inject, tokenizer, end: *end };
+                self.evaluate_texts(data, &writer, *longest, progress)
+            }
         }
     }
 }
 
 impl Scorer<'_> {
+    fn inject(&self) -> Inject<'_> {
+        self.prompt.inject().with_lora(self.additions)
+    }
+
     /// All metrics of texts, from the logits before every token of the answers. A model that writes the likeliest token
-    /// each time writes an answer as it is exactly where each of its tokens, and the end, is the likeliest behind those before
-    /// it: so nothing has to be written to know that.
-    fn evaluate_texts(&self, data: &Dataset, progress: &mut dyn FnMut(usize, usize) -> Result<()>) -> Result<Metrics> {
+    /// each time writes an answer in its own tokens exactly where each of them, and the end, is the likeliest behind those before
+    /// it: so nothing has to be written to know that. Where another token may begin the same text, `writer` goes on.
+    fn evaluate_texts(
+        &self,
+        data: &Dataset,
+        writer: &Writer<'_>,
+        longest: usize,
+        progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Metrics> {
         let examples: Vec<&Encoded> = data.examples.iter().map(|row| &row.encoded).collect();
-        let (inject, prefix) = (self.prompt.inject(), self.prompt.prefix_rows());
+        let (inject, prefix) = (&writer.inject, self.prompt.prefix_rows());
         let (mut losses, mut matches) = (Vec::new(), 0);
         for range in packs(&examples) {
             let layout = pack(examples[range.clone()].iter().copied()).behind(prefix);
             let rows = &data.examples[range.clone()];
             let targets: Vec<u32> = rows.iter().flat_map(|row| &row.targets).copied().collect();
-            let logits = self.model.logits(&layout, &inject, self.columns);
+            let logits = self.model.logits(&layout, inject, self.columns);
             losses.extend_from_slice(self.device.cross_entropy(&logits, &targets).0.read());
             if losses.iter().any(|loss| !loss.is_finite()) {
                 return Err(Error::Failed(NOT_FINITE.into()));
             }
-            let mut likeliest = logits.read().chunks_exact(logits.columns()).map(metrics::argmax);
-            for row in rows {
-                let tokens: Vec<usize> = likeliest.by_ref().take(row.targets.len()).collect();
-                matches +=
-                    usize::from(tokens.iter().zip(&row.targets).all(|(token, target)| *token == *target as usize));
+            let mut likeliest = logits.read().chunks_exact(logits.columns()).map(|row| metrics::argmax(row) as u32);
+            let mut sought = Vec::new();
+            for Labelled { encoded: row, targets } in rows {
+                let tokens: Vec<u32> = likeliest.by_ref().take(targets.len()).collect();
+                match tokens.iter().zip(targets).position(|(token, target)| token != target) {
+                    Some(agreed) => sought.push(Sought { row, targets, agreed, other: tokens[agreed] }),
+                    None => matches += 1,
+                }
             }
+            matches += writer.write_the_same(&sought, longest)?.into_iter().filter(|same| *same).count();
             progress(range.end, examples.len())?;
         }
         Ok(metrics::text(&losses, matches, examples.len()).into())

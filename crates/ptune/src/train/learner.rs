@@ -1,11 +1,11 @@
-//! What is one prompt's own while it is trained: encoder, head and optimiser, and its batch of a step. Here the batches
+//! What is one prompt's own while it is trained: encoder, low-rank additions, head and optimiser, and its batch of a step. Here the batches
 //! of several learners become one for the model, and its logits become the loss of each.
 
 use std::ops::Range;
 
 use super::Optimizer;
 use crate::method::{Classifier, Head, Loss, Prompt};
-use crate::model::{Columns, Model};
+use crate::model::{Additions, Columns, LoraRows, Model};
 use crate::ops::{Layout, Part};
 use crate::parameter::Parameter;
 use crate::tensor::{Device, Tensor};
@@ -16,6 +16,8 @@ pub struct Learner<'a> {
     pub prompt: Prompt,
     /// What turns rows of the model into scores of labels, where the head is a classifier.
     pub classifier: Option<Classifier>,
+    /// Low-rank additions to the model, for its rows alone.
+    pub additions: Option<Additions>,
     /// What turns logits into its loss.
     pub head: &'a Head,
     /// The columns of the logits that its head reads.
@@ -46,7 +48,8 @@ impl Learner<'_> {
     /// Everything that it trains, in the optimiser's order; `model` is the trainer's.
     pub fn parameters<'s>(&'s self, model: &'s Model) -> impl Iterator<Item = &'s Parameter> {
         let classifier = self.classifier.iter().flat_map(Classifier::parameters);
-        self.prompt.parameters().chain(classifier).chain(model.parameters())
+        let additions = self.additions.iter().flat_map(Additions::parameters);
+        self.prompt.parameters().chain(classifier).chain(additions).chain(model.parameters())
     }
 
     /// Everything that training changes, by name: each parameter and its two moments. Equal names in equal order are all
@@ -62,7 +65,8 @@ impl Learner<'_> {
     /// The same, to fill them.
     pub(super) fn tensors_mut<'s>(&'s mut self, model: &'s mut Model) -> Vec<(String, &'s mut Tensor)> {
         let classifier = self.classifier.iter_mut().flat_map(Classifier::parameters_mut);
-        let parameters = self.prompt.parameters_mut().chain(classifier).chain(model.parameters_mut());
+        let additions = self.additions.iter_mut().flat_map(Additions::parameters_mut);
+        let parameters = self.prompt.parameters_mut().chain(classifier).chain(additions).chain(model.parameters_mut());
         let named = parameters.zip(self.optimizer.moments_mut()).flat_map(|(parameter, [first, second])| {
             names(&parameter.name).into_iter().zip([&mut parameter.value, first, second])
         });
@@ -80,8 +84,10 @@ impl Learner<'_> {
     /// One step of the optimiser, from the gradients of the last backward.
     pub(super) fn optimize(&mut self, device: &Device, model: &mut Model, share: f64) {
         let classifier = self.classifier.iter_mut().flat_map(Classifier::parameters_mut);
-        let parameters = self.prompt.parameters_mut().chain(classifier).chain(model.parameters_mut());
+        let additions = self.additions.iter_mut().flat_map(Additions::parameters_mut);
+        let parameters = self.prompt.parameters_mut().chain(classifier).chain(additions).chain(model.parameters_mut());
         self.optimizer.step(device, parameters, share);
+        self.additions.iter_mut().for_each(Additions::repack);
     }
 }
 
@@ -135,21 +141,49 @@ fn columns_of<'h>(
     (ids, columns)
 }
 
-/// The batches as one, which part of its logits is whose, and the rows of each example where a classifier reads their mean.
-/// The batches' own layouts are used up.
-pub(super) fn join(learners: &[&mut Learner<'_>], batches: &mut [Batch]) -> (Layout, Vec<Part>, Vec<Vec<usize>>) {
+/// Batches as one.
+pub(super) struct Joined {
+    pub(super) layout: Layout,
+    /// The rows of each.
+    pub(super) rows: Vec<Range<usize>>,
+    /// Which part of the logits is whose.
+    pub(super) parts: Vec<Part>,
+    /// The rows of each example where a classifier reads their mean.
+    pub(super) groups: Vec<Vec<usize>>,
+}
+
+/// The batches as one. Their own layouts are used up.
+pub(super) fn join(learners: &[&mut Learner<'_>], batches: &mut [Batch]) -> Joined {
     assert_eq!(learners.len(), batches.len(), "a batch for each learner");
     let mut parts = Part::stacked(batches.iter().map(|batch| batch.layout.targets.len()), 0);
     for (part, learner) in parts.iter_mut().zip(learners) {
         part.columns = learner.columns.clone();
     }
+    let rows = Part::stacked(batches.iter().map(|batch| batch.layout.rows()), 0).into_iter().map(|part| part.rows);
+    let rows = rows.collect();
     let groups = learners.iter().zip(&*batches).map(|(learner, batch)| {
         learner.classifier.as_ref().map_or_else(Vec::new, |classifier| classifier.groups(&batch.layout))
     });
     let groups = groups.collect();
     let layouts = batches.iter_mut().map(|batch| std::mem::take(&mut batch.layout));
-    let rows = learners.iter().map(|learner| [learner.prompt.rows(), learner.prompt.prefix_rows()]);
-    (Layout::join(layouts.zip(rows)), parts, groups)
+    let own = learners.iter().map(|learner| [learner.prompt.rows(), learner.prompt.prefix_rows()]);
+    Joined { layout: Layout::join(layouts.zip(own)), rows, parts, groups }
+}
+
+/// The low-rank additions of those that have any, each to its own rows; `rows` are where those of each begin and end.
+pub(super) fn lora_rows<'s>(learners: &'s [&mut Learner<'_>], rows: &[Range<usize>]) -> Vec<LoraRows<'s>> {
+    let each = learners.iter().zip(rows);
+    each.filter_map(|(learner, rows)| Some(LoraRows { rows: rows.clone(), additions: learner.additions.as_ref()? }))
+        .collect()
+}
+
+/// Hands the gradients of a pass's low-rank additions to the learners that have any.
+pub(super) fn take_gradients(learners: &mut [&mut Learner<'_>], gradients: Vec<Vec<Tensor>>) {
+    let each = learners.iter_mut().filter_map(|learner| learner.additions.as_mut());
+    for (additions, gradients) in each.zip(gradients) {
+        let parameters = additions.parameters_mut().iter_mut();
+        parameters.zip(gradients).for_each(|(parameter, gradient)| parameter.gradient = gradient);
+    }
 }
 
 /// The loss of each learner on its part of the logits.

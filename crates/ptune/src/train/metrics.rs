@@ -6,7 +6,7 @@
 //! | `macro_f1` | unweighted mean over labels of `2 tp / (2 tp + fp + fn)` |
 //! | `p_at_1`, `p_at_10` | share of rows whose gold answer has rank 1, at most 10 |
 //! | `mrr` | mean of `1 / rank` |
-//! | `exact_match` | share of rows whose answer a model writes token by token, and ends, that always takes the likeliest one |
+//! | `exact_match` | share of rows whose answer, as a text, a model writes and ends that always takes the likeliest token |
 //! | `perplexity` | `exp(loss)` |
 //! | `loss` | mean, over the tokens of all answers and their ends, of `-log p(token)` |
 //! | `majority` | share of the most frequent gold label or answer among the rows: the score of always saying that |

@@ -45,7 +45,7 @@ use crate::Error;
 use crate::method::{Head, StepPrompts, Trained};
 use crate::model::{Columns, Model, Past};
 use crate::tensor::Device;
-use learner::{columns_for, join, losses};
+use learner::{Joined, columns_for, join, lora_rows, losses, take_gradients};
 use metrics::Metrics;
 
 /// What a run tells while it works; the library itself prints nothing.
@@ -102,7 +102,8 @@ pub enum Event<'a> {
 }
 
 /// A model that one prompt is trained over, or several at once: a frozen model's rows do not depend on one another, so
-/// that each [`Learner`] comes to the same bits in company as alone (in f32). A model that is trained along has one.
+/// that each [`Learner`] comes to the same bits in company as alone (in f32), low-rank additions included. A model that is
+/// trained along has one.
 pub struct Trainer<'a> {
     /// The model, frozen or trained.
     pub model: Model,
@@ -130,8 +131,8 @@ impl<'a> Trainer<'a> {
         let each = prompts.into_iter().zip(places);
         let learners = each.map(|((trained, head, recipe), columns)| {
             let optimizer = Optimizer::new(device, recipe, trained.parameters().chain(model.parameters()));
-            let Trained { prompt, classifier } = trained;
-            Learner { prompt, classifier, head, columns, optimizer }
+            let Trained { prompt, classifier, additions } = trained;
+            Learner { prompt, classifier, additions, head, columns, optimizer }
         });
         let learners = learners.collect();
         (Trainer { model, columns, device }, learners)
@@ -146,12 +147,13 @@ impl<'a> Trainer<'a> {
         kept: Option<&Past>,
     ) -> Vec<f64> {
         let Trainer { model, columns, device } = self;
-        let (layout, parts, groups) = join(learners, &mut batches);
+        let Joined { layout, rows, parts, groups } = join(learners, &mut batches);
         let prompts = StepPrompts::forward(device, model, learners.iter().map(|learner| &learner.prompt));
-        let inject = prompts.inject(kept);
-        let (logits, saved) = model.forward(&layout, &inject, columns);
+        let (logits, saved) = model.forward(&layout, &prompts.inject(kept, lora_rows(learners, &rows)), columns);
         let losses = losses(device, logits, (&parts, groups), learners, &batches);
-        let gradients = model.backward(&losses.d_logits, &saved, &layout, &inject, columns);
+        let inject = prompts.inject(kept, lora_rows(learners, &rows));
+        let mut gradients = model.backward(&losses.d_logits, &saved, &layout, &inject, columns);
+        take_gradients(learners, std::mem::take(&mut gradients.lora));
         prompts.backward(device, learners.iter_mut().map(|learner| &mut learner.prompt), gradients);
         for (learner, batch) in learners.iter_mut().zip(&batches) {
             learner.optimize(device, model, batch.share);

@@ -7,7 +7,7 @@ use crate::checkpoint::{Glue, ModelDirectory, hub};
 use crate::data::{Dataset, Encoded, Token, pack};
 use crate::method::{Classifier, Head, Prompt, Trained};
 use crate::model::spec::ModelSpec;
-use crate::model::{Gradients, Model};
+use crate::model::{Additions, Gradients, Model};
 use crate::prompt::encoder::{PrefixShape, PromptEncoder};
 use crate::rng::{Purpose, Rng};
 use crate::tensor::Device;
@@ -167,21 +167,17 @@ pub(crate) fn new_prompt(
 
 /// The model at step 0: without its head under a classifier.
 pub(super) fn load_model(
-    config: &RunConfig,
     directory: &ModelDirectory,
     task: &Task,
     device: &Device,
     gradients: Gradients,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Model> {
-    let mut model = Model::load(directory, &[], device, gradients, progress)?;
-    if let Some(lora) = config.backbone.lora() {
-        model.add_lora(&lora, &mut Rng::new(config.seed, Purpose::LoraInitialisation));
-    }
+    let model = Model::load(directory, &[], device, gradients, progress)?;
     Ok(if matches!(task.head, Head::Classifier(_)) { model.without_head() } else { model })
 }
 
-/// Prompt and classifier at step 0.
+/// Prompt, classifier and low-rank additions at step 0.
 pub(super) fn new_trained(
     config: &RunConfig,
     file: &Path,
@@ -201,7 +197,10 @@ pub(super) fn new_trained(
         }
         _ => None,
     };
-    Ok(Trained { prompt: Prompt { rows, prefix }, classifier })
+    let lora = config.backbone.lora();
+    let additions =
+        lora.map(|lora| Additions::new(model, &lora, &mut Rng::new(config.seed, Purpose::LoraInitialisation)));
+    Ok(Trained { prompt: Prompt { rows, prefix }, classifier, additions })
 }
 
 /// The prefix at step 0, if the run has one.

@@ -34,6 +34,7 @@ pub(crate) use progress::Progress;
 
 use crate::adapter::Base;
 use crate::method::{Classifier, Injection};
+use crate::model::Additions;
 use crate::tensor::Device;
 use crate::train::config::RunConfig;
 use crate::train::evaluate::Scorer;
@@ -126,16 +127,18 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// What scores rows with a prompt in place, and a classifier behind the model.
+    /// What scores rows with a prompt in place, a classifier behind the model and additions to it.
     fn scorer<'s>(
         &'s self,
         trainer: &'s Trainer<'_>,
         prompt: &'s Injection,
         classifier: Option<&'s Classifier>,
+        additions: Option<&'s Additions>,
     ) -> Scorer<'s> {
         let (Trainer { model, columns, .. }, head) = (trainer, &self.task.head);
         let column_ids = head.columns(true);
-        Scorer { device: self.device, model, columns, column_ids, head, prompt, classifier, weights: &[] }
+        let device = self.device;
+        Scorer { device, model, columns, column_ids, head, prompt, classifier, additions, weights: &[] }
     }
 
     /// Ends the work when the run was asked to stop.

@@ -62,7 +62,7 @@ impl Task {
             return Err(Error::key(file, "data.max_tokens", message));
         }
         let template = template_for(&task.template, config.head(), task.causal_tail, file, spec)?;
-        let tokenizer = open_tokenizer(directory, spec)?;
+        let tokenizer = Arc::new(open_tokenizer(directory, spec)?);
         let glue = template.answer_glue();
         let head = if let Some(labels) = task.labels.as_ref().filter(|_| config.head() == HeadKind::Classifier) {
             Head::Classifier(labels.clone())
@@ -97,7 +97,7 @@ impl Task {
         let classifier = description.head.as_deref() == Some(HeadKind::Classifier.name());
         let kind = if classifier { HeadKind::Classifier } else { HeadKind::Verbalizer };
         let template = template_for(&description.template, kind, description.causal_tail, file, spec)?;
-        let tokenizer = open_tokenizer(directory, spec)?;
+        let tokenizer = Arc::new(open_tokenizer(directory, spec)?);
         let head = if classifier {
             Head::Classifier(description.labels.iter().map(|(label, _)| label.clone()).collect())
         } else if let Some(longest) = description.answer_tokens {
@@ -121,7 +121,7 @@ impl Task {
 
     fn new(
         template: Template,
-        tokenizer: Tokenizer,
+        tokenizer: Arc<Tokenizer>,
         head: Head,
         target: &str,
         max_tokens: usize,
@@ -132,7 +132,7 @@ impl Task {
         Task {
             answer: head.answer_form(spec),
             around: tokens_around(spec, &tokenizer),
-            tokenizer: Arc::new(tokenizer),
+            tokenizer,
             target: target.into(),
             tokens: Vec::new(),
             others: Vec::new(),
@@ -264,7 +264,7 @@ impl Task {
                 let token = gold_token(candidates.as_ref(), &self.tokenizer, glue, text)?;
                 Ok(token.map(|token| vec![token]))
             }
-            Head::Text { end, longest } => text_targets(&self.tokenizer, glue, text, *end, *longest).map(Some),
+            Head::Text { end, longest, .. } => text_targets(&self.tokenizer, glue, text, *end, *longest).map(Some),
             Head::Classifier(labels) => match labels.iter().position(|label| label == text) {
                 Some(label) => Ok(Some(vec![label as u32])),
                 None => {
@@ -291,7 +291,7 @@ fn positions_behind(prefix: Option<usize>, file: &Path, key: &str, spec: &ModelS
 /// The head of a task whose answers are texts; `key` of `file` says that they are.
 fn text_head(
     (file, key): (&Path, &str),
-    tokenizer: &Tokenizer,
+    tokenizer: &Arc<Tokenizer>,
     spec: &ModelSpec,
     longest: usize,
     max_tokens: usize,
@@ -310,7 +310,7 @@ fn text_head(
     }
     let message = "the tokenizer names no end-of-text token (eos_token), so nothing would end an answer";
     let end = tokenizer.special().eos.ok_or_else(|| Error::file(tokenizer.file(), message))?;
-    Ok(Head::Text { end, longest })
+    Ok(Head::Text { end, longest, tokenizer: Arc::clone(tokenizer) })
 }
 
 /// The tokens of a text behind the question, and the end token.

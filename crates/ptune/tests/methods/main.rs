@@ -1,5 +1,6 @@
 //! The combinations of docs/methods.md, over a small model of every family that the golden cases have.
 
+mod beside;
 mod discrete;
 mod gradients;
 mod matrix;

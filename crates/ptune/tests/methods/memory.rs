@@ -45,9 +45,9 @@ impl Memory {
         let directory = ModelDirectory::open(&config.model).expect("a model directory");
         let task = Task::from_run(config, file, &directory, model.spec()).expect("a task");
         let (head, prompt) = (&task.head, &learner.prompt.forward(device, model));
-        let (columns, classifier) = (&head.columns_of(model, false), learner.classifier.as_ref());
-        let scorer =
-            Scorer { device, model, columns, column_ids: head.columns(false), head, prompt, classifier, weights: &[] };
+        let (columns, column_ids) = (&head.columns_of(model, false), head.columns(false));
+        let (classifier, additions) = (learner.classifier.as_ref(), learner.additions.as_ref());
+        let scorer = Scorer { device, model, columns, column_ids, head, prompt, classifier, additions, weights: &[] };
         let answers = if config.is_text() {
             let rows = task.dataset(&file.with_file_name("rows.jsonl")).expect("the rows");
             let metrics = scorer.evaluate(&rows, &mut |_, _| Ok(())).expect("metrics");

@@ -63,17 +63,16 @@ impl Run<'_> {
     pub(super) fn keep(&self, model: &Model, learner: &Learner<'_>, step: usize, dev: Option<&Metrics>) -> Result<()> {
         let injection = learner.prompt.forward(self.device, model);
         let [rows, prefix] = [injection.rows(), injection.prefix()].map(Matrix::of);
-        let classifier = learner.classifier.as_ref();
-        let weights = classifier.iter().flat_map(|classifier| classifier.parameters()).chain(model.parameters());
-        let weights = weights.flat_map(|parameter| parameter.value.read());
+        let (classifier, additions) = (learner.classifier.as_ref(), learner.additions.as_ref());
+        let weights = learner.parameters(model).flat_map(|parameter| parameter.value.read());
         if rows.values.iter().chain(&prefix.values).chain(weights).any(|value| !value.is_finite()) {
             return Err(diverged(step));
         }
         let directory = self.adapter();
         let mut description = describe(&self.config, self.task, self.base, rows.rows > 0);
         description.metrics.dev = dev.map(Metrics::to_map).unwrap_or_default();
-        let trained = !model.parameters().is_empty() || classifier.is_some();
-        let tuned = if trained { Tuned::write(&directory, model, classifier)? } else { Tuned::default() };
+        let trained = !model.parameters().is_empty() || classifier.is_some() || additions.is_some();
+        let tuned = if trained { Tuned::write(&directory, model, classifier, additions)? } else { Tuned::default() };
         let width = self.base.width;
         let adapter = Adapter { description, rows: rows.rows, width, prompt: rows.values, prefix, tuned };
         adapter.save(&directory)
@@ -96,13 +95,15 @@ impl Run<'_> {
         let tuned = kept.tuned.open(&directory)?;
         let trainer = self.kept_model(trainer, &kept.tuned, &tuned)?;
         let classifier = classifier_in(&tuned, &trainer.model, &self.task.head, self.device)?;
+        let additions = kept.tuned.additions(&tuned, &trainer.model)?;
         let step = progress.step;
         let prompt = kept.injection(self.device, &trainer.model);
         let mut progress = |done, total| {
             observe(Event::Evaluating { done, total });
             self.check_stop(step)
         };
-        let metrics = self.scorer(&trainer, &prompt, classifier.as_ref()).evaluate(test, &mut progress)?;
+        let metrics =
+            self.scorer(&trainer, &prompt, classifier.as_ref(), additions.as_ref()).evaluate(test, &mut progress)?;
         kept.description.metrics.test = metrics.to_map();
         kept.save(&directory)?;
         Ok((Some(metrics), trainer))
@@ -111,7 +112,7 @@ impl Run<'_> {
     /// The model that the kept adapter belongs to: what was trained of it has moved on since, and comes from the adapter.
     fn kept_model<'t>(&self, trainer: Trainer<'t>, tuned: &Tuned, files: &[Weights]) -> Result<Trainer<'t>> {
         if trainer.model.parameters().is_empty() {
-            return Ok(trainer);
+            return Ok(trainer); // additions and classifiers stand beside it
         }
         let device = trainer.device;
         drop(trainer); // its memory is needed

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::training::Training;
 use crate::adapter::Adapter;
+use crate::model::Additions;
 use crate::train::config::RunConfig;
 use crate::train::state::{Identity, SavedFile, StateFile};
 use crate::train::{Event, Summary, Trainer};
@@ -145,6 +146,7 @@ impl Training<'_> {
         }
         file.read_tensors(self.learner.tensors_mut(&mut trainer.model))?;
         trainer.model.repack(&mut trainer.columns);
+        self.learner.additions.iter_mut().for_each(Additions::repack);
         if progress.kept.is_some() {
             Adapter::load(&run.adapter())?; // the kept prompt: found missing now rather than at the end
         }

@@ -1,8 +1,8 @@
 //! One task with one seed or with several: a run directory each, the files read once, the model loaded once.
 //!
 //! Runs over a frozen model take their steps together, which changes no bit of theirs (in f32): each directory is that
-//! of a run alone, may be resumed alone, and need not be where the others are. With `backbone.mode = "full"` or `"lora"`
-//! each seed has its own weights, so they train one after another.
+//! of a run alone, may be resumed alone, and need not be where the others are. With `backbone.mode = "full"` each seed has
+//! its own weights, so they train one after another.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -125,12 +125,11 @@ fn run_all(
     let mut open: Vec<_> =
         runs.iter().zip(former).zip(&mut summaries).filter(|(_, summary)| summary.is_none()).collect();
     // A trained model belongs to one prompt; over a frozen one all go together.
-    let together = if resolved.backbone.mode.is_frozen() { open.len() } else { 1 };
+    let together = if resolved.backbone.mode.is_full() { 1 } else { open.len() };
     while !open.is_empty() {
         let (group, places): (Vec<_>, Vec<_>) = open.drain(..together).unzip();
         let loading = &mut |done, total| observe(Event::Loading { done, total });
-        let (first, _) = &group[0];
-        let model = load_model(&first.config, &directory, &task, device, gradients, loading)?;
+        let model = load_model(&directory, &task, device, gradients, loading)?;
         let come_to = train_over(model, &directory, group, file, &start, observe)?;
         places.into_iter().zip(come_to).for_each(|(place, summary)| *place = Some(summary));
     }

@@ -217,7 +217,8 @@ impl<'a> Training<'a> {
             observe(Event::Evaluating { done, total });
             self.run.check_stop(self.progress.step)
         };
-        self.run.scorer(trainer, &prompt, self.learner.classifier.as_ref()).evaluate(data, &mut progress)
+        let (classifier, additions) = (self.learner.classifier.as_ref(), self.learner.additions.as_ref());
+        self.run.scorer(trainer, &prompt, classifier, additions).evaluate(data, &mut progress)
     }
 
     /// Saves the state, unless it is on disk already.
