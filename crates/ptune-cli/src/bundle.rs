@@ -132,10 +132,13 @@ impl Found {
             Some((bundle, name)) if Path::new(bundle).is_file() => extracted(&Bundle::open(Path::new(bundle))?, name),
             None if Bundle::is_at(adapter) => {
                 let bundle = Bundle::open(adapter)?;
-                let names: Vec<String> =
-                    bundle.entries().iter().map(|e| format!("{}#{}", adapter.display(), e.name)).collect();
-                let names = if names.is_empty() { "nothing".into() } else { names.join(", ") };
-                Err(Error::file(adapter, format!("is a bundle; name one of its adapters: it holds {names}")))
+                let names: Vec<&str> = bundle.entries().iter().map(|entry| entry.name.as_str()).collect();
+                let example = names.first().map_or("NAME".into(), |name| format!("{}#{name}", adapter.display()));
+                let message = format!(
+                    "is a bundle of {} adapters; name one of them, as in {example} ('ptune adapter bundle list' has all)",
+                    names.len()
+                );
+                Err(Error::file(adapter, message))
             }
             _ => Ok(Found { path: adapter.to_owned(), _extracted: None }),
         }
