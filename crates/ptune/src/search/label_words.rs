@@ -72,7 +72,7 @@ impl Search<'_> {
         let scores = self.word_scores(&answers.classifier().v, answers.scale);
         let as_word = |id: u32| word(&self.task, id);
         let pool = self.config.search.label_pool;
-        let pool = (pool > 0).then(|| likeliest(&likely, labels.len(), pool, &as_word));
+        let pool = (pool > 0).then(|| likeliest(&likely, labels.len(), pool, as_word));
         let in_pool = |id: u32| pool.as_ref().is_none_or(|pool| pool.contains(&id));
         let found = best_words(scores.read(), labels.len(), count, |id| as_word(id).filter(|_| in_pool(id)));
         for (label, words) in labels.into_iter().zip(found) {

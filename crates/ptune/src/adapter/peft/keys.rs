@@ -61,11 +61,7 @@ pub(super) fn of_prefix(source: &Source<'_>, rows: usize) -> Keys {
 ///
 /// # Errors
 /// Matrices that are missing or damaged.
-pub(super) fn of_lora(
-    source: &Source<'_>,
-    lora: &Lora,
-    matrices: &Weights,
-) -> Result<(Keys, Vec<Weight>)> {
+pub(super) fn of_lora(source: &Source<'_>, lora: &Lora, matrices: &Weights) -> Result<(Keys, Vec<Weight>)> {
     let (mut keys, weights) = lora_write::write(lora, matrices, source.spec)?;
     // The type chooses the class around the model; there is none for a masked model, and a LoRA needs none.
     let task_type = if source.is_classifier() || source.spec.causal { task_type(source) } else { Value::Null };

@@ -68,10 +68,10 @@ fn the_best_words_are_those_of_a_sort_by_probability() {
         let sum: f64 = (0..labels).map(|l| f64::from(scores[l * vocabulary + id]).exp()).sum();
         f64::from(scores[label * vocabulary + id]).exp() / sum
     };
-    let word = |id: u32| (id % 3 > 0).then(|| id.to_string());
+    let word = |id: u32| (!id.is_multiple_of(3)).then(|| id.to_string());
     let found = best_words(&scores, labels, 4, word);
     for (label, found) in found.iter().enumerate() {
-        let mut ids: Vec<usize> = (0..vocabulary).filter(|id| id % 3 > 0).collect();
+        let mut ids: Vec<usize> = (0..vocabulary).filter(|id| !id.is_multiple_of(3)).collect();
         ids.retain(|id| (0..labels).all(|l| l == label || p(label, *id) > p(l, *id)));
         ids.sort_by(|a, b| p(label, *b).total_cmp(&p(label, *a)));
         assert_eq!(*found, ids.iter().take(4).map(usize::to_string).collect::<Vec<_>>(), "{label}");
